@@ -1,0 +1,423 @@
+//! The driver: it lets executions run, and is what the API talks to.
+//!
+//! Each execution that is being worked on has a [`cell::Cell`] with a mailbox. Whoever puts news into an empty mailbox
+//! drives the execution: it takes all news, lets the machine and the workflow's instance have a turn, appends the
+//! records, and after they are durable starts what the machine asked for. So a turn costs one commit, an execution
+//! never has two turns at once, and nothing waits on a thread of its own.
+//!
+//! Instances and machines are a cache: an execution that waits may be dropped from memory at any time and is built
+//! again from its history. What is running for it (attempts, tool calls) does not depend on that.
+
+mod activity;
+mod cell;
+mod preflight;
+mod start;
+mod timers;
+mod turn;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+pub use self::start::{InputProblem, StartError, StartRequest};
+use self::{cell::Cell, timers::Timers};
+use crate::{
+    ExecutionId, ExecutionKey, Failure, Json,
+    guests::Guests,
+    history::{Command, End, Record, StoredRecord, UnixMs},
+    machine::Input,
+    store::{ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
+    tools::Tools,
+};
+
+/// How much the engine may do at once, and how big things may be.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Attempts of activities that run at the same time; others wait for their turn. Default: 256.
+    pub max_concurrent_activities: usize,
+    /// Workflows that are kept in memory while they wait. Default: 256.
+    pub max_cached_instances: usize,
+    /// Size limit of an execution's input. Default: 2 MB (contract/worker-defaults.md).
+    pub max_input_bytes: usize,
+    /// How long a connector waits for its user to authorise. Default: 10 minutes (contract/preflight.md).
+    pub auth_window: Duration,
+    /// How long a cancelled activity may take to notice before it is stopped. Default: 5 s.
+    pub cancel_grace: Duration,
+    /// How long to wait after the store or the host failed before trying again. Default: 1 s.
+    pub retry_pause: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent_activities: 256,
+            max_cached_instances: 256,
+            max_input_bytes: 2_000_000,
+            auth_window: Duration::from_secs(600),
+            cancel_grace: Duration::from_secs(5),
+            retry_pause: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Runs executions. Made by [`Engine::open`].
+pub struct Engine {
+    me: Weak<Engine>,
+    store: Arc<dyn Store>,
+    guests: Arc<dyn Guests>,
+    tools: Arc<dyn Tools>,
+    config: EngineConfig,
+    cells: Mutex<Cells>,
+    /// Executions that wait in memory, oldest first.
+    idle: Mutex<VecDeque<(ExecutionKey, u64)>>,
+    stamps: AtomicU64,
+    loaded: AtomicUsize,
+    open: AtomicUsize,
+    permits: Semaphore,
+    timers: Timers,
+    validators: start::Validators,
+    closing: AtomicBool,
+    /// Turns under way; shutdown waits for them.
+    turns: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Cells {
+    by_key: HashMap<ExecutionKey, Arc<Cell>>,
+    by_id: HashMap<ExecutionId, ExecutionKey>,
+}
+
+/// An execution as a client sees it.
+#[derive(Debug, Clone)]
+pub struct ExecutionView {
+    /// What is known without the history.
+    pub row: ExecutionRow,
+    /// The result of a completed execution.
+    pub result: Option<Json>,
+    /// Why it failed, timed out or was terminated.
+    pub failure: Option<Failure>,
+    /// Why it is blocked, if it is.
+    pub blocked: Option<String>,
+}
+
+/// A way to see an execution's history grow.
+#[derive(Debug, Clone)]
+pub struct Follow {
+    /// For [`Engine::history`].
+    pub key: ExecutionKey,
+    /// Changes whenever records become durable.
+    pub progress: watch::Receiver<Progress>,
+}
+
+/// How far a history has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Durable records.
+    pub records: u32,
+    /// No more will come.
+    pub ended: bool,
+}
+
+/// Something cannot be done to an execution.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ControlError {
+    /// There is no such execution.
+    #[error("no execution has the id '{0}'")]
+    Unknown(ExecutionId),
+    /// It is over.
+    #[error("the execution '{0}' has ended already")]
+    Ended(ExecutionId),
+    /// It cannot be recorded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Figures for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct EngineStats {
+    /// Executions that have not ended.
+    pub open: usize,
+    /// Those of them that are in memory.
+    pub loaded: usize,
+}
+
+/// Milliseconds since the Unix epoch, by the wall clock.
+pub(crate) fn now_ms() -> UnixMs {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Engine {
+    /// Takes up the work that the store holds and is ready for more. Must be called inside a tokio runtime.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        guests: Arc<dyn Guests>,
+        tools: Arc<dyn Tools>,
+        config: EngineConfig,
+    ) -> Result<Arc<Self>, StoreError> {
+        let open = store.open_executions()?;
+        guests.retain(&store.pinned()?);
+        let engine = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            store,
+            guests,
+            tools,
+            permits: Semaphore::new(config.max_concurrent_activities),
+            config,
+            cells: Mutex::default(),
+            idle: Mutex::default(),
+            stamps: AtomicU64::new(0),
+            loaded: AtomicUsize::new(0),
+            open: AtomicUsize::new(open.len()),
+            timers: Timers::default(),
+            validators: start::Validators::default(),
+            closing: AtomicBool::new(false),
+            turns: watch::Sender::new(0),
+        });
+        tokio::spawn(timers::run(Arc::downgrade(&engine)));
+        let mut now = Vec::new();
+        for (key, wake) in open {
+            match wake {
+                Wake::Now => now.push(key),
+                Wake::At(at) => engine.timers.set(at, key),
+                Wake::Never => {}
+            }
+        }
+        tracing::info!(with_work = now.len(), open = engine.stats().open, "the engine takes up its executions");
+        let resuming = Arc::clone(&engine);
+        tokio::spawn(async move {
+            for key in now {
+                // One after the other: they come back by themselves afterwards, and new work is not kept waiting.
+                resuming.wake(key).await;
+            }
+        });
+        Ok(engine)
+    }
+
+    /// The guests it runs.
+    pub fn guests(&self) -> &Arc<dyn Guests> {
+        &self.guests
+    }
+
+    /// Figures for operators.
+    pub fn stats(&self) -> EngineStats {
+        EngineStats {
+            open: self.open.load(Ordering::Relaxed),
+            loaded: self.loaded.load(Ordering::Relaxed),
+        }
+    }
+
+    /// An execution as it is now.
+    pub fn get(&self, id: &ExecutionId) -> Result<Option<ExecutionView>, StoreError> {
+        match self.store.find(id)? {
+            Some(row) => self.view(row).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn view(&self, row: ExecutionRow) -> Result<ExecutionView, StoreError> {
+        let last = self.store.last_record(row.key)?.map(|stored| stored.record);
+        let mut view = ExecutionView { row, result: None, failure: None, blocked: None };
+        match last {
+            Some(Record::Activation { mut commands, .. }) => match commands.pop() {
+                Some(Command::Complete { result }) => view.result = Some(result),
+                Some(Command::Fail { failure }) => view.failure = Some(failure),
+                _ => {}
+            },
+            Some(Record::Ended { end: End::Failed(failure) }) => view.failure = Some(failure),
+            Some(Record::Ended { end: End::TimedOut }) => {
+                let message = "the execution took longer than its limit";
+                view.failure = Some(Failure::permanent(Failure::TIMEOUT, message));
+            }
+            Some(Record::Ended { end: End::Terminated(reason) }) => {
+                view.failure = Some(Failure::permanent("Terminated", reason));
+            }
+            Some(Record::Blocked { difference }) => view.blocked = Some(difference),
+            _ => {}
+        }
+        Ok(view)
+    }
+
+    /// Executions, newest first.
+    pub fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError> {
+        self.store.list(filter)
+    }
+
+    /// Up to `limit` records of a history from index `from` on.
+    pub fn history(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+        self.store.history(key, from, limit)
+    }
+
+    /// A way to see the history grow; `None` for an unknown execution.
+    pub fn follow(&self, id: &ExecutionId) -> Result<Option<Follow>, StoreError> {
+        if let Some(cell) = self.cell_in_memory(id) {
+            return Ok(Some(Follow { key: cell.key, progress: cell.progress.subscribe() }));
+        }
+        let Some(row) = self.store.find(id)? else { return Ok(None) };
+        if row.status == Status::Running {
+            let cell = self.cell(&row);
+            return Ok(Some(Follow { key: cell.key, progress: cell.progress.subscribe() }));
+        }
+        // The number of records is not needed once it has ended: the reader stops when there are no more.
+        let (_, progress) = watch::channel(Progress { records: u32::MAX, ended: true });
+        Ok(Some(Follow { key: row.key, progress }))
+    }
+
+    /// Waits until the execution ends, or until `limit` has passed; then the answer is as it is at that moment.
+    pub async fn wait(
+        &self,
+        id: &ExecutionId,
+        limit: Option<Duration>,
+    ) -> Result<Option<ExecutionView>, StoreError> {
+        let cell = match self.cell_in_memory(id) {
+            Some(cell) => cell,
+            None => match self.store.find(id)? {
+                None => return Ok(None),
+                Some(row) if row.status != Status::Running => return self.view(row).map(Some),
+                Some(row) => self.cell(&row),
+            },
+        };
+        let mut progress = cell.progress.subscribe();
+        let ended = progress.wait_for(|progress| progress.ended);
+        let in_time = match limit {
+            Some(limit) => tokio::time::timeout(limit, ended).await.is_ok(),
+            None => ended.await.is_ok(),
+        };
+        match cell.outcome.get() {
+            Some(view) if in_time => Ok(Some(ExecutionView::clone(view))),
+            _ => self.get(id),
+        }
+    }
+
+    /// Asks an execution to stop. Durable when it returns; when it ends is up to the workflow.
+    pub async fn cancel(&self, id: &ExecutionId, reason: String) -> Result<(), ControlError> {
+        self.control(id, Input::Cancel(reason)).await
+    }
+
+    /// Ends an execution at once.
+    pub async fn terminate(&self, id: &ExecutionId, reason: String) -> Result<(), ControlError> {
+        self.control(id, Input::Terminate(reason)).await
+    }
+
+    /// Tries a blocked execution again.
+    pub async fn unblock(&self, id: &ExecutionId) -> Result<(), ControlError> {
+        self.control(id, Input::Unblock).await
+    }
+
+    async fn control(&self, id: &ExecutionId, input: Input) -> Result<(), ControlError> {
+        let row = self.store.find(id)?.ok_or_else(|| ControlError::Unknown(id.clone()))?;
+        if row.status != Status::Running {
+            return Err(ControlError::Ended(id.clone()));
+        }
+        let cell = self.cell(&row);
+        let recorded = cell.post_and_confirm(input);
+        self.drive(&cell).await;
+        match recorded.await {
+            Ok(result) => result.map_err(ControlError::Store),
+            // The cell was dropped because the execution ended meanwhile.
+            Err(_) => Err(ControlError::Ended(id.clone())),
+        }
+    }
+
+    /// Takes no more starts and waits until every turn under way is recorded.
+    pub async fn shutdown(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        let mut turns = self.turns.subscribe();
+        let quiet = turns.wait_for(|turns| *turns == 0);
+        if tokio::time::timeout(Duration::from_secs(10), quiet).await.is_err() {
+            tracing::warn!("some turns did not end in time; they are repeated at the next start");
+        }
+    }
+
+    fn cell_in_memory(&self, id: &ExecutionId) -> Option<Arc<Cell>> {
+        let cells = self.cells.lock();
+        let key = cells.by_id.get(id)?;
+        cells.by_key.get(key).cloned()
+    }
+
+    /// The cell of an open execution; made if there is none.
+    fn cell(&self, row: &ExecutionRow) -> Arc<Cell> {
+        let mut cells = self.cells.lock();
+        if let Some(cell) = cells.by_key.get(&row.key) {
+            return Arc::clone(cell);
+        }
+        let cell = Arc::new(Cell::new(row.clone()));
+        cells.by_id.insert(row.id.clone(), row.key);
+        cells.by_key.insert(row.key, Arc::clone(&cell));
+        cell
+    }
+
+    fn drop_cell(&self, cell: &Cell) {
+        let mut cells = self.cells.lock();
+        cells.by_key.remove(&cell.key);
+        cells.by_id.remove(&cell.row.id);
+    }
+
+    /// Lets time pass for an execution, loading it if need be.
+    async fn wake(&self, key: ExecutionKey) {
+        let cell = self.cells.lock().by_key.get(&key).cloned();
+        let cell = match cell {
+            Some(cell) => cell,
+            None => match self.store.row(key) {
+                Ok(Some(row)) if row.status == Status::Running => self.cell(&row),
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::error!(?key, %error, "an execution cannot be read; trying again");
+                    self.timers.set(now_ms() + self.config.retry_pause.as_millis() as u64, key);
+                    return;
+                }
+            },
+        };
+        cell.post(Input::Tick);
+        self.drive(&cell).await;
+    }
+
+    fn arc(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// Puts an execution that waits at the young end of the cache and drops the oldest ones beyond the limit.
+    fn rest(&self, cell: &Arc<Cell>) {
+        let stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
+        cell.stamp.store(stamp, Ordering::Relaxed);
+        let mut idle = self.idle.lock();
+        idle.push_back((cell.key, stamp));
+        // Entries whose execution has moved since are only a number; let them not pile up.
+        let crowded = idle.len() > 4 * self.config.max_cached_instances.max(16);
+        if self.loaded.load(Ordering::Relaxed) <= self.config.max_cached_instances && !crowded {
+            return;
+        }
+        while let Some((key, stamp)) = idle.pop_front() {
+            let mut cells = self.cells.lock();
+            let Some(old) = cells.by_key.get(&key) else { continue };
+            if old.stamp.load(Ordering::Relaxed) != stamp {
+                continue;
+            }
+            let old = Arc::clone(old);
+            if !old.unload() {
+                continue;
+            }
+            self.loaded.fetch_sub(1, Ordering::Relaxed);
+            // The map's and ours: nobody follows it, and nothing runs for it.
+            if Arc::strong_count(&old) == 2 && old.progress.receiver_count() == 0 && old.is_quiet() {
+                cells.by_key.remove(&key);
+                cells.by_id.remove(&old.row.id);
+            }
+            if self.loaded.load(Ordering::Relaxed) <= self.config.max_cached_instances
+                && idle.len() <= 4 * self.config.max_cached_instances.max(16)
+            {
+                break;
+            }
+        }
+    }
+}
+
+/// What an ended execution leaves for those who waited.
+type FinalView = OnceLock<ExecutionView>;

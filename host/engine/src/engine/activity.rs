@@ -1,0 +1,270 @@
+//! What takes time: attempts of activities and the workflow's own tool calls. Each runs as a task and posts its end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, cell::Cell, now_ms};
+use crate::{
+    ActivityOptions, Failure, Json,
+    guests::{ActivityCall, ActivityError, ActivityHost, GuestError},
+    history::{Outcome, Seq, TaskEvent, UnixMs},
+    machine::{Input, Machine, Operation},
+    tools::{Binding, CallOrigin},
+};
+
+impl Engine {
+    /// Runs an attempt, unless it runs already.
+    pub(super) fn run_activity(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq, attempt: u32) {
+        let Some(Operation::Activity { activity, input, options, scheduled_at, .. }) = machine.operation(seq)
+        else {
+            return;
+        };
+        let Some((engine, token)) = self.admit(cell, seq) else { return };
+        let started = Arc::clone(machine.started());
+        let origin = engine.origin(cell, machine, seq);
+        let call = ActivityCall {
+            activity: activity.clone(),
+            input: input.clone(),
+            execution_id: cell.row.id.clone(),
+            workflow: started.workflow.clone(),
+            idempotency_key: origin.idempotency_key.clone(),
+            attempt,
+        };
+        let host = Arc::new(Host {
+            cell: Arc::clone(cell),
+            engine: Arc::clone(&engine),
+            bindings: Arc::clone(machine.bindings()),
+            origin,
+            token: token.clone(),
+            heartbeat: AtomicU64::new(0),
+        });
+        let limits = Limits::new(options, *scheduled_at, machine.now());
+        let cell = Arc::clone(cell);
+        tokio::spawn(async move {
+            // The pool lives as long as the engine; it is never closed.
+            let _permit = engine.permits.acquire().await;
+            let digest = started.digest;
+            let run = engine.guests.run_activity(&digest, call, Arc::clone(&host) as Arc<dyn ActivityHost>);
+            let outcome = limits.watch(run, &host, engine.config.cancel_grace).await;
+            drop(_permit);
+            let input = match outcome {
+                // The code is not there, or the host has a problem of its own: no attempt was made.
+                Err(ActivityError::Guest(error @ (GuestError::Missing(_) | GuestError::Host(_)))) => {
+                    let failure = Failure::retryable("Host", error.to_string());
+                    Input::AttemptEnded { seq, attempt, outcome: Err(failure), jitter: rand::random() }
+                }
+                Err(ActivityError::Guest(error)) => {
+                    let failure = Failure::retryable(Failure::TRAP, error.to_string());
+                    Input::AttemptEnded { seq, attempt, outcome: Err(failure), jitter: rand::random() }
+                }
+                Err(ActivityError::Failed(failure)) => {
+                    Input::AttemptEnded { seq, attempt, outcome: Err(failure), jitter: rand::random() }
+                }
+                Ok(value) => Input::AttemptEnded { seq, attempt, outcome: Ok(value), jitter: 0.0 },
+            };
+            engine.settle(&cell, seq, input).await;
+        });
+    }
+
+    /// Calls or lists tools for a workflow.
+    pub(super) fn call_tool(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq) {
+        let Some(operation) = machine.operation(seq).cloned() else { return };
+        let Some((engine, token)) = self.admit(cell, seq) else { return };
+        let origin = engine.origin(cell, machine, seq);
+        let bindings = Arc::clone(machine.bindings());
+        let cell = Arc::clone(cell);
+        tokio::spawn(async move {
+            let call = async {
+                match &operation {
+                    Operation::Tool { slot, tool, arguments } => {
+                        engine.tools.call_tool(&origin, bound(&bindings, slot)?, tool, arguments).await
+                    }
+                    Operation::ToolList { slot } => {
+                        engine.tools.list_tools(&origin, bound(&bindings, slot)?).await
+                    }
+                    _ => Err(Failure::permanent(Failure::INVALID_INPUT, "not a tool call")),
+                }
+            };
+            let outcome = until_cancelled(&token, call).await;
+            engine.settle(&cell, seq, Input::ToolEnded { seq, outcome }).await;
+        });
+    }
+
+    /// Waits for authorisation for a workflow.
+    pub(super) fn await_auth(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq) {
+        let Some(Operation::Auth { slot, since }) = machine.operation(seq).cloned() else { return };
+        let Some((engine, token)) = self.admit(cell, seq) else { return };
+        let origin = engine.origin(cell, machine, seq);
+        let bindings = Arc::clone(machine.bindings());
+        let cell = Arc::clone(cell);
+        tokio::spawn(async move {
+            let wait = async {
+                let binding = bound(&bindings, &slot)?;
+                engine.authorized(&cell, &origin, binding, since).await
+            };
+            let outcome = until_cancelled(&token, wait).await;
+            engine.settle(&cell, seq, Input::AuthEnded { seq, outcome }).await;
+        });
+    }
+
+    /// Notes that an operation runs; `None` if it does already.
+    pub(super) fn admit(&self, cell: &Cell, seq: Seq) -> Option<(Arc<Self>, CancellationToken)> {
+        let engine = self.arc()?;
+        let token = CancellationToken::new();
+        match cell.running.lock().entry(seq) {
+            std::collections::hash_map::Entry::Occupied(_) => return None,
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(token.clone()),
+        };
+        Some((engine, token))
+    }
+
+    /// Notes that an operation runs no more, and delivers how it ended.
+    pub(super) async fn settle(&self, cell: &Arc<Cell>, seq: Seq, input: Input) {
+        cell.running.lock().remove(&seq);
+        cell.post(input);
+        self.drive(cell).await;
+    }
+
+    pub(super) fn origin(&self, cell: &Cell, machine: &Machine, seq: Seq) -> CallOrigin {
+        CallOrigin {
+            principal: machine.acting_principal(),
+            execution: cell.row.id.clone(),
+            idempotency_key: format!("{}:{}:{seq}", cell.row.id, machine.started().run_id.0.simple()),
+        }
+    }
+}
+
+/// The connector of a slot.
+fn bound<'a>(bindings: &'a [Binding], slot: &str) -> Result<&'a Binding, Failure> {
+    bindings.iter().find(|binding| binding.slot == slot).ok_or_else(|| {
+        Failure::permanent(
+            Failure::CONNECTOR,
+            format!(
+                "Connector '{slot}' is not resolved for this workflow. Add it to the workflow's `connectors(…)` so \
+                 that it is checked before the workflow starts."
+            ),
+        )
+    })
+}
+
+async fn until_cancelled(token: &CancellationToken, work: impl Future<Output = Outcome>) -> Outcome {
+    tokio::select! {
+        outcome = work => outcome,
+        () = token.cancelled() => Err(Failure::permanent(Failure::CANCELLED, "the operation was cancelled")),
+    }
+}
+
+/// How long an attempt may take.
+struct Limits {
+    attempt: Duration,
+    /// Which limit `attempt` is, for the message.
+    name: &'static str,
+    heartbeat: Option<Duration>,
+}
+
+impl Limits {
+    fn new(options: &ActivityOptions, scheduled_at: UnixMs, now: UnixMs) -> Self {
+        let start_to_close = options.start_to_close.unwrap_or(ActivityOptions::DEFAULT_START_TO_CLOSE);
+        let rest = options
+            .schedule_to_close
+            .map(|limit| limit.saturating_sub(Duration::from_millis(now.saturating_sub(scheduled_at))));
+        let (attempt, name) = match rest {
+            Some(rest) if rest < start_to_close => (rest, "schedule-to-close"),
+            _ => (start_to_close, "start-to-close"),
+        };
+        Self { attempt, name, heartbeat: options.heartbeat }
+    }
+
+    /// Runs an attempt within its limits. A cancelled one has a moment to notice.
+    async fn watch(
+        &self,
+        run: impl Future<Output = Result<Json, ActivityError>>,
+        host: &Host,
+        grace: Duration,
+    ) -> Result<Json, ActivityError> {
+        let timeout = |name: &str, limit: Duration| {
+            let message = format!("the attempt took longer than its {name} timeout of {limit:?}");
+            Err(ActivityError::Failed(Failure::retryable(Failure::TIMEOUT, message)))
+        };
+        tokio::select! {
+            biased;
+            outcome = run => outcome,
+            () = tokio::time::sleep(self.attempt) => timeout(self.name, self.attempt),
+            limit = host.silence(self.heartbeat) => timeout("heartbeat", limit),
+            () = async { host.token.cancelled().await; tokio::time::sleep(grace).await } => {
+                let message = "the activity was cancelled and did not stop by itself";
+                Err(ActivityError::Failed(Failure::permanent(Failure::CANCELLED, message)))
+            }
+        }
+    }
+}
+
+/// What a running attempt may ask for.
+struct Host {
+    engine: Arc<Engine>,
+    cell: Arc<Cell>,
+    bindings: Arc<[Binding]>,
+    origin: CallOrigin,
+    token: CancellationToken,
+    /// When the guest last said that it is alive.
+    heartbeat: AtomicU64,
+}
+
+impl Host {
+    /// Resolves when the guest has been silent for too long.
+    async fn silence(&self, limit: Option<Duration>) -> Duration {
+        let Some(limit) = limit else { return std::future::pending().await };
+        self.heartbeat.store(now_ms(), Ordering::Relaxed);
+        loop {
+            let silent = now_ms().saturating_sub(self.heartbeat.load(Ordering::Relaxed));
+            match limit.checked_sub(Duration::from_millis(silent)) {
+                Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
+                _ => return limit,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ActivityHost for Host {
+    async fn call_tool(&self, slot: &str, tool: &str, arguments: Json) -> Result<Json, Failure> {
+        let binding = bound(&self.bindings, slot)?;
+        self.engine.tools.call_tool(&self.origin, binding, tool, &arguments).await
+    }
+
+    async fn list_tools(&self, slot: &str) -> Result<Json, Failure> {
+        self.engine.tools.list_tools(&self.origin, bound(&self.bindings, slot)?).await
+    }
+
+    async fn await_auth(&self, slot: &str) -> Result<Json, Failure> {
+        let binding = bound(&self.bindings, slot)?;
+        self.engine.authorized(&self.cell, &self.origin, binding, now_ms()).await
+    }
+
+    fn emit_event(&self, event: TaskEvent) -> Result<(), Failure> {
+        self.cell.post(Input::Emit(event));
+        let (engine, cell) = (Arc::clone(&self.engine), Arc::clone(&self.cell));
+        tokio::spawn(async move { engine.drive(&cell).await });
+        Ok(())
+    }
+
+    fn heartbeat(&self) {
+        self.heartbeat.store(now_ms(), Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    async fn cancelled(&self) {
+        self.token.cancelled().await;
+    }
+}

@@ -1,0 +1,148 @@
+//! One execution that is being worked on.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{FinalView, Progress};
+use crate::{
+    ExecutionKey,
+    guests::WorkflowInstance,
+    history::Seq,
+    machine::{Input, Machine},
+    store::{ExecutionRow, StoreError, Wake},
+};
+
+/// An execution with its mailbox. The machine and the instance may be absent: then they are in the history.
+pub(super) struct Cell {
+    pub(super) key: ExecutionKey,
+    pub(super) row: ExecutionRow,
+    mailbox: Mutex<Mailbox>,
+    live: Mutex<Option<Box<Live>>>,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) outcome: FinalView,
+    /// What runs for the execution now, with the means to stop it.
+    pub(super) running: Mutex<HashMap<Seq, CancellationToken>>,
+    /// When it was last put to rest.
+    pub(super) stamp: AtomicU64,
+    /// The earliest time that the timers know of.
+    pub(super) alarm: AtomicU64,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    messages: VecDeque<Message>,
+    driven: bool,
+}
+
+/// News, and who wants to know that they are recorded.
+pub(super) struct Message {
+    pub(super) input: Input,
+    pub(super) confirm: Option<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+/// The state in memory.
+pub(super) struct Live {
+    pub(super) machine: Machine,
+    pub(super) instance: Option<Box<dyn WorkflowInstance>>,
+    /// Records in the history.
+    pub(super) index: u32,
+    /// What the store believes.
+    pub(super) wake: Wake,
+}
+
+impl Cell {
+    pub(super) fn new(row: ExecutionRow) -> Self {
+        Self {
+            key: row.key,
+            row,
+            mailbox: Mutex::default(),
+            live: Mutex::new(None),
+            progress: watch::Sender::new(Progress { records: 0, ended: false }),
+            outcome: FinalView::new(),
+            running: Mutex::default(),
+            stamp: AtomicU64::new(u64::MAX),
+            alarm: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// A cell whose first turn is under way.
+    pub(super) fn driven(row: ExecutionRow) -> Self {
+        let cell = Self::new(row);
+        cell.mailbox.lock().driven = true;
+        cell
+    }
+
+    pub(super) fn post(&self, input: Input) {
+        self.mailbox.lock().messages.push_back(Message { input, confirm: None });
+    }
+
+    /// Posts news; the answer comes when they are recorded.
+    pub(super) fn post_and_confirm(&self, input: Input) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (sender, receiver) = oneshot::channel();
+        self.mailbox.lock().messages.push_back(Message { input, confirm: Some(sender) });
+        receiver
+    }
+
+    /// Becomes the driver, if there is none.
+    pub(super) fn seize(&self) -> bool {
+        let mut mailbox = self.mailbox.lock();
+        !std::mem::replace(&mut mailbox.driven, true)
+    }
+
+    /// All news; without any, the caller stops being the driver.
+    pub(super) fn take_messages(&self) -> VecDeque<Message> {
+        let mut mailbox = self.mailbox.lock();
+        if mailbox.messages.is_empty() {
+            mailbox.driven = false;
+        }
+        std::mem::take(&mut mailbox.messages)
+    }
+
+    /// Gives news back that could not be recorded, and stops being the driver.
+    pub(super) fn give_back(&self, mut messages: VecDeque<Message>) {
+        let mut mailbox = self.mailbox.lock();
+        messages.append(&mut mailbox.messages);
+        mailbox.messages = messages;
+        mailbox.driven = false;
+    }
+
+    /// The driver's access to the state.
+    pub(super) fn take_live(&self) -> Option<Box<Live>> {
+        self.live.lock().take()
+    }
+
+    pub(super) fn put_live(&self, live: Box<Live>) {
+        *self.live.lock() = Some(live);
+    }
+
+    /// Drops the state from memory unless the execution is being driven. Whether there was any.
+    pub(super) fn unload(&self) -> bool {
+        let mailbox = self.mailbox.lock();
+        !mailbox.driven && self.live.lock().take().is_some()
+    }
+
+    /// Nothing is known here that the history does not hold.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mailbox = self.mailbox.lock();
+        !mailbox.driven
+            && mailbox.messages.is_empty()
+            && self.live.lock().is_none()
+            && self.running.lock().is_empty()
+    }
+
+    /// Whether the timers have to be told of a time; forgets those that have passed.
+    pub(super) fn needs_alarm(&self, at: u64, now: u64) -> bool {
+        let known = self.alarm.load(Ordering::Relaxed);
+        if known <= at && known > now {
+            return false;
+        }
+        self.alarm.store(at, Ordering::Relaxed);
+        true
+    }
+}

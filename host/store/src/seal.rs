@@ -1,0 +1,78 @@
+//! Sealing of histories at rest.
+
+use airlock_engine::{
+    ExecutionKey,
+    history::{self, CorruptRecord, Record, UnixMs},
+    store::{Append, StoreError},
+};
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use rand::Rng;
+
+const NONCE: usize = 24;
+
+/// Opens and closes rows of the journal.
+pub(crate) struct Seal(XChaCha20Poly1305);
+
+/// A record ready to be written.
+pub(crate) struct Row {
+    /// How many event numbers it takes up.
+    pub(crate) events: u64,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Seal {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(XChaCha20Poly1305::new(key.into()))
+    }
+
+    /// Encodes and seals the records of an append.
+    pub(crate) fn close(&self, append: &Append) -> Vec<Row> {
+        let rows = append.records.iter().zip(append.index..);
+        rows.map(|(record, index)| Row {
+            events: record.event_count(),
+            body: self.seal(&history::encode(append.at, record), &place(append.key, index)),
+        })
+        .collect()
+    }
+
+    /// Seals bytes for a place: nonce, then ciphertext with its tag.
+    pub(crate) fn seal(&self, bytes: &[u8], place: &[u8]) -> Vec<u8> {
+        // 192 bits at random do not repeat in the life of a key.
+        let nonce: [u8; NONCE] = rand::rng().random();
+        let mut sealed = Vec::with_capacity(NONCE + bytes.len() + 16);
+        sealed.extend_from_slice(&nonce);
+        // The cipher refuses only messages of 256 GB and more.
+        let text = self.0.encrypt(&XNonce::from(nonce), Payload { msg: bytes, aad: place }).unwrap_or_default();
+        sealed.extend_from_slice(&text);
+        sealed
+    }
+
+    /// Opens what [`Seal::seal`] closed for the same place.
+    pub(crate) fn open(&self, sealed: &[u8], place: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, text) = sealed.split_first_chunk::<NONCE>()?;
+        self.0.decrypt(&XNonce::from(*nonce), Payload { msg: text, aad: place }).ok()
+    }
+
+    pub(crate) fn open_record(
+        &self,
+        sealed: &[u8],
+        key: ExecutionKey,
+        index: u32,
+    ) -> Result<(UnixMs, Record), StoreError> {
+        let row = self.open(sealed, &place(key, index)).ok_or_else(|| {
+            CorruptRecord::Damaged("its seal is broken: the row was changed or moved".into())
+        })?;
+        Ok(history::decode(&row)?)
+    }
+}
+
+/// What a sealed record is bound to.
+fn place(key: ExecutionKey, index: u32) -> [u8; 12] {
+    let mut place = [0; 12];
+    place[..8].copy_from_slice(&key.0.to_le_bytes());
+    place[8..].copy_from_slice(&index.to_le_bytes());
+    place
+}
