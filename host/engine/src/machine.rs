@@ -423,7 +423,10 @@ impl Machine {
     fn attempt_failed(&mut self, seq: Seq, failed: u32, at: UnixMs) {
         if let Some(Operation::Activity { attempt, retry_at, .. }) = self.pending.get_mut(&seq) {
             *attempt = failed + 1;
-            *retry_at = Some(at);
+            // In a replay nobody has taken the wait for the attempt before away.
+            if let Some(before) = retry_at.replace(at) {
+                self.waiting.remove(&(before, seq));
+            }
             self.waiting.insert((at, seq));
         }
     }
