@@ -133,7 +133,8 @@ async fn event_numbers_grow_in_commit_order<S: Store>(open: &impl Fn() -> Arc<S>
 
 async fn open_executions_say_when_they_wake<S: Store>(open: &impl Fn() -> Arc<S>) {
     let store = open();
-    let before: HashSet<_> = store.open_executions().expect("reads").into_iter().map(|(key, _)| key).collect();
+    let before: HashSet<_> =
+        store.open_executions().expect("reads").into_iter().map(|(key, _)| key).collect();
     let rows: Vec<_> = (0..4).map(|i| row(&*store, &format!("wake-{i}"))).collect();
     for row in &rows {
         store.append(first(row, vec![turn(1)])).await.expect("appends");
@@ -178,7 +179,8 @@ async fn lists_filter_and_page<S: Store>(open: &impl Fn() -> Arc<S>) {
     assert_eq!(ids(ListFilter { before: Some(rows[2].key), ..even() }), ["list-0"]);
     let low = ListFilter { user: Some(UserId::new("list-low")), ..ListFilter::default() };
     assert_eq!(ids(low), ["list-2", "list-1", "list-0"]);
-    let failed = ListFilter { status: vec![Status::Failed], workflow: Some("odd".into()), ..ListFilter::default() };
+    let failed =
+        ListFilter { status: vec![Status::Failed], workflow: Some("odd".into()), ..ListFilter::default() };
     assert_eq!(ids(failed), ["list-5"]);
     let elsewhere = ListFilter { workspace: Some(WorkspaceId::new("other")), ..ListFilter::default() };
     assert_eq!(ids(elsewhere), [""; 0]);

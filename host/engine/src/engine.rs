@@ -190,7 +190,11 @@ impl Engine {
                 Wake::Never => {}
             }
         }
-        tracing::info!(with_work = now.len(), open = engine.stats().open, "the engine takes up its executions");
+        tracing::info!(
+            with_work = now.len(),
+            open = engine.stats().open,
+            "the engine takes up its executions"
+        );
         let resuming = Arc::clone(&engine);
         tokio::spawn(async move {
             for key in now {
@@ -208,10 +212,7 @@ impl Engine {
 
     /// Figures for operators.
     pub fn stats(&self) -> EngineStats {
-        EngineStats {
-            open: self.open.load(Ordering::Relaxed),
-            loaded: self.loaded.load(Ordering::Relaxed),
-        }
+        EngineStats { open: self.open.load(Ordering::Relaxed), loaded: self.loaded.load(Ordering::Relaxed) }
     }
 
     /// An execution as it is now.
@@ -251,7 +252,12 @@ impl Engine {
     }
 
     /// Up to `limit` records of a history from index `from` on.
-    pub fn history(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+    pub fn history(
+        &self,
+        key: ExecutionKey,
+        from: u32,
+        limit: usize,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
         self.store.history(key, from, limit)
     }
 

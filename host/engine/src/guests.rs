@@ -23,7 +23,11 @@ pub trait Guests: Send + Sync + 'static {
     async fn definition(&self, digest: &Digest) -> Result<Arc<PluginDefinition>, GuestError>;
 
     /// Creates an instance of a workflow. The first activation starts it.
-    async fn create(&self, digest: &Digest, init: WorkflowInit) -> Result<Box<dyn WorkflowInstance>, GuestError>;
+    async fn create(
+        &self,
+        digest: &Digest,
+        init: WorkflowInit,
+    ) -> Result<Box<dyn WorkflowInstance>, GuestError>;
 
     /// Runs one attempt of an activity. Dropping the future stops the guest.
     async fn run_activity(

@@ -261,7 +261,9 @@ const FORMAT: u8 = 1;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CorruptRecord {
     /// Written by a newer airlock.
-    #[error("record format {0} is newer than this airlock, which reads up to {FORMAT}: install the newer version")]
+    #[error(
+        "record format {0} is newer than this airlock, which reads up to {FORMAT}: install the newer version"
+    )]
     Newer(u8),
     /// Not a record.
     #[error("a record of the history is damaged: {0}")]
@@ -290,7 +292,9 @@ impl std::fmt::Display for Command {
     /// One line for a person, without payloads.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::ScheduleActivity { seq, activity, .. } => write!(f, "schedule activity '{activity}' ({seq})"),
+            Self::ScheduleActivity { seq, activity, .. } => {
+                write!(f, "schedule activity '{activity}' ({seq})")
+            }
             Self::StartTimer { seq, duration } => write!(f, "start a timer of {duration:?} ({seq})"),
             Self::CallTool { seq, slot, tool, .. } => write!(f, "call tool '{tool}' of '{slot}' ({seq})"),
             Self::ListTools { seq, slot } => write!(f, "list the tools of '{slot}' ({seq})"),

@@ -29,7 +29,5 @@ pub use definition::{
 };
 pub use engine::{Engine, EngineConfig};
 pub use failure::Failure;
-pub use ids::{
-    Digest, ExecutionId, ExecutionKey, OrganizationId, Principal, RunId, UserId, WorkspaceId,
-};
+pub use ids::{Digest, ExecutionId, ExecutionKey, OrganizationId, Principal, RunId, UserId, WorkspaceId};
 pub use json::Json;

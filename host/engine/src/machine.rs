@@ -386,7 +386,8 @@ impl Machine {
                 self.attempt_ended(seq, attempt, outcome, jitter);
             }
             (_, Input::ToolEnded { seq, outcome }) => {
-                if matches!(self.pending.get(&seq), Some(Operation::Tool { .. } | Operation::ToolList { .. })) {
+                if matches!(self.pending.get(&seq), Some(Operation::Tool { .. } | Operation::ToolList { .. }))
+                {
                     self.stage(Job::ToolResolved { seq, outcome });
                 }
             }
@@ -604,7 +605,10 @@ impl Machine {
             End::TimedOut => {
                 self.failure = Some(Failure::permanent(
                     Failure::TIMEOUT,
-                    format!("the execution took longer than its limit of {:?}", self.started.execution_timeout),
+                    format!(
+                        "the execution took longer than its limit of {:?}",
+                        self.started.execution_timeout
+                    ),
                 ));
                 Status::TimedOut
             }
@@ -657,7 +661,9 @@ impl Machine {
                 self.check(commands).map_err(|problem| nonsense(&problem))?;
                 self.carry_out(commands);
             }
-            Record::AttemptFailed { seq, attempt, retry_at, .. } => self.attempt_failed(*seq, *attempt, *retry_at),
+            Record::AttemptFailed { seq, attempt, retry_at, .. } => {
+                self.attempt_failed(*seq, *attempt, *retry_at)
+            }
             Record::Emitted { .. } => {}
             Record::Ended { end } => self.record_end(end),
             Record::Blocked { difference } => self.phase = Phase::Blocked(difference.clone()),

@@ -51,7 +51,9 @@ impl Program {
                     match self.open.iter().position(|open| open == seq) {
                         Some(place) => drop(self.open.remove(place)),
                         // A job before it in the same turn may have made the program give it up.
-                        None => assert!(given_up.contains(seq), "operation {seq} ended twice or was cancelled"),
+                        None => {
+                            assert!(given_up.contains(seq), "operation {seq} ended twice or was cancelled")
+                        }
                     }
                 }
             }
@@ -91,7 +93,10 @@ impl Program {
         let seq = self.seq;
         self.open.push(seq);
         match kind {
-            2 => Command::StartTimer { seq, duration: Duration::from_millis(self.random.random_range(0..5_000)) },
+            2 => Command::StartTimer {
+                seq,
+                duration: Duration::from_millis(self.random.random_range(0..5_000)),
+            },
             3 => Command::CallTool { seq, slot: "s".into(), tool: "t".into(), arguments: Json::null() },
             4 => Command::ListTools { seq, slot: "s".into() },
             5 => Command::AwaitAuth { seq, slot: "s".into() },

@@ -147,7 +147,8 @@ impl Writer {
         group: &[Pending],
         next_event: &mut i64,
     ) -> rusqlite::Result<Vec<Appended>> {
-        let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction =
+            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut appended = Vec::with_capacity(group.len());
         for Pending { append, rows, .. } in group {
             let key = append.key.0;

@@ -71,7 +71,9 @@ pub enum OpenError {
     #[error("the master key does not fit the data folder {}: use the key it was created with", .0.display())]
     WrongKey(PathBuf),
     /// It was laid out by a newer version.
-    #[error("the data folder has layout {found}, this airlock knows {LAYOUT}: install the newer version again")]
+    #[error(
+        "the data folder has layout {found}, this airlock knows {LAYOUT}: install the newer version again"
+    )]
     Newer {
         /// The folder's layout.
         found: i64,

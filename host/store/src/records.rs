@@ -30,8 +30,12 @@ impl Records for SqliteStore {
             let mut statement = connection.prepare_cached(
                 "SELECT key, value FROM records WHERE name = ?1 AND key >= ?2 AND key > ?3 ORDER BY key LIMIT ?4",
             )?;
-            let mut rows =
-                statement.query(params![table, prefix, after.unwrap_or(""), i64::try_from(limit).unwrap_or(-1)])?;
+            let mut rows = statement.query(params![
+                table,
+                prefix,
+                after.unwrap_or(""),
+                i64::try_from(limit).unwrap_or(-1)
+            ])?;
             let mut found = Vec::new();
             // Keys with the prefix stand together, from the prefix itself on.
             while let Some(row) = rows.next()? {
@@ -53,7 +57,9 @@ impl Records for SqliteStore {
             for change in changes {
                 match change {
                     Change::Put { table, key, value } => transaction
-                        .prepare_cached("INSERT OR REPLACE INTO records (name, key, value) VALUES (?1, ?2, ?3)")?
+                        .prepare_cached(
+                            "INSERT OR REPLACE INTO records (name, key, value) VALUES (?1, ?2, ?3)",
+                        )?
                         .execute(params![table, key, value])?,
                     Change::Insert { table, key, value } => transaction
                         .prepare_cached("INSERT INTO records (name, key, value) VALUES (?1, ?2, ?3)")?

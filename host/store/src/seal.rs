@@ -45,7 +45,8 @@ impl Seal {
         let mut sealed = Vec::with_capacity(NONCE + bytes.len() + 16);
         sealed.extend_from_slice(&nonce);
         // The cipher refuses only messages of 256 GB and more.
-        let text = self.0.encrypt(&XNonce::from(nonce), Payload { msg: bytes, aad: place }).unwrap_or_default();
+        let text =
+            self.0.encrypt(&XNonce::from(nonce), Payload { msg: bytes, aad: place }).unwrap_or_default();
         sealed.extend_from_slice(&text);
         sealed
     }

@@ -40,7 +40,9 @@ pub struct StartRequest {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StartError {
     /// No plugin serves this workflow.
-    #[error("no workflow is called '{0}': see GET /v1/workflows or `airlock plugins list` for those that are served")]
+    #[error(
+        "no workflow is called '{0}': see GET /v1/workflows or `airlock plugins list` for those that are served"
+    )]
     UnknownWorkflow(String),
     /// The input does not match the workflow's schema.
     #[error("the input does not match the workflow's schema: {}", .0.first().map_or("", |problem| &problem.message))]
@@ -84,12 +86,7 @@ pub(super) struct Validators(Mutex<HashMap<(Digest, String), Arc<jsonschema::Val
 const VALIDATORS_KEPT: usize = 512;
 
 impl Validators {
-    fn check(
-        &self,
-        digest: Digest,
-        workflow: &WorkflowDefinition,
-        input: &Json,
-    ) -> Result<(), StartError> {
+    fn check(&self, digest: Digest, workflow: &WorkflowDefinition, input: &Json) -> Result<(), StartError> {
         let key = (digest, workflow.name.clone());
         let known = self.0.lock().get(&key).cloned();
         let validator = match known {
@@ -97,7 +94,10 @@ impl Validators {
             None => {
                 let schema = workflow.input_schema.value();
                 let validator = jsonschema::validator_for(&schema).map_err(|error| {
-                    GuestError::Invalid(format!("the input schema of '{}' is not valid: {error}", workflow.name))
+                    GuestError::Invalid(format!(
+                        "the input schema of '{}' is not valid: {error}",
+                        workflow.name
+                    ))
                 })?;
                 let validator = Arc::new(validator);
                 let mut kept = self.0.lock();

@@ -1,11 +1,6 @@
 //! When to look at which execution. One task sleeps for all of them.
 
-use std::{
-    cmp::Reverse,
-    collections::BinaryHeap,
-    sync::Weak,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Weak, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;

@@ -254,7 +254,8 @@ impl Engine {
                 if let Record::Activation { jobs, commands } = record {
                     let activation = Activation { now_ms: *at, replaying: true, jobs };
                     let produced = instance.activate(activation).await.map_err(Rebuild::Guest)?;
-                    if let Some(difference) = first_difference(event + jobs.len() as u64, commands, &produced) {
+                    if let Some(difference) = first_difference(event + jobs.len() as u64, commands, &produced)
+                    {
                         return Err(Rebuild::Diverged(difference));
                     }
                 }

@@ -1,0 +1,658 @@
+//! The driver with the real store and with guests and tools made for the occasion.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use airlock_engine::{
+    ActivityDefinition, ActivityOptions, Digest, Engine, EngineConfig, ExecutionId, ExecutionKey, Failure,
+    Json, OrganizationId, PluginDefinition, Principal, RetryPolicy, Slot, UserId, WorkflowDefinition,
+    WorkspaceId,
+    engine::{ControlError, ExecutionView, StartError, StartRequest},
+    guests::{
+        Activation, ActivityCall, ActivityError, ActivityHost, GuestError, Guests, PluginStatus,
+        WorkflowInit, WorkflowInstance,
+    },
+    history::{Command, Job, Record, StoredRecord, TaskEvent, TaskPhase},
+    store::{Append, Appended, ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
+    tools::{AuthMoment, AuthNeeded, Authorization, Binding, BindingWish, CallOrigin, Tools},
+};
+use airlock_store::SqliteStore;
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use serde_json::json;
+use tokio::sync::Notify;
+
+/// Workflows and activities by name, written in Rust.
+#[derive(Default)]
+struct Play {
+    /// From now on workflow `steps` schedules another activity: the code has changed under its histories.
+    changed: AtomicBool,
+    created: AtomicU32,
+    attempts: AtomicU32,
+    trap_activations: AtomicU32,
+    missing: AtomicBool,
+    gate: Notify,
+}
+
+struct Instance {
+    play: Arc<Play>,
+    workflow: String,
+    input: serde_json::Value,
+    done: u64,
+}
+
+fn schedule(seq: u32, activity: &str) -> Command {
+    let (activity, input) = (activity.to_owned(), Json::from(json!({ "n": seq })));
+    Command::ScheduleActivity { seq, activity, input, options: ActivityOptions::default() }
+}
+
+#[async_trait]
+impl WorkflowInstance for Instance {
+    async fn activate(&mut self, activation: Activation<'_>) -> Result<Vec<Command>, GuestError> {
+        let mut commands = Vec::new();
+        for job in activation.jobs {
+            if self.workflow == "traps" && !activation.replaying {
+                let left = self.play.trap_activations.load(Ordering::SeqCst);
+                if left > 0 {
+                    self.play.trap_activations.store(left - 1, Ordering::SeqCst);
+                    return Err(GuestError::Trapped("the guest panicked: as it likes".into()));
+                }
+            }
+            match (self.workflow.as_str(), job) {
+                (_, Job::CancelRequested { .. }) => return Ok(vec![Command::Cancelled]),
+                ("steps" | "traps", Job::Started | Job::ActivityResolved { outcome: Ok(_), .. }) => {
+                    if self.done == self.input["steps"].as_u64().unwrap_or(1) {
+                        let result = Json::from(json!({ "done": self.done }));
+                        commands.push(Command::Complete { result });
+                    } else {
+                        self.done += 1;
+                        let changed = self.play.changed.load(Ordering::SeqCst);
+                        commands.push(schedule(self.done as u32, if changed { "other" } else { "step" }));
+                    }
+                }
+                ("sleep", Job::Started) => {
+                    let duration = Duration::from_millis(self.input["ms"].as_u64().unwrap_or(0));
+                    commands.push(Command::StartTimer { seq: 1, duration });
+                }
+                ("sleep", Job::TimerFired { .. }) => {
+                    commands.push(Command::Complete { result: Json::null() })
+                }
+                ("auth", Job::Started) => commands.push(Command::AwaitAuth { seq: 1, slot: "svc".into() }),
+                ("auth", Job::AuthResolved { outcome: Ok(who), .. }) => {
+                    commands.push(Command::Complete { result: who.clone() });
+                }
+                ("slot", Job::Started) => {
+                    let (slot, tool) = ("elsewhere".to_owned(), "t".to_owned());
+                    commands.push(Command::CallTool { seq: 1, slot, tool, arguments: Json::null() });
+                }
+                (name, Job::Started) => commands.push(schedule(1, name)),
+                (_, Job::ActivityResolved { outcome: Ok(result), .. }) => {
+                    commands.push(Command::Complete { result: result.clone() });
+                }
+                (
+                    _,
+                    Job::ActivityResolved { outcome: Err(failure), .. }
+                    | Job::ToolResolved { outcome: Err(failure), .. }
+                    | Job::AuthResolved { outcome: Err(failure), .. },
+                ) => commands.push(Command::Fail { failure: failure.clone() }),
+                _ => {}
+            }
+        }
+        Ok(commands)
+    }
+}
+
+struct Cast(Arc<Play>);
+
+const WORKFLOWS: &[&str] = &[
+    "steps",
+    "traps",
+    "sleep",
+    "auth",
+    "slot",
+    "flaky",
+    "permanent",
+    "endless",
+    "silent",
+    "cooperative",
+    "emits",
+];
+
+fn definition() -> PluginDefinition {
+    let any = || Json::parse("{}").expect("JSON");
+    let workflow = |name: &&str| WorkflowDefinition {
+        name: (*name).into(),
+        display_name: None,
+        description: None,
+        input_schema: Json::from(
+            json!({ "type": "object", "properties": { "steps": { "type": "integer" } } }),
+        ),
+        output_schema: None,
+        on_behalf_of: true,
+        execution_timeout: (*name == "sleep").then_some(Duration::from_secs(2)),
+        slots: match *name {
+            "auth" => vec![Slot { connector: "svc".into(), auto_auth: false, credentials_name: None }],
+            _ => Vec::new(),
+        },
+    };
+    let activity = |name: &str, options: ActivityOptions| ActivityDefinition {
+        name: name.into(),
+        description: None,
+        input_schema: any(),
+        output_schema: None,
+        options,
+        slots: Vec::new(),
+    };
+    let quick = RetryPolicy { initial_interval: Duration::from_millis(5), ..RetryPolicy::default() };
+    let once = RetryPolicy { maximum_attempts: 1, ..RetryPolicy::default() };
+    let with =
+        |retry: &RetryPolicy| ActivityOptions { retry: Some(retry.clone()), ..ActivityOptions::default() };
+    PluginDefinition {
+        workflows: WORKFLOWS.iter().map(workflow).collect(),
+        activities: vec![
+            activity("flaky", with(&quick)),
+            activity("permanent", with(&quick)),
+            activity(
+                "endless",
+                ActivityOptions { start_to_close: Some(Duration::from_millis(30)), ..with(&once) },
+            ),
+            activity("silent", ActivityOptions { heartbeat: Some(Duration::from_millis(30)), ..with(&once) }),
+        ],
+    }
+}
+
+#[async_trait]
+impl Guests for Cast {
+    fn plugins(&self) -> Vec<PluginStatus> {
+        Vec::new()
+    }
+
+    fn serving(&self, workflow: &str) -> Option<Digest> {
+        WORKFLOWS.contains(&workflow).then_some(Digest([1; 32]))
+    }
+
+    async fn definition(&self, digest: &Digest) -> Result<Arc<PluginDefinition>, GuestError> {
+        match self.0.missing.load(Ordering::SeqCst) {
+            true => Err(GuestError::Missing(*digest)),
+            false => Ok(Arc::new(definition())),
+        }
+    }
+
+    async fn create(&self, _: &Digest, init: WorkflowInit) -> Result<Box<dyn WorkflowInstance>, GuestError> {
+        self.0.created.fetch_add(1, Ordering::SeqCst);
+        let (play, input) = (Arc::clone(&self.0), init.input.value());
+        Ok(Box::new(Instance { play, workflow: init.workflow, input, done: 0 }))
+    }
+
+    async fn run_activity(
+        &self,
+        _: &Digest,
+        call: ActivityCall,
+        host: Arc<dyn ActivityHost>,
+    ) -> Result<Json, ActivityError> {
+        let attempt = self.0.attempts.fetch_add(1, Ordering::SeqCst) + 1;
+        let fail = |failure| Err(ActivityError::Failed(failure));
+        match call.activity.as_str() {
+            "flaky" if call.attempt < 3 => fail(Failure::retryable("Error", format!("attempt {attempt}"))),
+            "permanent" => fail(Failure::permanent("Error", "never")),
+            "endless" | "silent" => std::future::pending().await,
+            "cooperative" => {
+                host.cancelled().await;
+                self.0.gate.notify_one();
+                fail(Failure::permanent(Failure::CANCELLED, "noticed"))
+            }
+            "emits" => {
+                for n in 0..3 {
+                    let payload = Json::from(json!(n));
+                    let (id, task_type) = ("t".into(), "progress".into());
+                    let event = TaskEvent { id, task_type, phase: TaskPhase::InProgress, payload };
+                    host.emit_event(event).expect("events are taken");
+                }
+                Ok(Json::null())
+            }
+            _ => Ok(Json::from(json!({ "key": call.idempotency_key, "attempt": call.attempt }))),
+        }
+    }
+
+    fn retain(&self, _: &HashSet<Digest>) {}
+}
+
+/// A connector that wants authorisation until it is given.
+#[derive(Default)]
+struct Service {
+    authorised: Arc<AtomicBool>,
+    landed: Arc<Notify>,
+}
+
+#[async_trait]
+impl Tools for Service {
+    async fn bind(
+        &self,
+        _: &Principal,
+        slots: &[Slot],
+        wishes: &[BindingWish],
+        _: bool,
+    ) -> Result<Vec<Binding>, Failure> {
+        if let Some(wish) = wishes.iter().find(|wish| wish.connector_name.as_deref() != Some("svc")) {
+            let message =
+                format!("Extension bindings reference unknown connectors: {:?}", wish.connector_name);
+            return Err(Failure::permanent(Failure::CONNECTOR, message));
+        }
+        let binding = |slot: &Slot| Binding {
+            slot: slot.connector.clone(),
+            auto_auth: slot.auto_auth,
+            connector_name: slot.connector.clone(),
+            connector_id: "1".into(),
+            credentials_name: None,
+        };
+        Ok(slots.iter().map(binding).collect())
+    }
+
+    async fn authorize(&self, _: &Principal, _: &Binding, _: AuthMoment) -> Result<Authorization, Failure> {
+        if self.authorised.load(Ordering::SeqCst) {
+            return Ok(Authorization::Ready(Json::from(json!({ "connector_name": "svc" }))));
+        }
+        let landed = Arc::clone(&self.landed);
+        let state = Json::from(json!({ "connector_name": "svc", "connector_id": "1" }));
+        Ok(Authorization::Needed(AuthNeeded {
+            state,
+            changed: Box::pin(async move { landed.notified().await }),
+        }))
+    }
+
+    async fn call_tool(&self, _: &CallOrigin, _: &Binding, _: &str, _: &Json) -> Result<Json, Failure> {
+        Ok(Json::null())
+    }
+
+    async fn list_tools(&self, _: &CallOrigin, _: &Binding) -> Result<Json, Failure> {
+        Ok(Json::null())
+    }
+}
+
+/// A store whose disk can be full.
+struct Fillable {
+    inner: Arc<SqliteStore>,
+    full: AtomicBool,
+}
+
+impl Store for Fillable {
+    fn allocate(&self) -> ExecutionKey {
+        self.inner.allocate()
+    }
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<Appended, StoreError>> {
+        match self.full.load(Ordering::SeqCst) {
+            true => Box::pin(async { Err(StoreError::Full) }),
+            false => self.inner.append(append),
+        }
+    }
+    fn find(&self, id: &ExecutionId) -> Result<Option<ExecutionRow>, StoreError> {
+        self.inner.find(id)
+    }
+    fn row(&self, key: ExecutionKey) -> Result<Option<ExecutionRow>, StoreError> {
+        self.inner.row(key)
+    }
+    fn history(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+        self.inner.history(key, from, limit)
+    }
+    fn last_record(&self, key: ExecutionKey) -> Result<Option<StoredRecord>, StoreError> {
+        self.inner.last_record(key)
+    }
+    fn open_executions(&self) -> Result<Vec<(ExecutionKey, Wake)>, StoreError> {
+        self.inner.open_executions()
+    }
+    fn pinned(&self) -> Result<HashSet<Digest>, StoreError> {
+        self.inner.pinned()
+    }
+    fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError> {
+        self.inner.list(filter)
+    }
+}
+
+struct Stage {
+    engine: Arc<Engine>,
+    store: Arc<Fillable>,
+    play: Arc<Play>,
+    service: Arc<Service>,
+    folder: tempfile::TempDir,
+    config: EngineConfig,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let config = EngineConfig {
+            retry_pause: Duration::from_millis(20),
+            cancel_grace: Duration::from_millis(50),
+            auth_window: Duration::from_millis(300),
+            ..EngineConfig::default()
+        };
+        Self::with(config).await
+    }
+
+    async fn with(config: EngineConfig) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (play, service) = (Arc::new(Play::default()), Arc::new(Service::default()));
+        let (engine, store) = Self::open(&folder, &play, &service, &config).await;
+        Self { engine, store, play, service, folder, config }
+    }
+
+    async fn open(
+        folder: &tempfile::TempDir,
+        play: &Arc<Play>,
+        service: &Arc<Service>,
+        config: &EngineConfig,
+    ) -> (Arc<Engine>, Arc<Fillable>) {
+        let inner = SqliteStore::open(folder.path(), &[3; 32]).expect("the store opens");
+        let store = Arc::new(Fillable { inner, full: AtomicBool::new(false) });
+        let (guests, tools) = (Arc::new(Cast(Arc::clone(play))), Arc::clone(service));
+        let engine =
+            Engine::open(Arc::clone(&store) as _, guests, tools, config.clone()).await.expect("opens");
+        (engine, store)
+    }
+
+    /// Drops everything and starts from what is on the disk.
+    async fn restart(self) -> Self {
+        let Self { engine, store, play, service, folder, config } = self;
+        engine.shutdown().await;
+        drop(engine);
+        let weak = Arc::downgrade(&store.inner);
+        drop(store);
+        let start = Instant::now();
+        // Tasks that still hold the engine end on their own.
+        while weak.strong_count() > 0 {
+            assert!(start.elapsed() < Duration::from_secs(5), "something keeps the store open");
+            tokio::task::yield_now().await;
+        }
+        let (engine, store) = Self::open(&folder, &play, &service, &config).await;
+        Self { engine, store, play, service, folder, config }
+    }
+
+    async fn start(&self, workflow: &str, input: serde_json::Value) -> Result<ExecutionView, StartError> {
+        self.engine.start(request(workflow, input)).await
+    }
+
+    async fn run(&self, workflow: &str, input: serde_json::Value) -> ExecutionView {
+        let started = self.start(workflow, input).await.expect("starts");
+        self.ended(&started.row.id).await
+    }
+
+    async fn ended(&self, id: &ExecutionId) -> ExecutionView {
+        let view =
+            self.engine.wait(id, Some(Duration::from_secs(10))).await.expect("reads").expect("is there");
+        assert_ne!(view.row.status, Status::Running, "{id} did not end: {:?}", view.blocked);
+        view
+    }
+
+    fn records(&self, view: &ExecutionView) -> Vec<Record> {
+        let history = self.engine.history(view.row.key, 0, 1000).expect("reads");
+        history.into_iter().map(|stored| stored.record).collect()
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(10), "gave up: {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn request(workflow: &str, input: serde_json::Value) -> StartRequest {
+    StartRequest {
+        workflow: workflow.into(),
+        execution_id: None,
+        input: input.into(),
+        principal: Principal {
+            user: UserId::new("ada"),
+            workspace: WorkspaceId::new("default"),
+            organization: OrganizationId::new("default"),
+        },
+        wishes: Vec::new(),
+    }
+}
+
+fn kind(view: &ExecutionView) -> &str {
+    view.failure.as_ref().map_or("none", |failure| failure.kind.as_str())
+}
+
+#[tokio::test]
+async fn a_step_costs_one_record() {
+    let stage = Stage::new().await;
+    let view = stage.run("steps", json!({ "steps": 10 })).await;
+    assert_eq!(view.result, Some(Json::from(json!({ "done": 10 }))));
+    // The start, the first turn, and one record a step.
+    assert_eq!(stage.records(&view).len(), 12);
+    assert_eq!(stage.play.created.load(Ordering::SeqCst), 1, "the instance stays in memory");
+    assert_eq!(stage.engine.stats().open, 0);
+    assert_eq!(stage.engine.stats().loaded, 0);
+}
+
+#[tokio::test]
+async fn an_execution_that_was_dropped_from_memory_goes_on_from_its_history() {
+    let stage = Stage::with(EngineConfig { max_cached_instances: 0, ..EngineConfig::default() }).await;
+    let view = stage.run("steps", json!({ "steps": 5 })).await;
+    assert_eq!(view.row.status, Status::Completed);
+    assert!(stage.play.created.load(Ordering::SeqCst) > 1, "the instance was built again");
+    assert_eq!(stage.engine.stats().loaded, 0);
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_recorded_and_tried_again_with_the_same_key() {
+    let stage = Stage::new().await;
+    let view = stage.run("flaky", json!({})).await;
+    let result = view.result.as_ref().expect("it completes").value();
+    assert_eq!(result["attempt"], 3);
+    let failed = |record: &Record| matches!(record, Record::AttemptFailed { .. });
+    assert_eq!(stage.records(&view).iter().filter(|record| failed(record)).count(), 2);
+    let view = stage.run("permanent", json!({})).await;
+    assert_eq!((view.row.status, kind(&view)), (Status::Failed, "Error"));
+    assert!(!stage.records(&view).iter().any(failed), "a permanent failure is not tried again");
+}
+
+#[tokio::test]
+async fn every_limit_of_an_attempt_ends_it_with_a_message_that_names_it() {
+    let stage = Stage::new().await;
+    for (workflow, limit) in [("endless", "start-to-close"), ("silent", "heartbeat")] {
+        let view = stage.run(workflow, json!({})).await;
+        assert_eq!(kind(&view), Failure::TIMEOUT);
+        let message = view.failure.expect("it fails").message;
+        assert!(message.contains(limit), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_execution_longer_than_its_limit_times_out() {
+    let stage = Stage::new().await;
+    let view = stage.run("sleep", json!({ "ms": 60_000 })).await;
+    assert_eq!((view.row.status, kind(&view)), (Status::TimedOut, Failure::TIMEOUT));
+}
+
+#[tokio::test]
+async fn a_cancelled_activity_hears_of_it() {
+    let stage = Stage::new().await;
+    let started = stage.start("cooperative", json!({})).await.expect("starts");
+    stage.until("the activity runs", || stage.play.attempts.load(Ordering::SeqCst) == 1).await;
+    stage.engine.cancel(&started.row.id, "enough".into()).await.expect("is asked");
+    assert_eq!(stage.ended(&started.row.id).await.row.status, Status::Canceled);
+    tokio::time::timeout(Duration::from_secs(5), stage.play.gate.notified()).await.expect("it noticed");
+    let again = stage.engine.cancel(&started.row.id, "enough".into()).await;
+    assert!(matches!(again, Err(ControlError::Ended(_))), "{again:?}");
+    let unknown = stage.engine.terminate(&"nobody".parse().expect("valid"), String::new()).await;
+    assert!(matches!(unknown, Err(ControlError::Unknown(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_terminated_execution_ends_at_once_and_says_why() {
+    let stage = Stage::new().await;
+    let started = stage.start("endless", json!({})).await.expect("starts");
+    stage.engine.terminate(&started.row.id, "no more".into()).await.expect("is ended");
+    let view = stage.ended(&started.row.id).await;
+    assert_eq!(view.row.status, Status::Terminated);
+    assert_eq!(view.failure.expect("a reason").message, "no more");
+}
+
+#[tokio::test]
+async fn events_of_an_activity_are_recorded_in_order_and_before_its_result() {
+    let stage = Stage::new().await;
+    let view = stage.run("emits", json!({})).await;
+    let records = stage.records(&view);
+    let payloads: Vec<_> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::Emitted { event } => Some(event.payload.as_str().to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(payloads, ["0", "1", "2"]);
+    assert!(matches!(records.last(), Some(Record::Activation { .. })));
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_history_ends() {
+    let mut stage = Stage::new().await;
+    let sleeper = stage.start("sleep", json!({ "ms": 300 })).await.expect("starts").row.id;
+    let stuck = stage.start("cooperative", json!({})).await.expect("starts").row.id;
+    stage.until("the activity runs", || stage.play.attempts.load(Ordering::SeqCst) == 1).await;
+    // The test's own end of the activity would be an end like any other: end it before the engine goes.
+    stage = {
+        let play = Arc::clone(&stage.play);
+        stage.engine.cancel(&stuck, "so that nothing holds the engine".into()).await.expect("is asked");
+        play.gate.notified().await;
+        stage.restart().await
+    };
+    let view = stage.ended(&sleeper).await;
+    assert_eq!(view.row.status, Status::Completed);
+    let slept = view.row.ended_at.expect("it ended") - view.row.started_at;
+    assert!(slept >= 300, "the timer fired after {slept} ms");
+    assert_eq!(stage.ended(&stuck).await.row.status, Status::Canceled);
+}
+
+#[tokio::test]
+async fn code_that_does_not_repeat_its_history_blocks_the_execution_and_loses_nothing() {
+    let config = EngineConfig { max_cached_instances: 0, ..EngineConfig::default() };
+    let stage = Stage::with(config).await;
+    let started = stage.start("steps", json!({ "steps": 400 })).await.expect("starts");
+    stage.until("some steps are done", || stage.play.attempts.load(Ordering::SeqCst) > 3).await;
+    stage.play.changed.store(true, Ordering::SeqCst);
+    let id = &started.row.id;
+    let view = || stage.engine.get(id).expect("reads").expect("is there");
+    stage.until("it is blocked", || view().blocked.is_some()).await;
+    let blocked = view();
+    assert_eq!(blocked.row.status, Status::Running);
+    let difference = blocked.blocked.expect("a reason");
+    let expected = "event 3 of the history is schedule activity 'step' (1), but the code now wants schedule \
+                    activity 'other' (1)";
+    assert!(difference.starts_with(expected), "{difference}");
+    stage.play.changed.store(false, Ordering::SeqCst);
+    stage.engine.unblock(id).await.expect("is tried again");
+    let view = stage.ended(id).await;
+    assert_eq!(view.result, Some(Json::from(json!({ "done": 400 }))));
+}
+
+#[tokio::test]
+async fn a_trap_is_tried_once_more_and_then_fails_the_execution() {
+    let stage = Stage::new().await;
+    stage.play.trap_activations.store(1, Ordering::SeqCst);
+    let view = stage.run("traps", json!({ "steps": 3 })).await;
+    assert_eq!(view.row.status, Status::Completed, "one trap may be bad luck");
+    stage.play.trap_activations.store(100, Ordering::SeqCst);
+    let view = stage.run("traps", json!({ "steps": 3 })).await;
+    assert_eq!((view.row.status, kind(&view)), (Status::Failed, Failure::TRAP));
+    assert!(view.failure.expect("it fails").message.contains("as it likes"));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_starts_and_only_delays_what_runs() {
+    let stage = Stage::new().await;
+    let started = stage.start("sleep", json!({ "ms": 100 })).await.expect("starts");
+    stage.store.full.store(true, Ordering::SeqCst);
+    let refused = stage.start("steps", json!({})).await;
+    assert!(matches!(refused, Err(StartError::Store(StoreError::Full))), "{refused:?}");
+    let cancelled = stage.engine.cancel(&started.row.id, "stop".into()).await;
+    assert!(matches!(cancelled, Err(ControlError::Store(StoreError::Full))), "{cancelled:?}");
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    stage.store.full.store(false, Ordering::SeqCst);
+    assert_eq!(stage.ended(&started.row.id).await.row.status, Status::Completed);
+    assert_eq!(stage.engine.stats().open, 0);
+}
+
+#[tokio::test]
+async fn a_component_that_is_gone_delays_its_executions_until_it_is_back() {
+    let mut stage = Stage::new().await;
+    let id = stage.start("sleep", json!({ "ms": 50 })).await.expect("starts").row.id;
+    stage.play.missing.store(true, Ordering::SeqCst);
+    stage = stage.restart().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(stage.engine.get(&id).expect("reads").expect("is there").row.status, Status::Running);
+    stage.play.missing.store(false, Ordering::SeqCst);
+    assert_eq!(stage.ended(&id).await.row.status, Status::Completed);
+}
+
+#[tokio::test]
+async fn a_wait_for_authorisation_ends_when_the_credential_lands() {
+    let stage = Stage::new().await;
+    let started = stage.start("auth", json!({})).await.expect("starts");
+    let emitted = || {
+        let records = stage.records(&started);
+        records.iter().filter(|record| matches!(record, Record::Emitted { .. })).count()
+    };
+    stage.until("clients are asked", || emitted() == 1).await;
+    stage.service.authorised.store(true, Ordering::SeqCst);
+    stage.service.landed.notify_one();
+    let view = stage.ended(&started.row.id).await;
+    assert_eq!(view.result, Some(Json::from(json!({ "connector_name": "svc" }))));
+    assert_eq!(emitted(), 2, "clients are told");
+}
+
+#[tokio::test]
+async fn a_wait_for_authorisation_has_an_end() {
+    let stage = Stage::new().await;
+    let view = stage.run("auth", json!({})).await;
+    assert_eq!((view.row.status, kind(&view)), (Status::Failed, Failure::CONNECTOR_AUTH_TIMEOUT));
+    assert_eq!(view.failure.expect("it fails").message, "Connector 'svc' auth timed out");
+}
+
+#[tokio::test]
+async fn a_tool_outside_the_declared_slots_is_refused_with_advice() {
+    let stage = Stage::new().await;
+    let view = stage.run("slot", json!({})).await;
+    assert_eq!(kind(&view), Failure::CONNECTOR);
+    let message = view.failure.expect("it fails").message;
+    assert!(message.starts_with("Connector 'elsewhere' is not resolved for this workflow"), "{message}");
+    let mut wishful = request("steps", json!({}));
+    let connector_name = Some("nobody".to_owned());
+    wishful.wishes = vec![BindingWish { connector_name, credentials_name: None }];
+    let started = stage.engine.start(wishful).await.expect("starts");
+    let message = stage.ended(&started.row.id).await.failure.expect("it fails").message;
+    assert!(message.starts_with("Extension bindings reference unknown connectors"), "{message}");
+}
+
+#[tokio::test]
+async fn starts_are_checked() {
+    let stage = Stage::new().await;
+    let unknown = stage.start("nothing", json!({})).await;
+    assert!(matches!(unknown, Err(StartError::UnknownWorkflow(_))), "{unknown:?}");
+    let Err(StartError::InvalidInput(problems)) = stage.start("steps", json!({ "steps": "many" })).await
+    else {
+        panic!("the schema is checked");
+    };
+    assert_eq!(problems[0].pointer, "/steps");
+    let large = stage.start("steps", json!({ "x": "y".repeat(2_000_000) })).await;
+    assert!(matches!(large, Err(StartError::TooLarge { .. })), "{large:?}");
+    let mut named = request("sleep", json!({ "ms": 5 }));
+    named.execution_id = Some("mine".parse().expect("valid"));
+    let first = stage.engine.start(named.clone()).await.expect("starts");
+    let open = stage.engine.start(named.clone()).await;
+    assert!(matches!(open, Err(StartError::AlreadyExists(_))), "{open:?}");
+    stage.ended(&first.row.id).await;
+    let ended = stage.engine.start(named).await;
+    assert!(matches!(ended, Err(StartError::AlreadyExists(_))), "{ended:?}");
+    stage.engine.shutdown().await;
+    let late = stage.start("steps", json!({})).await;
+    assert!(matches!(late, Err(StartError::ShuttingDown)), "{late:?}");
+}
