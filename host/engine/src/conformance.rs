@@ -182,6 +182,8 @@ async fn lists_filter_and_page<S: Store>(open: &impl Fn() -> Arc<S>) {
     let failed =
         ListFilter { status: vec![Status::Failed], workflow: Some("odd".into()), ..ListFilter::default() };
     assert_eq!(ids(failed), ["list-5"]);
+    let run = ListFilter { run: Some(rows[3].run_id), ..ListFilter::default() };
+    assert_eq!(ids(run), ["list-3"]);
     let elsewhere = ListFilter { workspace: Some(WorkspaceId::new("other")), ..ListFilter::default() };
     assert_eq!(ids(elsewhere), [""; 0]);
 }

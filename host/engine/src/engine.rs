@@ -43,7 +43,10 @@ use crate::{
 pub struct EngineConfig {
     /// Attempts of activities that run at the same time; others wait for their turn. Default: 256.
     pub max_concurrent_activities: usize,
-    /// Workflows that are kept in memory while they wait. Default: 256.
+    /// Workflows that have a turn at the same time; others wait for theirs. Default: 256.
+    pub max_concurrent_turns: usize,
+    /// Workflows that are kept in memory while they wait. Together with `max_concurrent_turns` this bounds the instances
+    /// of workflows. Default: 256.
     pub max_cached_instances: usize,
     /// Size limit of an execution's input. Default: 2 MB (contract/worker-defaults.md).
     pub max_input_bytes: usize,
@@ -59,6 +62,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             max_concurrent_activities: 256,
+            max_concurrent_turns: 256,
             max_cached_instances: 256,
             max_input_bytes: 2_000_000,
             auth_window: Duration::from_secs(600),
@@ -82,6 +86,7 @@ pub struct Engine {
     loaded: AtomicUsize,
     open: AtomicUsize,
     permits: Semaphore,
+    turn_permits: Semaphore,
     timers: Timers,
     validators: start::Validators,
     closing: AtomicBool,
@@ -170,6 +175,7 @@ impl Engine {
             guests,
             tools,
             permits: Semaphore::new(config.max_concurrent_activities),
+            turn_permits: Semaphore::new(config.max_concurrent_turns),
             config,
             cells: Mutex::default(),
             idle: Mutex::default(),

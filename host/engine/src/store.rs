@@ -153,6 +153,8 @@ pub struct ListFilter {
     pub workflow: Option<String>,
     /// Only executions in one of these states; empty means all.
     pub status: Vec<Status>,
+    /// Only the execution with this run.
+    pub run: Option<RunId>,
     /// Only executions started before this one (in the order of the list).
     pub before: Option<ExecutionKey>,
     /// At most so many.

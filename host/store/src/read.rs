@@ -142,6 +142,9 @@ pub(crate) fn list(connection: &Connection, filter: &ListFilter) -> Result<Vec<E
     if let Some(workflow) = &filter.workflow {
         matches("workflow =", workflow.clone().into());
     }
+    if let Some(run) = &filter.run {
+        matches("run_id =", run.0.as_bytes().to_vec().into());
+    }
     if let Some(before) = filter.before {
         matches("key <", before.0.into());
     }

@@ -15,7 +15,7 @@ use super::{Engine, cell::Cell, now_ms};
 use crate::{
     ActivityOptions, Failure, Json,
     guests::{ActivityCall, ActivityError, ActivityHost, GuestError},
-    history::{Outcome, Seq, TaskEvent, UnixMs},
+    history::{Outcome, Seq, TaskEvent, TaskPhase, UnixMs},
     machine::{Input, Machine, Operation},
     tools::{Binding, CallOrigin},
 };
@@ -45,6 +45,7 @@ impl Engine {
             origin,
             token: token.clone(),
             heartbeat: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
         });
         let limits = Limits::new(options, *scheduled_at, machine.now());
         let cell = Arc::clone(cell);
@@ -216,9 +217,24 @@ struct Host {
     token: CancellationToken,
     /// When the guest last said that it is alive.
     heartbeat: AtomicU64,
+    /// Tool calls so far.
+    calls: AtomicU64,
 }
 
+/// The type of the task events that show an activity's tool calls. They name the tool and hold no arguments.
+const TOOL_CALL: &str = "tool_call";
+
 impl Host {
+    fn record(&self, event: TaskEvent) {
+        self.cell.post(Input::Emit(event));
+        let (engine, cell) = (Arc::clone(&self.engine), Arc::clone(&self.cell));
+        tokio::spawn(async move { engine.drive(&cell).await });
+    }
+
+    fn tell(&self, id: &str, phase: TaskPhase, payload: Json) {
+        self.record(TaskEvent { id: id.into(), task_type: TOOL_CALL.into(), phase, payload });
+    }
+
     /// Resolves when the guest has been silent for too long.
     async fn silence(&self, limit: Option<Duration>) -> Duration {
         let Some(limit) = limit else { return std::future::pending().await };
@@ -237,7 +253,19 @@ impl Host {
 impl ActivityHost for Host {
     async fn call_tool(&self, slot: &str, tool: &str, arguments: Json) -> Result<Json, Failure> {
         let binding = bound(&self.bindings, slot)?;
-        self.engine.tools.call_tool(&self.origin, binding, tool, &arguments).await
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}:call-{number}", self.origin.idempotency_key);
+        let name = &binding.connector_name;
+        let state = Json::from(serde_json::json!({ "connector_name": name, "tool_name": tool }));
+        self.tell(&id, TaskPhase::Started, state.clone());
+        let outcome = self.engine.tools.call_tool(&self.origin, binding, tool, &arguments).await;
+        match &outcome {
+            Ok(_) => self.tell(&id, TaskPhase::Completed, state),
+            Err(failure) => {
+                self.tell(&id, TaskPhase::Failed, serde_json::Value::from(failure.to_string()).into())
+            }
+        }
+        outcome
     }
 
     async fn list_tools(&self, slot: &str) -> Result<Json, Failure> {
@@ -250,9 +278,7 @@ impl ActivityHost for Host {
     }
 
     fn emit_event(&self, event: TaskEvent) -> Result<(), Failure> {
-        self.cell.post(Input::Emit(event));
-        let (engine, cell) = (Arc::clone(&self.engine), Arc::clone(&self.cell));
-        tokio::spawn(async move { engine.drive(&cell).await });
+        self.record(event);
         Ok(())
     }
 

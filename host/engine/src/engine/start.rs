@@ -142,6 +142,7 @@ impl Engine {
         let input = if request.input.is_null() { Json::from(serde_json::json!({})) } else { request.input };
         self.validators.check(digest, workflow, &input)?;
 
+        let _permit = self.turn_permits.acquire().await;
         let now = now_ms();
         let started = Started {
             run_id: RunId::generate(),

@@ -44,6 +44,8 @@ impl Engine {
     /// Lets an execution have turns as long as there is news, unless somebody else does that already.
     pub(super) async fn drive(&self, cell: &Arc<Cell>) {
         if cell.seize() {
+            // Before anything is loaded, so that a crowd does not fill the memory. The semaphore is never closed.
+            let _permit = self.turn_permits.acquire().await;
             self.drive_on(cell).await;
         }
     }

@@ -1,0 +1,146 @@
+//! Errors as clients see them (contract §1.8): `{"detail": "…"}`, and a list for 422.
+
+use airlock_connectors::ConnectorsError;
+use airlock_engine::{
+    engine::{ControlError, InputProblem, StartError},
+    guests::GuestError,
+    records::RecordsError,
+    store::StoreError,
+};
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+/// An answer that is not the one that was asked for.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// Anything but 422, with a sentence.
+    Status(StatusCode, String),
+    /// 422: places in the request, each with a sentence.
+    Invalid(Vec<(Value, String)>),
+}
+
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::Status(StatusCode::NOT_FOUND, detail.into())
+    }
+
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::Status(StatusCode::CONFLICT, detail.into())
+    }
+
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::Status(StatusCode::FORBIDDEN, detail.into())
+    }
+
+    /// One place in the body or query, as a path of keys.
+    pub(crate) fn invalid(place: &[&str], message: impl Into<String>) -> Self {
+        Self::Invalid(vec![(json!(place), message.into())])
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Status(status, detail) => (status, Json(json!({ "detail": detail }))).into_response(),
+            Self::Invalid(places) => {
+                let problem =
+                    |(place, message)| json!({ "loc": place, "msg": message, "type": "value_error" });
+                let detail: Vec<Value> = places.into_iter().map(problem).collect();
+                (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": detail }))).into_response()
+            }
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::Full | StoreError::ReadOnly(_) => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Conflict => StatusCode::CONFLICT,
+            StoreError::Corrupt(_) | StoreError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::Status(status, error.to_string())
+    }
+}
+
+impl From<RecordsError> for ApiError {
+    fn from(error: RecordsError) -> Self {
+        let status = match error {
+            RecordsError::Conflict => StatusCode::CONFLICT,
+            RecordsError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::Status(status, error.to_string())
+    }
+}
+
+impl From<GuestError> for ApiError {
+    fn from(error: GuestError) -> Self {
+        Self::Status(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Unknown(_) => Self::not_found(error.to_string()),
+            ControlError::Ended(_) => Self::conflict(error.to_string()),
+            ControlError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StartError> for ApiError {
+    fn from(error: StartError) -> Self {
+        let detail = error.to_string();
+        match error {
+            StartError::UnknownWorkflow(_) => Self::not_found(detail),
+            StartError::AlreadyExists(_) => Self::conflict(detail),
+            StartError::TooLarge { .. } => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            StartError::ShuttingDown => Self::Status(StatusCode::SERVICE_UNAVAILABLE, detail),
+            StartError::InvalidInput(problems) => Self::Invalid(problems.into_iter().map(place).collect()),
+            StartError::Guest(error) => error.into(),
+            StartError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// A JSON pointer into the input as the client's list of keys.
+fn place(InputProblem { pointer, message }: InputProblem) -> (Value, String) {
+    let mut place = vec![json!("body"), json!("input")];
+    place.extend(pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
+        Ok(index) => json!(index),
+        Err(_) => json!(key.replace("~1", "/").replace("~0", "~")),
+    }));
+    let message = match pointer.as_str() {
+        "" => message,
+        pointer => format!("{}: {message}", &pointer[1..]),
+    };
+    (place.into(), message)
+}
+
+impl From<ConnectorsError> for ApiError {
+    fn from(error: ConnectorsError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ConnectorsError::NotFound(_) => Self::not_found(detail),
+            ConnectorsError::Conflict(_) => Self::conflict(detail),
+            ConnectorsError::Invalid { pointer, message } => {
+                let mut place = vec!["body"];
+                place.extend(pointer.split('/').filter(|key| !key.is_empty()));
+                Self::invalid(&place, message)
+            }
+            ConnectorsError::Unsupported(_) => Self::Status(StatusCode::NOT_IMPLEMENTED, detail),
+            // 401 would say that the API key is wrong.
+            ConnectorsError::Forbidden(_) | ConnectorsError::Unauthorized(_) => Self::forbidden(detail),
+            ConnectorsError::Upstream(_) => Self::Status(StatusCode::BAD_GATEWAY, detail),
+            ConnectorsError::Timeout(_) => Self::Status(StatusCode::GATEWAY_TIMEOUT, detail),
+            ConnectorsError::Store(_) => Self::Status(StatusCode::INTERNAL_SERVER_ERROR, detail),
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Histories as the client's events (contract §5).
+
+use std::collections::HashMap;
+
+use airlock_engine::{
+    Failure, Json as Text,
+    history::{Command, End, Job, Outcome, Record, Seq, StoredRecord, TaskEvent, TaskPhase},
+    store::ExecutionRow,
+};
+use serde_json::{Value, json};
+
+use crate::wire;
+
+/// Turns the records of one execution, in order and from the first on, into events.
+pub(crate) struct Events {
+    row: ExecutionRow,
+    /// What the numbers of operations stand for.
+    names: HashMap<Seq, String>,
+}
+
+/// An event with its number in the order of the whole store.
+pub(crate) struct Event {
+    pub(crate) number: u64,
+    pub(crate) body: Value,
+    at: u64,
+}
+
+/// Activities of the platform itself have names that begin like this.
+const CALL_TOOL: &str = "__internal__connector_tool_call";
+const LIST_TOOLS: &str = "__internal__list_tools";
+
+impl Events {
+    pub(crate) fn new(row: ExecutionRow) -> Self {
+        Self { row, names: HashMap::new() }
+    }
+
+    /// The events of the next record.
+    pub(crate) fn of(&mut self, stored: &StoredRecord) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut put = |offset: usize, found: Option<(&str, Value)>| {
+            if let Some((kind, attributes)) = found {
+                let number = stored.first_event + offset as u64;
+                events.push(Event {
+                    number,
+                    body: event(&self.row, number, stored.at, kind, attributes),
+                    at: stored.at,
+                });
+            }
+        };
+        match &stored.record {
+            Record::Started(started) => {
+                let attributes = json!({
+                    "task_id": self.row.run_id.to_string(), "workflow_name": started.workflow,
+                    "input": payload(&started.input), "attempt": 1,
+                });
+                put(0, Some(("WORKFLOW_EXECUTION_STARTED", attributes)));
+            }
+            Record::Activation { jobs, commands } => {
+                for (offset, job) in jobs.iter().enumerate() {
+                    put(offset, job_event(job, &self.names));
+                }
+                for (offset, command) in commands.iter().enumerate() {
+                    let found = command_event(command, &mut self.names, &self.row);
+                    put(jobs.len() + offset, found);
+                }
+            }
+            Record::AttemptFailed { seq, attempt, failure, .. } => {
+                let attributes = json!({
+                    "task_id": task_id(*seq), "activity_name": self.names.get(seq), "attempt": attempt,
+                    "failure": failure_value(failure),
+                });
+                put(0, Some(("ACTIVITY_TASK_RETRYING", attributes)));
+            }
+            Record::Emitted { event } => put(0, Some(task_event(event))),
+            Record::Ended { end: End::Failed(failure) } => {
+                let attributes = json!({
+                    "task_id": self.row.run_id.to_string(), "failure": failure_value(failure), "attempt": 1,
+                });
+                put(0, Some(("WORKFLOW_EXECUTION_FAILED", attributes)));
+            }
+            Record::Blocked { difference } => {
+                let attributes = json!({
+                    "task_id": self.row.run_id.to_string(), "failure": { "message": difference },
+                });
+                put(0, Some(("WORKFLOW_TASK_FAILED", attributes)));
+            }
+            // There is no event for executions that were terminated or timed out; the stream ends.
+            Record::Ended { .. } | Record::Bound { .. } | Record::Unblocked => {}
+        }
+        events
+    }
+
+    /// The frame of the event stream around an event.
+    pub(crate) fn frame(&self, event: &Event) -> Value {
+        json!({
+            "stream": "airlock",
+            "timestamp": wire::time(event.at),
+            "broker_sequence": event.number,
+            "metadata": {},
+            "workflow_context": {
+                "namespace": wire::WORKSPACE,
+                "workflow_name": self.row.workflow,
+                "workflow_exec_id": self.row.id,
+                "parent_workflow_exec_id": null,
+                "root_workflow_exec_id": self.row.id,
+            },
+            "data": event.body,
+        })
+    }
+}
+
+fn event(row: &ExecutionRow, number: u64, at: u64, kind: &str, attributes: Value) -> Value {
+    json!({
+        "event_id": format!("evt-{number}"),
+        "event_timestamp": at.saturating_mul(1_000_000),
+        "root_workflow_exec_id": row.id,
+        "parent_workflow_exec_id": null,
+        "workflow_exec_id": row.id,
+        "workflow_run_id": row.run_id.to_string(),
+        "workflow_name": row.workflow,
+        "event_type": kind,
+        "attributes": attributes,
+    })
+}
+
+fn payload(value: &Text) -> Value {
+    json!({ "type": "json", "value": value.value() })
+}
+
+fn failure_value(failure: &Failure) -> Value {
+    json!({ "message": failure.message, "kind": failure.kind })
+}
+
+fn task_id(seq: Seq) -> String {
+    format!("operation-{seq}")
+}
+
+fn resolved(seq: Seq, outcome: &Outcome, names: &HashMap<Seq, String>) -> (&'static str, Value) {
+    let (task_id, name) = (task_id(seq), names.get(&seq));
+    match outcome {
+        Ok(result) => (
+            "ACTIVITY_TASK_COMPLETED",
+            json!({ "task_id": task_id, "activity_name": name, "result": payload(result) }),
+        ),
+        Err(failure) => (
+            "ACTIVITY_TASK_FAILED",
+            json!({ "task_id": task_id, "activity_name": name, "attempt": 1, "failure": failure_value(failure) }),
+        ),
+    }
+}
+
+fn job_event(job: &Job, names: &HashMap<Seq, String>) -> Option<(&'static str, Value)> {
+    match job {
+        Job::ActivityResolved { seq, outcome } | Job::ToolResolved { seq, outcome } => {
+            Some(resolved(*seq, outcome, names))
+        }
+        Job::Started | Job::TimerFired { .. } | Job::AuthResolved { .. } | Job::CancelRequested { .. } => {
+            None
+        }
+    }
+}
+
+fn command_event(
+    command: &Command,
+    names: &mut HashMap<Seq, String>,
+    row: &ExecutionRow,
+) -> Option<(&'static str, Value)> {
+    let mut started = |seq: Seq, name: &str, input: Value| {
+        names.insert(seq, name.to_owned());
+        let input = json!({ "type": "json", "value": input });
+        Some((
+            "ACTIVITY_TASK_STARTED",
+            json!({ "task_id": task_id(seq), "activity_name": name, "input": input }),
+        ))
+    };
+    let run = row.run_id.to_string();
+    match command {
+        Command::ScheduleActivity { seq, activity, input, .. } => started(*seq, activity, input.value()),
+        Command::CallTool { seq, slot, tool, arguments } => {
+            let input = json!({ "connector_name": slot, "tool_name": tool, "arguments": arguments.value() });
+            started(*seq, CALL_TOOL, input)
+        }
+        Command::ListTools { seq, slot } => started(*seq, LIST_TOOLS, json!({ "connector_name": slot })),
+        Command::EmitEvent { event } => Some(task_event(event)),
+        Command::Complete { result } => Some((
+            "WORKFLOW_EXECUTION_COMPLETED",
+            json!({ "task_id": run, "result": payload(result), "attempt": 1 }),
+        )),
+        Command::Fail { failure } => Some((
+            "WORKFLOW_EXECUTION_FAILED",
+            json!({ "task_id": run, "failure": failure_value(failure), "attempt": 1 }),
+        )),
+        Command::Cancelled => {
+            Some(("WORKFLOW_EXECUTION_CANCELED", json!({ "task_id": run, "reason": null, "attempt": 1 })))
+        }
+        Command::StartTimer { .. } | Command::AwaitAuth { .. } | Command::Cancel { .. } => None,
+    }
+}
+
+fn task_event(event: &TaskEvent) -> (&'static str, Value) {
+    let mut attributes = json!({ "custom_task_id": event.id, "custom_task_type": event.task_type });
+    let kind = match event.phase {
+        TaskPhase::Started => "CUSTOM_TASK_STARTED",
+        TaskPhase::InProgress => "CUSTOM_TASK_IN_PROGRESS",
+        TaskPhase::Completed => "CUSTOM_TASK_COMPLETED",
+        TaskPhase::Failed => {
+            let message = match event.payload.value() {
+                Value::String(message) => message,
+                other => other.to_string(),
+            };
+            attributes["failure"] = json!({ "message": message });
+            return ("CUSTOM_TASK_FAILED", attributes);
+        }
+    };
+    attributes["payload"] = payload(&event.payload);
+    (kind, attributes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use airlock_engine::{
+        ActivityOptions, Digest, ExecutionKey, OrganizationId, Principal, RunId, UserId, WorkspaceId,
+        history::Started, store::Status,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn row() -> ExecutionRow {
+        ExecutionRow {
+            key: ExecutionKey(1),
+            id: "order-7".parse().expect("a valid id"),
+            run_id: RunId(Uuid::from_u128(7)),
+            workflow: "order".into(),
+            digest: Digest([0; 32]),
+            principal: Principal {
+                user: UserId::new("ada"),
+                workspace: WorkspaceId::new("default"),
+                organization: OrganizationId::new("default"),
+            },
+            status: Status::Running,
+            started_at: 1_000,
+            ended_at: None,
+        }
+    }
+
+    fn history() -> Vec<Record> {
+        let schedule = Command::ScheduleActivity {
+            seq: 1,
+            activity: "charge".into(),
+            input: Text::from(json!({ "cents": 5 })),
+            options: ActivityOptions::default(),
+        };
+        let (slot, tool, arguments) = ("github_app".into(), "issue_write".into(), Text::from(json!({})));
+        let progress = TaskEvent {
+            id: "t".into(),
+            task_type: "progress".into(),
+            phase: TaskPhase::InProgress,
+            payload: Text::from(json!({ "done": 1 })),
+        };
+        let failed =
+            TaskEvent { phase: TaskPhase::Failed, payload: Text::from(json!("no luck")), ..progress.clone() };
+        vec![
+            Record::Started(Box::new(Started {
+                run_id: RunId(Uuid::from_u128(7)),
+                workflow: "order".into(),
+                digest: Digest([0; 32]),
+                input: Text::from(json!({ "id": 7 })),
+                principal: row().principal,
+                wishes: vec![],
+                seed: 1,
+                execution_timeout: Duration::from_secs(60),
+            })),
+            Record::Bound { bindings: vec![] },
+            Record::Activation {
+                jobs: vec![Job::Started],
+                commands: vec![schedule, Command::CallTool { seq: 2, slot, tool, arguments }],
+            },
+            Record::AttemptFailed {
+                seq: 1,
+                attempt: 1,
+                failure: Failure::retryable("Declined", "try again"),
+                retry_at: 9,
+            },
+            Record::Emitted { event: progress },
+            Record::Emitted { event: failed },
+            Record::Activation {
+                jobs: vec![
+                    Job::ActivityResolved { seq: 1, outcome: Ok(Text::from(json!("paid"))) },
+                    Job::ToolResolved {
+                        seq: 2,
+                        outcome: Err(Failure::permanent("ConnectorError", "refused")),
+                    },
+                ],
+                commands: vec![Command::Complete { result: Text::null() }],
+            },
+        ]
+    }
+
+    #[test]
+    fn a_history_becomes_the_clients_events() {
+        let mut events = Events::new(row());
+        let (mut number, mut lines) = (10, Vec::new());
+        for record in history() {
+            let stored = StoredRecord { first_event: number, at: 1_000, record };
+            number += stored.record.event_count();
+            for event in events.of(&stored) {
+                lines.push(format!(
+                    "{} {} {}",
+                    event.number, event.body["event_type"], event.body["attributes"]
+                ));
+            }
+        }
+        insta::assert_snapshot!(lines.join("\n"), @"");
+    }
+
+    #[test]
+    fn a_frame_holds_every_key_that_the_client_wants() {
+        let mut events = Events::new(row());
+        let stored = StoredRecord { first_event: 3, at: 1_000, record: history().remove(0) };
+        let event = events.of(&stored).remove(0);
+        insta::assert_snapshot!(serde_json::to_string_pretty(&events.frame(&event)).expect("JSON"), @"");
+    }
+}

@@ -1,0 +1,221 @@
+//! Starting executions.
+
+use std::time::Duration;
+
+use airlock_engine::{
+    Json as Text,
+    engine::{ExecutionView, StartRequest},
+    store::Status,
+    tools::BindingWish,
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    ApiState,
+    caller::Caller,
+    error::{ApiError, ApiResult},
+    page::JsonBody,
+    wire, workflows,
+};
+
+/// `WorkflowExecutionRequest`. What only concerns tracing and deployments is accepted and has no effect here.
+#[derive(Deserialize)]
+pub(crate) struct ExecuteBody {
+    execution_id: Option<String>,
+    input: Option<Box<RawValue>>,
+    encoded_input: Option<EncodedInput>,
+    wait_for_result: Option<bool>,
+    timeout_seconds: Option<f64>,
+    extensions: Option<Value>,
+}
+
+/// `NetworkEncodedInput`: an empty list of options means plain base64 of the JSON.
+#[derive(Deserialize)]
+pub(crate) struct EncodedInput {
+    b64payload: String,
+    #[serde(default)]
+    encoding_options: Option<Vec<String>>,
+    #[serde(default)]
+    empty: Option<bool>,
+}
+
+/// `POST /v1/workflows/{workflow_identifier}/execute`
+pub(crate) async fn execute(
+    State(state): State<ApiState>,
+    Path(identifier): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<ExecuteBody>,
+) -> ApiResult<Response> {
+    // A name that is served needs no look through the list.
+    let workflow = match state.engine.guests().serving(&identifier) {
+        Some(_) => identifier,
+        None => workflows::find(&state, &identifier)?.name,
+    };
+    start(&state, workflow, caller, body).await
+}
+
+/// `POST /v1/workflows/registrations/{id}/execute`. A registration that no longer serves is gone.
+pub(crate) async fn execute_registration(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<ExecuteBody>,
+) -> ApiResult<Response> {
+    let workflow = workflows::find_registration(&state, &id)?.name;
+    start(&state, workflow, caller, body).await
+}
+
+async fn start(state: &ApiState, workflow: String, caller: Caller, body: ExecuteBody) -> ApiResult<Response> {
+    let execution_id = match body.execution_id {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|error: airlock_engine::ids::InvalidId| {
+            ApiError::invalid(&["body", "execution_id"], error.to_string())
+        })?),
+    };
+    let limit = match body.timeout_seconds {
+        None => None,
+        Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
+            ApiError::invalid(&["body", "timeout_seconds"], "it must be a number of seconds from 0 on")
+        })?),
+    };
+    let request = StartRequest {
+        workflow,
+        execution_id,
+        input: input(body.input, body.encoded_input)?,
+        principal: caller.principal,
+        wishes: wishes(body.extensions.as_ref())?,
+    };
+    let mut view = state.engine.start(request).await?;
+    if body.wait_for_result != Some(true) {
+        return Ok(Json(wire::execution(&view)).into_response());
+    }
+    if view.row.status == Status::Running
+        && let Some(later) = state.engine.wait(&view.row.id, limit).await?
+    {
+        view = later;
+    }
+    Ok(waited(&view))
+}
+
+/// The answer to a caller that waited: three keys for a result, the whole execution when time ran out, and 424 when the
+/// workflow did not complete. (Not 5xx: clients retry those, and that would start it again.)
+fn waited(view: &ExecutionView) -> Response {
+    match view.row.status {
+        Status::Completed => Json(json!({
+            "workflow_name": view.row.workflow,
+            "execution_id": view.row.id,
+            "result": view.result.as_ref().map_or(Value::Null, Text::value),
+        }))
+        .into_response(),
+        Status::Running => Json(wire::execution(view)).into_response(),
+        status => {
+            let why = view.failure.as_ref().map_or_else(String::new, |failure| format!(": {failure}"));
+            let detail = format!("the workflow '{}' ended as {}{why}", view.row.workflow, status.as_str());
+            let body = json!({ "detail": detail, "execution": wire::execution(view) });
+            (StatusCode::FAILED_DEPENDENCY, Json(body)).into_response()
+        }
+    }
+}
+
+fn input(plain: Option<Box<RawValue>>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
+    let place = ["body", "encoded_input"];
+    let text = match (plain, encoded) {
+        (Some(_), Some(_)) => return Err(ApiError::invalid(&place, "send either input or encoded_input")),
+        (Some(plain), None) => Box::<str>::from(plain).into_string(),
+        (None, None) => return Ok(Text::null()),
+        (None, Some(encoded)) if encoded.empty == Some(true) => return Ok(Text::null()),
+        (None, Some(encoded)) => {
+            if let Some(option) = encoded.encoding_options.iter().flatten().next() {
+                let message = format!(
+                    "the payload is '{option}' by the client, and this daemon runs the code itself: send it in clear, it is \
+                     sealed at rest"
+                );
+                return Err(ApiError::invalid(&place, message));
+            }
+            let bytes = STANDARD
+                .decode(&encoded.b64payload)
+                .map_err(|error| ApiError::invalid(&place, format!("b64payload is not base64: {error}")))?;
+            String::from_utf8(bytes)
+                .map_err(|_| ApiError::invalid(&place, "b64payload does not hold UTF-8 text"))?
+        }
+    };
+    Text::parse(text).map_err(|error| ApiError::invalid(&place, format!("the input is not JSON: {error}")))
+}
+
+const MALFORMED: &str = "Malformed runtime connector extension bindings; expected a list of objects with optional \
+     'connector_name' and 'credentials_name'. Connector identity is interceptor-owned and must come from \
+     @uses_connectors(...).";
+
+/// The credentials that a caller wants for the slots: `extensions.mistralai.connectors.bindings`.
+fn wishes(extensions: Option<&Value>) -> ApiResult<Vec<BindingWish>> {
+    let place = ["body", "extensions", "mistralai", "connectors", "bindings"];
+    let bindings = extensions.and_then(|value| value.pointer("/mistralai/connectors/bindings"));
+    let malformed = || ApiError::invalid(&place, MALFORMED);
+    let list = match bindings {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(malformed()),
+    };
+    let text = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
+        Some(_) => Err(malformed()),
+    };
+    list.iter()
+        .map(|binding| match binding {
+            Value::Object(fields) => Ok(BindingWish {
+                connector_name: text(fields.get("connector_name"))?,
+                credentials_name: text(fields.get("credentials_name"))?,
+            }),
+            _ => Err(malformed()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bindings_are_read_and_everything_else_is_malformed() {
+        let read = |bindings: Value| {
+            wishes(Some(&json!({ "mistralai": { "connectors": { "bindings": bindings } } }))).ok()
+        };
+        let wish = |connector: Option<&str>, credentials: Option<&str>| BindingWish {
+            connector_name: connector.map(Into::into),
+            credentials_name: credentials.map(Into::into),
+        };
+        let bindings = json!([{ "connector_name": "a", "credentials_name": "b", "user": "eve" }, {}]);
+        assert_eq!(read(bindings), Some(vec![wish(Some("a"), Some("b")), wish(None, None)]));
+        assert_eq!(read(Value::Null), Some(vec![]));
+        for bad in [
+            json!("a"),
+            json!({}),
+            json!(["a"]),
+            json!([{ "connector_name": " " }]),
+            json!([{ "connector_name": 1 }]),
+        ] {
+            assert_eq!(read(bad.clone()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_encoded_input_is_taken_when_it_is_only_encoded() {
+        let encoded = |text: &str, options: &[&str]| {
+            let encoding_options = Some(options.iter().map(|&option| option.to_owned()).collect());
+            input(None, Some(EncodedInput { b64payload: text.into(), encoding_options, empty: None }))
+        };
+        assert_eq!(encoded("eyJhIjoxfQ==", &[]).expect("is taken").as_str(), "{\"a\":1}");
+        assert!(encoded("eyJhIjoxfQ==", &["encrypted"]).is_err());
+        assert!(encoded("%%%", &[]).is_err());
+        assert!(encoded("YWJj", &[]).is_err());
+    }
+}

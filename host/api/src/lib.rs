@@ -1,0 +1,29 @@
+//! The HTTP API: the wire contract of the public Python client, and airlock's own additions under `/v1/airlock/…`.
+//!
+//! Promises: every route but `/health` and the API's own description wants an API key; errors have the shapes that the
+//! client understands, say what to do, and never hold a secret; an answer is written at once. It knows nothing of how
+//! executions run or of what a credential is.
+
+mod caller;
+mod connectors;
+mod description;
+mod error;
+mod events;
+mod execute;
+mod executions;
+mod keys;
+mod own;
+mod page;
+mod router;
+mod runs;
+mod serve;
+mod state;
+mod stream;
+mod unserved;
+mod wire;
+mod workflows;
+
+pub use keys::{Keys, Role};
+pub use router::router;
+pub use serve::serve;
+pub use state::ApiState;

@@ -1,0 +1,129 @@
+//! airlock's own additions: plugins, keys, status, who one is.
+
+use airlock_engine::guests::PluginStatus;
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use chrono::TimeDelta;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    ApiState, Role,
+    caller::Caller,
+    error::{ApiError, ApiResult},
+    page::JsonBody,
+    wire,
+};
+
+/// `GET /health`: the daemon answers.
+pub(crate) async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// `GET /v1/airlock/status`
+pub(crate) async fn status(State(state): State<ApiState>, _: Caller) -> Json<Value> {
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "executions": state.engine.stats(),
+        "sandbox": (state.sandbox)(),
+    }))
+}
+
+/// `GET /v1/airlock/plugins`
+pub(crate) async fn plugins(State(state): State<ApiState>, _: Caller) -> Json<Value> {
+    Json(json!({ "plugins": state.engine.guests().plugins() }))
+}
+
+/// `GET /v1/airlock/plugins/{name}`
+pub(crate) async fn plugin(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    _: Caller,
+) -> ApiResult<Json<PluginStatus>> {
+    let found = state.engine.guests().plugins().into_iter().find(|plugin| plugin.name == name);
+    found
+        .map(Json)
+        .ok_or_else(|| ApiError::not_found(format!("no file '{name}.wasm' is in the plugin folder")))
+}
+
+/// What a new key is for.
+#[derive(Deserialize)]
+pub(crate) struct NewKey {
+    user: String,
+    name: Option<String>,
+    role: Option<Role>,
+    expires_in_seconds: Option<i64>,
+}
+
+/// `POST /v1/airlock/keys`: the only time that the key's text is shown.
+pub(crate) async fn create_key(
+    State(state): State<ApiState>,
+    caller: Caller,
+    JsonBody(body): JsonBody<NewKey>,
+) -> ApiResult<(StatusCode, Json<Value>)> {
+    caller.must_be_owner()?;
+    let user_is_valid = (1..=64).contains(&body.user.len())
+        && body.user.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+    if !user_is_valid {
+        let message = "a user has 1 to 64 characters, letters, digits, '_', '-' and '.' only";
+        return Err(ApiError::invalid(&["body", "user"], message));
+    }
+    let lifetime = match body.expires_in_seconds {
+        None => None,
+        Some(seconds) if seconds >= 0 => TimeDelta::try_seconds(seconds),
+        Some(_) => return Err(ApiError::invalid(&["body", "expires_in_seconds"], "it is not negative")),
+    };
+    let name = body.name.unwrap_or_else(|| format!("{}'s key", body.user));
+    let role = body.role.unwrap_or(Role::Member);
+    let (text, key) = state.keys.create(&body.user, &name, role, lifetime)?;
+    let mut value = key.public();
+    value["key"] = text.into();
+    Ok((StatusCode::CREATED, Json(value)))
+}
+
+/// `GET /v1/airlock/keys`
+pub(crate) async fn keys(State(state): State<ApiState>, caller: Caller) -> ApiResult<Json<Value>> {
+    caller.must_be_owner()?;
+    let keys: Vec<Value> = state.keys.list().iter().map(|key| key.public()).collect();
+    Ok(Json(json!({ "keys": keys })))
+}
+
+/// `DELETE /v1/airlock/keys/{id}`
+pub(crate) async fn revoke_key(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    caller.must_be_owner()?;
+    let revoked = state.keys.revoke(&id)?;
+    revoked
+        .map(|key| Json(key.public()))
+        .ok_or_else(|| ApiError::not_found(format!("no key has the id '{id}'")))
+}
+
+/// `GET /v1/workflows/workers/whoami`: the client asks it for the namespace of its payloads.
+pub(crate) async fn worker_whoami(_: Caller) -> Json<Value> {
+    Json(json!({ "scheduler_url": "", "namespace": wire::WORKSPACE, "tls": false }))
+}
+
+/// `GET /v1/whoami`
+pub(crate) async fn whoami(caller: Caller) -> Json<Value> {
+    Json(json!({
+        "principal": { "principal_type": "user", "id": caller.principal.user, "email": null },
+        "organization": { "id": caller.principal.organization, "name": caller.principal.organization },
+        "workspace": { "id": caller.principal.workspace, "name": caller.principal.workspace },
+    }))
+}
+
+/// `GET /v1/users/me`
+pub(crate) async fn identity(caller: Caller) -> Json<Value> {
+    Json(json!({
+        "id": caller.principal.user, "email": null, "first_name": null, "last_name": null,
+        "workspace": { "id": caller.principal.workspace, "name": caller.principal.workspace },
+        "organization": { "id": caller.principal.organization, "name": caller.principal.organization },
+        "api_key": { "id": caller.key.id, "name": caller.key.name },
+    }))
+}

@@ -1,0 +1,117 @@
+//! Which request goes where. One table serves the router and the API's own description.
+
+use axum::{
+    Router,
+    routing::{MethodRouter, delete, get, post, put},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    ApiState, connectors as c, description, execute, executions as x, own, runs, stream, unserved,
+    workflows as w,
+};
+
+/// A path, its methods with a line about each, and what answers.
+pub(crate) struct Route {
+    pub(crate) path: &'static str,
+    pub(crate) methods: &'static [(&'static str, &'static str)],
+    /// Open to everybody.
+    pub(crate) public: bool,
+    handler: fn() -> MethodRouter<ApiState>,
+}
+
+macro_rules! routes {
+    ($($path:literal $($public:ident)? [$($method:literal $about:literal),+] $handler:expr;)*) => {
+        &[$(Route {
+            path: $path,
+            methods: &[$(($method, $about)),+],
+            public: routes!(@public $($public)?),
+            handler: || $handler,
+        }),*]
+    };
+    (@public) => { false };
+    (@public public) => { true };
+}
+
+/// Every route that is served.
+pub(crate) const ROUTES: &[Route] = routes! {
+    "/health" public ["get" "Whether the daemon answers"] get(own::health);
+    "/v1/airlock/openapi.json" public ["get" "This document"] get(description::document);
+    "/v1/airlock/status" ["get" "Version, executions, sandbox"] get(own::status);
+    "/v1/airlock/plugins" ["get" "The files in the plugin folder and what became of them"] get(own::plugins);
+    "/v1/airlock/plugins/{name}" ["get" "One of them"] get(own::plugin);
+    "/v1/airlock/keys" ["get" "All API keys, without their text", "post" "Make an API key"]
+        get(own::keys).post(own::create_key);
+    "/v1/airlock/keys/{id}" ["delete" "Revoke an API key"] delete(own::revoke_key);
+    "/v1/airlock/executions/{execution_id}/unblock" ["post" "Try a blocked execution again"] post(x::unblock);
+    "/v1/whoami" ["get" "Who the caller is"] get(own::whoami);
+    "/v1/users/me" ["get" "Who the caller is"] get(own::identity);
+
+    "/v1/workflows" ["get" "Workflows that are served"] get(w::list);
+    "/v1/workflows/archive" ["put" "Archive workflows"] put(w::archive_many);
+    "/v1/workflows/unarchive" ["put" "Unarchive workflows"] put(w::unarchive_many);
+    "/v1/workflows/registrations" ["get" "Workflows with their schemas"] get(w::registrations);
+    "/v1/workflows/registrations/{id}" ["get" "One of them"] get(w::registration);
+    "/v1/workflows/registrations/{id}/execute" ["post" "Start an execution"] post(execute::execute_registration);
+    "/v1/workflows/workers/whoami" ["get" "The namespace of payloads"] get(own::worker_whoami);
+    "/v1/workflows/events/stream" ["get" "Events as they happen (server-sent events)"] get(stream::events);
+    "/v1/workflows/events/list" ["get" "Stored events"] get(stream::list);
+    "/v1/workflows/runs" ["get" "Executions, newest first"] get(runs::list);
+    "/v1/workflows/runs/{run_id}" ["get" "One run"] get(runs::get);
+    "/v1/workflows/runs/{run_id}/history" ["get" "Its history"] get(runs::history);
+    "/v1/workflows/executions/cancel" ["post" "Ask executions to stop"] post(x::cancel_many);
+    "/v1/workflows/executions/terminate" ["post" "End executions"] post(x::terminate_many);
+    "/v1/workflows/executions/{execution_id}" ["get" "One execution"] get(x::get);
+    "/v1/workflows/executions/{execution_id}/history" ["get" "Its history"] get(x::history);
+    "/v1/workflows/executions/{execution_id}/stream" ["get" "Its events (server-sent events)"] get(stream::execution);
+    "/v1/workflows/executions/{execution_id}/cancel" ["post" "Ask it to stop"] post(x::cancel);
+    "/v1/workflows/executions/{execution_id}/terminate" ["post" "End it"] post(x::terminate);
+    "/v1/workflows/{workflow}" ["get" "One workflow", "put" "Change its title, tags …"] get(w::get).put(w::update);
+    "/v1/workflows/{workflow}/execute" ["post" "Start an execution"] post(execute::execute);
+    "/v1/workflows/{workflow}/archive" ["put" "Archive it"] put(w::archive);
+    "/v1/workflows/{workflow}/unarchive" ["put" "Unarchive it"] put(w::unarchive);
+    "/v1/workflows/{workflow}/tags" ["post" "Add tags"] post(w::add_tags);
+
+    "/v1/connectors" ["get" "Connectors that the caller sees", "post" "Register one"] get(c::list).post(c::create);
+    "/v1/connectors/{connector}" ["get" "One connector", "patch" "Change it", "delete" "Remove it"]
+        get(c::get).patch(c::update).delete(c::delete);
+    "/v1/connectors/{connector}/tools" ["get" "Its tools"] get(c::tools);
+    "/v1/connectors/{connector}/tools/{tool}/call" ["post" "Call a tool"] post(c::call);
+    "/v1/connectors/{connector}/authentication_methods" ["get" "How one authenticates"] get(c::methods);
+    "/v1/connectors/{connector}/{scope}/credentials"
+        ["get" "Credentials, without secrets", "post" "Store one", "patch" "Change one", "delete" "Delete the user's"]
+        get(c::credentials).post(c::create_credentials).patch(c::update_credentials).delete(c::delete_all_credentials);
+    "/v1/connectors/{connector}/{scope}/credentials/{name}" ["delete" "Delete a credential"]
+        delete(c::delete_credentials);
+    "/v1/connectors/{connector}/{scope}/activate" ["post" "Activate it for a scope"] post(c::activate);
+    "/v1/connectors/{connector}/{scope}/deactivate" ["post" "Deactivate it for a scope"] post(c::deactivate);
+};
+
+/// All routes on the given state.
+pub fn router(state: ApiState) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        router = router.route(route.path, (route.handler)());
+    }
+    let not_yet = || axum::routing::any(unserved::not_yet);
+    router
+        .route("/v1/workflows/executions/{id}/signals", not_yet())
+        .route("/v1/workflows/executions/{id}/queries", not_yet())
+        .route("/v1/workflows/executions/{id}/updates", not_yet())
+        .route("/v1/workflows/executions/{id}/reset", not_yet())
+        .route("/v1/workflows/executions/{id}/logs", not_yet())
+        .route("/v1/workflows/executions/{id}/logs/stream", not_yet())
+        .route("/v1/workflows/executions/{id}/trace/{what}", not_yet())
+        .route("/v1/workflows/{workflow}/metrics", not_yet())
+        .route("/v1/workflows/schedules", not_yet())
+        .route("/v1/workflows/schedules/{*rest}", not_yet())
+        .route("/v1/workflows/deployments", not_yet())
+        .route("/v1/workflows/deployments/{*rest}", not_yet())
+        .route("/v1/connectors/{connector}/auth_url", not_yet())
+        .route("/v1/connectors/{connector}/share", not_yet())
+        .route("/v1/connectors/{connector}/organization/share", not_yet())
+        .route("/v1/connectors-gateway/{*rest}", not_yet())
+        .fallback(unserved::unknown)
+        .layer(CatchPanicLayer::new())
+        .with_state(state)
+}

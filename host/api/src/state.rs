@@ -1,0 +1,33 @@
+//! What handlers share.
+
+use std::sync::Arc;
+
+use airlock_connectors::Connectors;
+use airlock_engine::Engine;
+use tokio_util::sync::CancellationToken;
+
+use crate::Keys;
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) connectors: Connectors,
+    pub(crate) keys: Arc<Keys>,
+    /// Figures of the sandbox, for the status.
+    pub(crate) sandbox: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Cancelled when the daemon stops: streams end then.
+    pub(crate) closing: CancellationToken,
+}
+
+impl ApiState {
+    /// State for a router. `sandbox` gives the figures that the status shows of the sandbox.
+    pub fn new(
+        engine: Arc<Engine>,
+        connectors: Connectors,
+        keys: Arc<Keys>,
+        sandbox: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    ) -> Self {
+        Self { engine, connectors, keys, sandbox, closing: CancellationToken::new() }
+    }
+}

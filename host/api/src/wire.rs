@@ -1,0 +1,58 @@
+//! The engine's things in the client's shapes (contract §11).
+
+use airlock_engine::{Digest, engine::ExecutionView, store::ExecutionRow};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// For ids that follow from names, so that they are the same on every start.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6169_726c_6f63_6b00_8000_7065_7273_6973);
+
+/// The client wants a namespace; there is one.
+pub(crate) const WORKSPACE: &str = "default";
+
+pub(crate) fn time(ms: u64) -> String {
+    let time = DateTime::<Utc>::from_timestamp_millis(ms as i64).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+pub(crate) fn workflow_id(name: &str) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
+}
+
+pub(crate) fn registration_id(name: &str, digest: &Digest) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("{name}@{digest}").as_bytes())
+}
+
+/// `WorkflowExecutionWithoutResultResponse`.
+pub(crate) fn row(row: &ExecutionRow) -> Value {
+    let total = row.ended_at.map(|ended| ended.saturating_sub(row.started_at));
+    json!({
+        "workflow_name": row.workflow,
+        "execution_id": row.id,
+        "root_execution_id": row.id,
+        "status": row.status,
+        "start_time": time(row.started_at),
+        "end_time": row.ended_at.map(time),
+        "workflow_id": workflow_id(&row.workflow),
+        "deployment_name": null,
+        "parent_execution_id": null,
+        "run_id": row.run_id.to_string(),
+        "user_id": row.principal.user,
+        "total_duration_ms": total,
+    })
+}
+
+/// `WorkflowExecutionResponse`, with `failure` and `blocked` beside what the client knows.
+pub(crate) fn execution(view: &ExecutionView) -> Value {
+    let mut value = row(&view.row);
+    value["result"] = view.result.as_ref().map_or(Value::Null, airlock_engine::Json::value);
+    value["failure"] = match &view.failure {
+        Some(failure) => json!({
+            "kind": failure.kind, "message": failure.message, "details": failure.details.as_ref().map(|d| d.value()),
+        }),
+        None => Value::Null,
+    };
+    value["blocked"] = json!(view.blocked);
+    value
+}

@@ -1,0 +1,392 @@
+//! Workflows that are served, and what people add to them: a title, tags, whether they are archived.
+
+use std::sync::Arc;
+
+use airlock_engine::{Digest, PluginDefinition, WorkflowDefinition, guests::PluginState, records::Change};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    ApiState,
+    caller::Caller,
+    error::{ApiError, ApiResult},
+    page::{JsonBody, Query},
+    wire,
+};
+
+const TABLE: &str = "workflows";
+
+/// A workflow with the code that serves it.
+pub(crate) struct Served {
+    pub(crate) name: String,
+    digest: Digest,
+    plugin: String,
+    definition: Arc<PluginDefinition>,
+    position: usize,
+    notes: Notes,
+}
+
+/// What people add.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Notes {
+    display_name: Option<String>,
+    description: Option<String>,
+    #[serde(default)]
+    available_in_chat_assistant: bool,
+    #[serde(default)]
+    archived: bool,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+impl Served {
+    fn definition(&self) -> &WorkflowDefinition {
+        &self.definition.workflows[self.position]
+    }
+
+    fn display_name(&self) -> &str {
+        let own = self.notes.display_name.as_deref().or(self.definition().display_name.as_deref());
+        own.unwrap_or(&self.name)
+    }
+
+    fn description(&self) -> Option<&str> {
+        self.notes.description.as_deref().or(self.definition().description.as_deref())
+    }
+
+    fn basic(&self) -> Value {
+        json!({
+            "id": wire::workflow_id(&self.name), "name": self.name, "display_name": self.display_name(),
+            "description": self.description(), "archived": self.notes.archived, "tags": self.notes.tags,
+            "metadata": {},
+        })
+    }
+
+    fn full(&self) -> Value {
+        json!({
+            "id": wire::workflow_id(&self.name), "name": self.name, "display_name": self.display_name(),
+            "type": "code", "customer_id": wire::WORKSPACE, "workspace_id": wire::WORKSPACE,
+            "description": self.description(), "archived": self.notes.archived, "tags": self.notes.tags,
+            "available_in_chat_assistant": self.notes.available_in_chat_assistant, "is_technical": false,
+            "active": true,
+        })
+    }
+
+    fn registration(&self, with_workflow: bool) -> Value {
+        let definition = self.definition();
+        let slots: Vec<Value> = definition
+            .slots
+            .iter()
+            .map(|slot| {
+                json!({ "connector_name": slot.connector, "auto_auth": slot.auto_auth, "run_as": "auto",
+                    "credentials_name": slot.credentials_name })
+            })
+            .collect();
+        let timeout = definition.execution_timeout.unwrap_or(WorkflowDefinition::DEFAULT_EXECUTION_TIMEOUT);
+        json!({
+            "id": wire::registration_id(&self.name, &self.digest),
+            "workflow_id": wire::workflow_id(&self.name),
+            "definition": {
+                "input_schema": definition.input_schema.value(),
+                "output_schema": definition.output_schema.as_ref().map(airlock_engine::Json::value),
+                "signals": [], "queries": [], "updates": [],
+                "enforce_determinism": true,
+                "on_behalf_of": definition.on_behalf_of,
+                "execution_timeout": timeout.as_secs_f64(),
+                "plugin_metadata": { "mistralai": { "connectors": slots } },
+            },
+            "task_queue": self.plugin, "deployment_name": self.plugin, "active": true,
+            "digest": self.digest.to_string(),
+            "workflow": with_workflow.then(|| self.full()),
+        })
+    }
+}
+
+/// All workflows that are served now, by title.
+fn served(state: &ApiState) -> ApiResult<Vec<Served>> {
+    let mut all = Vec::new();
+    for plugin in state.engine.guests().plugins() {
+        let PluginState::Ready { definition } = plugin.state else { continue };
+        for (position, workflow) in definition.workflows.iter().enumerate() {
+            all.push(Served {
+                name: workflow.name.clone(),
+                digest: plugin.digest,
+                plugin: plugin.name.clone(),
+                definition: Arc::clone(&definition),
+                position,
+                notes: notes(state, &workflow.name)?,
+            });
+        }
+    }
+    all.sort_by(|a, b| (a.display_name(), &a.name).cmp(&(b.display_name(), &b.name)));
+    Ok(all)
+}
+
+fn notes(state: &ApiState, name: &str) -> ApiResult<Notes> {
+    let stored = state.keys.records().get(TABLE, name)?;
+    Ok(stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+}
+
+fn save(state: &ApiState, workflow: &Served) -> ApiResult<()> {
+    // Strings, booleans and lists of strings always have a JSON form.
+    let value = serde_json::to_vec(&workflow.notes).unwrap_or_default();
+    Ok(state.keys.records().write(&[Change::Put { table: TABLE, key: workflow.name.clone(), value }])?)
+}
+
+/// The workflow with this name or id.
+pub(crate) fn find(state: &ApiState, identifier: &str) -> ApiResult<Served> {
+    let is_it = |workflow: &Served| {
+        workflow.name == identifier || wire::workflow_id(&workflow.name).to_string() == identifier
+    };
+    served(state)?.into_iter().find(is_it).ok_or_else(|| {
+        ApiError::not_found(format!(
+            "no workflow is called '{identifier}': see GET /v1/workflows or `airlock plugins list` for those that are served"
+        ))
+    })
+}
+
+/// The workflow with this registration, if it still serves.
+pub(crate) fn find_registration(state: &ApiState, id: &str) -> ApiResult<Served> {
+    let is_it = |workflow: &Served| wire::registration_id(&workflow.name, &workflow.digest).to_string() == id;
+    served(state)?.into_iter().find(is_it).ok_or_else(|| {
+        ApiError::not_found(format!("no registration '{id}' serves now: see GET /v1/workflows/registrations"))
+    })
+}
+
+/// A page of a list that is made anew for each request. The cursor is the last id of the page before.
+fn page(
+    mut all: Vec<Value>,
+    query: &Query,
+    default: usize,
+    key: &str,
+) -> ApiResult<(Vec<Value>, Option<String>)> {
+    if let Some(cursor) = query.filter("cursor") {
+        let position = all.iter().position(|entry| entry[key] == cursor).ok_or_else(|| {
+            ApiError::invalid(&["query", "cursor"], "the entry it names is gone: start from the first page")
+        })?;
+        all.drain(..=position);
+    }
+    let limit = query.page_size("limit", default)?;
+    let more = all.len() > limit;
+    all.truncate(limit);
+    let next = all.last().filter(|_| more).and_then(|entry| entry[key].as_str()).map(str::to_owned);
+    Ok((all, next))
+}
+
+/// `GET /v1/workflows`
+pub(crate) async fn list(State(state): State<ApiState>, _: Caller, query: Query) -> ApiResult<Json<Value>> {
+    let mut all = served(&state)?;
+    if let Some(archived) = query.flag("archived")? {
+        all.retain(|workflow| workflow.notes.archived == archived);
+    }
+    if let Some(available) = query.flag("available_in_chat_assistant")? {
+        all.retain(|workflow| workflow.notes.available_in_chat_assistant == available);
+    }
+    all.retain(|workflow| query.all("tags").iter().all(|tag| workflow.notes.tags.contains(tag)));
+    let deployments = query.all("deployment_name");
+    all.retain(|workflow| deployments.is_empty() || deployments.contains(&workflow.plugin));
+    if let Some(text) = query.filter("search") {
+        let text = text.to_lowercase();
+        all.retain(|workflow| {
+            let fields =
+                [workflow.name.as_str(), workflow.display_name(), workflow.description().unwrap_or("")];
+            fields.iter().any(|field| field.to_lowercase().contains(&text))
+        });
+    }
+    if query.get("order") == Some("desc") {
+        all.reverse();
+    }
+    let (workflows, next) = page(all.iter().map(Served::basic).collect(), &query, 50, "id")?;
+    Ok(Json(json!({ "workflows": workflows, "next_cursor": next })))
+}
+
+/// `GET /v1/workflows/{workflow_identifier}`
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    Path(identifier): Path<String>,
+    _: Caller,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(json!({ "workflow": find(&state, &identifier)?.full() })))
+}
+
+/// `WorkflowUpdateRequest`: what is absent or null stays.
+#[derive(Deserialize)]
+pub(crate) struct Update {
+    display_name: Option<String>,
+    description: Option<String>,
+    available_in_chat_assistant: Option<bool>,
+    tags: Option<Vec<String>>,
+}
+
+/// `PUT /v1/workflows/{workflow_identifier}`
+pub(crate) async fn update(
+    State(state): State<ApiState>,
+    Path(identifier): Path<String>,
+    _: Caller,
+    JsonBody(body): JsonBody<Update>,
+) -> ApiResult<Json<Value>> {
+    let mut workflow = find(&state, &identifier)?;
+    if let Some(name) = body.display_name {
+        if name.trim().is_empty() || name.chars().count() > 128 {
+            return Err(ApiError::invalid(
+                &["body", "display_name"],
+                "it has 1 to 128 characters and is not blank",
+            ));
+        }
+        workflow.notes.display_name = Some(name);
+    }
+    workflow.notes.description = body.description.or(workflow.notes.description);
+    if let Some(available) = body.available_in_chat_assistant {
+        workflow.notes.available_in_chat_assistant = available;
+    }
+    if let Some(tags) = body.tags {
+        workflow.notes.tags = tidy(Vec::new(), tags)?;
+    }
+    save(&state, &workflow)?;
+    Ok(Json(json!({ "workflow": workflow.full() })))
+}
+
+/// `WorkflowTagsAddRequest`
+#[derive(Deserialize)]
+pub(crate) struct Tags {
+    tags: Vec<String>,
+}
+
+/// `POST /v1/workflows/{workflow_identifier}/tags`
+pub(crate) async fn add_tags(
+    State(state): State<ApiState>,
+    Path(identifier): Path<String>,
+    _: Caller,
+    JsonBody(body): JsonBody<Tags>,
+) -> ApiResult<StatusCode> {
+    let mut workflow = find(&state, &identifier)?;
+    workflow.notes.tags = tidy(std::mem::take(&mut workflow.notes.tags), body.tags)?;
+    save(&state, &workflow)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Tags are trimmed, not blank, at most 100 characters long, and stand once.
+fn tidy(mut tags: Vec<String>, more: Vec<String>) -> ApiResult<Vec<String>> {
+    for tag in more {
+        let tag = tag.trim().to_owned();
+        if tag.is_empty() || tag.chars().count() > 100 {
+            return Err(ApiError::invalid(
+                &["body", "tags"],
+                "a tag has 1 to 100 characters and is not blank",
+            ));
+        }
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+/// `PUT /v1/workflows/{workflow_identifier}/archive`
+pub(crate) async fn archive(
+    State(state): State<ApiState>,
+    Path(identifier): Path<String>,
+    _: Caller,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(json!({ "workflow": set_archived(&state, &identifier, true)? })))
+}
+
+/// `PUT /v1/workflows/{workflow_identifier}/unarchive`
+pub(crate) async fn unarchive(
+    State(state): State<ApiState>,
+    Path(identifier): Path<String>,
+    _: Caller,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(json!({ "workflow": set_archived(&state, &identifier, false)? })))
+}
+
+fn set_archived(state: &ApiState, identifier: &str, archived: bool) -> ApiResult<Value> {
+    let mut workflow = find(state, identifier)?;
+    workflow.notes.archived = archived;
+    save(state, &workflow)?;
+    Ok(workflow.full())
+}
+
+/// `WorkflowBulkArchiveRequest`
+#[derive(Deserialize)]
+pub(crate) struct Bulk {
+    workflow_ids: Vec<String>,
+}
+
+/// `PUT /v1/workflows/archive`
+pub(crate) async fn archive_many(
+    State(state): State<ApiState>,
+    _: Caller,
+    JsonBody(body): JsonBody<Bulk>,
+) -> ApiResult<Json<Value>> {
+    many(&state, &body, true, "archived")
+}
+
+/// `PUT /v1/workflows/unarchive`
+pub(crate) async fn unarchive_many(
+    State(state): State<ApiState>,
+    _: Caller,
+    JsonBody(body): JsonBody<Bulk>,
+) -> ApiResult<Json<Value>> {
+    many(&state, &body, false, "unarchived")
+}
+
+fn many(state: &ApiState, body: &Bulk, archived: bool, key: &str) -> ApiResult<Json<Value>> {
+    if body.workflow_ids.len() > 100 {
+        return Err(ApiError::invalid(&["body", "workflow_ids"], "at most 100 at once"));
+    }
+    let (mut done, mut errored) = (Vec::new(), Vec::new());
+    for id in &body.workflow_ids {
+        match set_archived(state, id, archived) {
+            Ok(workflow) => done.push(workflow),
+            Err(ApiError::Status(_, message)) => {
+                errored.push(json!({ "workflow_id": id, "message": message }))
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(Json(json!({ key: done, "errored": errored })))
+}
+
+/// `GET /v1/workflows/registrations`
+pub(crate) async fn registrations(
+    State(state): State<ApiState>,
+    _: Caller,
+    query: Query,
+) -> ApiResult<Json<Value>> {
+    let mut all = served(&state)?;
+    if let Some(id) = query.filter("workflow_id") {
+        all.retain(|workflow| wire::workflow_id(&workflow.name).to_string() == id);
+    }
+    if let Some(name) = query.filter("workflow_name") {
+        all.retain(|workflow| workflow.name == name);
+    }
+    if let Some(text) = query.filter("workflow_search") {
+        all.retain(|workflow| workflow.name.contains(text) || workflow.display_name().contains(text));
+    }
+    if let Some(archived) = query.flag("archived")? {
+        all.retain(|workflow| workflow.notes.archived == archived);
+    }
+    let with_workflow = query.flag("with_workflow")?.unwrap_or(false);
+    let all = all.iter().map(|workflow| workflow.registration(with_workflow)).collect();
+    let (registrations, next) = page(all, &query, 50, "id")?;
+    Ok(Json(json!({
+        "workflow_registrations": registrations, "workflow_versions": registrations, "next_cursor": next,
+    })))
+}
+
+/// `GET /v1/workflows/registrations/{workflow_registration_id}`
+pub(crate) async fn registration(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    _: Caller,
+    query: Query,
+) -> ApiResult<Json<Value>> {
+    let with_workflow = query.flag("with_workflow")?.unwrap_or(false);
+    let registration = find_registration(&state, &id)?.registration(with_workflow);
+    Ok(Json(json!({ "workflow_registration": registration, "workflow_version": registration })))
+}

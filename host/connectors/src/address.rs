@@ -1,0 +1,193 @@
+//! Which addresses may be called (THREATS row 8). Names are resolved by one resolver that drops forbidden addresses, and
+//! the connection goes to an address that passed; addresses written as numbers are checked when they are registered and
+//! before every request.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+/// What the operator allows beyond public addresses.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Allowed {
+    pub(crate) loopback: bool,
+    pub(crate) private_networks: bool,
+}
+
+impl Allowed {
+    /// Whether an address may be called.
+    pub(crate) fn permits(self, address: IpAddr) -> bool {
+        let address = match address {
+            // ::ffff:127.0.0.1 is 127.0.0.1 in disguise, and so are the NAT64 and 6to4 forms.
+            IpAddr::V6(v6) => embedded(v6).map_or(address, IpAddr::V4),
+            v4 => v4,
+        };
+        match class(address) {
+            Class::Public => true,
+            Class::Loopback => self.loopback,
+            Class::Private => self.private_networks,
+            Class::Never => false,
+        }
+    }
+
+    /// Why an address of a server cannot be used, if it cannot.
+    pub(crate) fn check(self, url: &Url) -> Result<(), String> {
+        let host = url.host().ok_or("the address names no host")?;
+        let literal = match host {
+            Host::Domain(name) if name.eq_ignore_ascii_case("localhost") => {
+                Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+            }
+            Host::Domain(_) => None,
+            Host::Ipv4(v4) => Some(IpAddr::V4(v4)),
+            Host::Ipv6(v6) => Some(IpAddr::V6(v6)),
+        };
+        match literal {
+            Some(address) if !self.permits(address) => Err(format!(
+                "{host} is not a public address: the operator can allow it with --allow-loopback or \
+                 --allow-private-networks"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+enum Class {
+    Public,
+    Loopback,
+    /// Inside an organisation.
+    Private,
+    /// Nothing that a connector has any business with: link-local (cloud metadata), multicast, reserved.
+    Never,
+}
+
+fn class(address: IpAddr) -> Class {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            match (a, b, c) {
+                (127, ..) => Class::Loopback,
+                (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => Class::Private,
+                (0, ..)
+                | (169, 254, _)
+                | (192, 0, 0 | 2)
+                | (198, 18..=19, _)
+                | (198, 51, 100)
+                | (203, 0, 113) => Class::Never,
+                (224.., ..) => Class::Never,
+                _ => Class::Public,
+            }
+        }
+        IpAddr::V6(v6) => match v6.segments() {
+            [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
+            [0xfc00..=0xfdff, ..] => Class::Private,
+            // Global unicast, without documentation and Teredo.
+            [0x2001, 0 | 0xdb8, ..] => Class::Never,
+            [0x2000..=0x3fff, ..] => Class::Public,
+            _ => Class::Never,
+        },
+    }
+}
+
+/// The IPv4 address that an IPv6 address stands for.
+fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let join = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => join(high, low),
+        [0x2002, high, low, ..] => join(high, low),
+        _ => None,
+    }
+}
+
+/// Resolves names and keeps only addresses that may be called.
+#[derive(Clone)]
+pub(crate) struct Resolver(pub(crate) Allowed);
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allowed = self.0;
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let permitted: Vec<SocketAddr> = found.filter(|address| allowed.permits(address.ip())).collect();
+            if permitted.is_empty() {
+                return Err(Box::new(NoAddress) as Box<dyn std::error::Error + Send + Sync>);
+            }
+            Ok(Box::new(permitted.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// A name led to no address that may be called.
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to no address that may be called")]
+pub(crate) struct NoAddress;
+
+/// For the client's builder.
+pub(crate) fn resolver(allowed: Allowed) -> Arc<Resolver> {
+    Arc::new(Resolver(allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_08_addresses_inside_are_refused_in_every_disguise() {
+        let nothing = Allowed::default();
+        for inside in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+        ] {
+            assert!(!nothing.permits(inside.parse().expect("an address")), "{inside}");
+        }
+        for outside in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
+            assert!(nothing.permits(outside.parse().expect("an address")), "{outside}");
+        }
+    }
+
+    #[test]
+    fn row_08_what_the_operator_allows_opens_no_more_than_that() {
+        let loopback = Allowed { loopback: true, private_networks: false };
+        let private = Allowed { loopback: false, private_networks: true };
+        let permits = |allowed: Allowed, text: &str| allowed.permits(text.parse().expect("an address"));
+        assert!(permits(loopback, "127.0.0.1") && permits(loopback, "::1") && !permits(loopback, "10.0.0.1"));
+        assert!(
+            permits(private, "10.0.0.1") && permits(private, "fd00::1") && !permits(private, "127.0.0.1")
+        );
+        for allowed in [loopback, private] {
+            assert!(!permits(allowed, "169.254.169.254") && !permits(allowed, "fe80::1"));
+        }
+    }
+
+    #[tokio::test]
+    async fn row_08_a_name_that_leads_inside_resolves_to_nothing() {
+        let name = || "localhost".parse().expect("a name");
+        assert!(resolver(Allowed::default()).resolve(name()).await.is_err());
+        let allowed = Allowed { loopback: true, private_networks: false };
+        assert!(resolver(allowed).resolve(name()).await.is_ok());
+    }
+}

@@ -1,0 +1,58 @@
+//! What can go wrong, by whose fault it is. Messages name hosts and codes, never addresses, bodies or secrets.
+
+use airlock_engine::records::RecordsError;
+
+/// A connector could not be managed or called.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectorsError {
+    /// There is no such connector or credential in the caller's scopes.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name is taken, or a rule about defaults would be broken.
+    #[error("{0}")]
+    Conflict(String),
+    /// Something in the request is not as it should be.
+    #[error("{message}")]
+    Invalid {
+        /// JSON pointer into the request.
+        pointer: String,
+        /// What is expected there.
+        message: String,
+    },
+    /// Part of the contract that this version does not serve.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The caller may not do this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// There is no usable credential, or the server refused it.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// The server cannot be reached or does not keep to its protocol.
+    #[error("{0}")]
+    Upstream(String),
+    /// The server took too long.
+    #[error("{0}")]
+    Timeout(String),
+    /// The store failed.
+    #[error("{0}")]
+    Store(String),
+}
+
+impl ConnectorsError {
+    pub(crate) fn invalid(pointer: &str, message: impl Into<String>) -> Self {
+        Self::Invalid { pointer: pointer.into(), message: message.into() }
+    }
+}
+
+impl From<RecordsError> for ConnectorsError {
+    fn from(error: RecordsError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for ConnectorsError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Store(format!("a stored record is damaged: {error}"))
+    }
+}

@@ -1,0 +1,49 @@
+//! Guest code, run with wasmtime: the plugin folder, the compile cache, the limits, the capability policy and the
+//! bindings of `wit/`. [`Sandbox`] implements [`airlock_engine::guests::Guests`].
+//!
+//! The crate promises:
+//! - A guest reaches nothing but what it imports. A workflow's imports answer the same every time; an activity's
+//!   WASI is what the operator granted in `NAME.toml` beside the plugin. Nothing comes from the host's environment.
+//! - Memory, tables, handles, processor time, stack depth, what crosses the boundary, events and log lines are
+//!   limited. A guest that goes over a limit ends; the host and the other guests go on.
+//! - What is broken in the plugin folder is rejected with a sentence that says what to do, and disturbs nobody.
+//! - Code is compiled once for each digest and engine, also over restarts.
+//!
+//! It knows nothing of histories, connectors or credentials: it cannot name a secret's type.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+mod bindings {
+    //! Generated from `wit/`.
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "plugin",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
+            "airlock:plugin/tools.pending": crate::activity::pending::Pending,
+        },
+    });
+}
+
+mod activity;
+mod config;
+mod error;
+mod folder;
+mod library;
+mod limits;
+mod output;
+mod plugin;
+mod policy;
+mod runtime;
+mod sandbox;
+mod storage;
+mod trap;
+mod wire;
+mod workflow;
+
+pub use config::{Limits, PoolSize, SandboxConfig};
+pub use error::SandboxError;
+pub use sandbox::{Sandbox, SandboxStats};

@@ -1,0 +1,148 @@
+//! Loaded code by digest: from the plugin folder, or from the data folder for executions that are pinned to it.
+
+use std::{collections::HashMap, io, path::Path, sync::Arc};
+
+use airlock_engine::{Digest, guests::GuestError};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use crate::{
+    plugin::{self, Plugin, Rejection},
+    runtime::Runtime,
+    storage::{CompiledCode, Components},
+};
+
+/// A place for a plugin; whoever comes while it is loaded waits for it.
+type Place = Arc<OnceCell<Arc<Plugin>>>;
+
+/// All code that can run.
+pub(crate) struct Library {
+    runtime: Arc<Runtime>,
+    components: Components,
+    compiled: CompiledCode,
+    places: Mutex<HashMap<Digest, Place>>,
+}
+
+impl Library {
+    /// Opens the folders below the data folder.
+    pub(crate) fn open(runtime: Arc<Runtime>, data_dir: &Path) -> io::Result<Arc<Self>> {
+        let components = Components::open(data_dir)?;
+        let compiled = CompiledCode::open(data_dir, runtime.compatibility())?;
+        Ok(Arc::new(Self { runtime, components, compiled, places: Mutex::default() }))
+    }
+
+    /// How often something was compiled since the start.
+    pub(crate) fn compiles(&self) -> u64 {
+        self.compiled.compiles()
+    }
+
+    /// How many components are loaded.
+    pub(crate) fn len(&self) -> usize {
+        self.places.lock().len()
+    }
+
+    fn place(&self, digest: &Digest) -> Place {
+        self.places.lock().entry(*digest).or_default().clone()
+    }
+
+    fn loaded(&self, digest: &Digest) -> Option<Arc<Plugin>> {
+        self.places.lock().get(digest)?.get().cloned()
+    }
+
+    /// The code of a digest that an execution is pinned to.
+    pub(crate) async fn pinned(self: &Arc<Self>, digest: &Digest) -> Result<Arc<Plugin>, GuestError> {
+        if let Some(plugin) = self.loaded(digest) {
+            return Ok(plugin);
+        }
+        let place = self.place(digest);
+        let loaded = place.get_or_try_init(|| self.load_kept(*digest)).await.cloned();
+        if loaded.is_err() {
+            self.forget_empty(digest);
+        }
+        loaded
+    }
+
+    async fn load_kept(self: &Arc<Self>, digest: Digest) -> Result<Arc<Plugin>, GuestError> {
+        let library = self.clone();
+        let read = move || {
+            let bytes = library.components.bytes(&digest)?;
+            Ok::<_, io::Error>(
+                bytes.map(|bytes| (bytes, library.components.name(&digest).unwrap_or_default())),
+            )
+        };
+        match blocking(read).await.and_then(|read| read.map_err(|error| error.to_string())) {
+            Ok(Some((bytes, name))) => self.load(digest, &name, Arc::new(bytes)).await.map_err(|rejection| {
+                GuestError::Host(format!("the component {digest} cannot be used: {rejection}"))
+            }),
+            Ok(None) => Err(GuestError::Missing(digest)),
+            Err(error) => Err(GuestError::Host(format!("the component {digest} cannot be read: {error}"))),
+        }
+    }
+
+    /// Takes up a file of the plugin folder.
+    pub(crate) async fn take_up(
+        self: &Arc<Self>,
+        digest: Digest,
+        name: &str,
+        bytes: Arc<Vec<u8>>,
+    ) -> Result<Arc<Plugin>, Rejection> {
+        let place = self.place(&digest);
+        let loaded = place.get_or_try_init(|| self.load(digest, name, bytes.clone())).await.cloned();
+        if loaded.is_err() {
+            self.forget_empty(&digest);
+        }
+        loaded
+    }
+
+    /// Keeps the code of a file that serves now, for executions that will be pinned to it.
+    pub(crate) async fn keep(
+        self: &Arc<Self>,
+        plugin: &Plugin,
+        name: &str,
+        bytes: Arc<Vec<u8>>,
+    ) -> Result<(), Rejection> {
+        let (library, digest, owned) = (self.clone(), plugin.digest(), name.to_owned());
+        blocking(move || library.components.keep(&digest, &owned, &bytes))
+            .await
+            .and_then(|kept| kept.map_err(|error| error.to_string()))
+            .map_err(|error| Rejection::Host(format!("it cannot be written to the data folder: {error}")))?;
+        plugin.rename(name);
+        Ok(())
+    }
+
+    async fn load(
+        self: &Arc<Self>,
+        digest: Digest,
+        name: &str,
+        bytes: Arc<Vec<u8>>,
+    ) -> Result<Arc<Plugin>, Rejection> {
+        let library = self.clone();
+        let component = blocking(move || library.compiled.get(library.runtime.engine(), &digest, &bytes))
+            .await
+            .map_err(Rejection::Host)??;
+        Ok(Arc::new(plugin::load(&self.runtime, &component, digest, name.into()).await?))
+    }
+
+    fn forget_empty(&self, digest: &Digest) {
+        let mut places = self.places.lock();
+        if places.get(digest).is_some_and(|place| !place.initialized()) {
+            places.remove(digest);
+        }
+    }
+
+    /// Forgets all code but that which is wanted.
+    pub(crate) fn retain(&self, wanted: impl Fn(&Digest) -> bool) -> io::Result<()> {
+        self.places.lock().retain(|digest, place| wanted(digest) || !place.initialized());
+        for digest in self.components.digests()? {
+            if !wanted(&digest) {
+                self.components.remove(&digest)?;
+            }
+        }
+        self.compiled.retain(wanted)
+    }
+}
+
+/// Runs what blocks on a thread for it. The error is for a task that panicked.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| format!("the host failed: {error}"))
+}

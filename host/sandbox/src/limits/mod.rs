@@ -1,0 +1,6 @@
+//! What keeps a guest within its bounds.
+
+pub(crate) mod meter;
+pub(crate) mod rate;
+pub(crate) mod space;
+pub(crate) mod ticker;

@@ -1,0 +1,229 @@
+//! One hostile guest for each limit. After each, the host and other guests go on.
+
+use std::{sync::Arc, time::Duration};
+
+use airlock_engine::{
+    Digest,
+    guests::{Activation, Guests},
+    history::Job,
+};
+use airlock_sandbox::{Limits, Sandbox};
+
+use crate::{
+    guests::by_hand,
+    room::{Host, Room, call, digest_of, init, run, run_wrong, status},
+};
+
+async fn tight() -> (Room, Arc<Sandbox>, Digest) {
+    let room = Room::new();
+    room.put("hostile.wasm", crate::guests::hostile());
+    let sandbox = room
+        .open_with(|limits: &mut Limits| {
+            limits.activity_cpu = Duration::from_millis(200);
+            limits.activation_cpu = Duration::from_millis(200);
+            limits.memory_bytes = 16 << 20;
+            limits.payload_bytes = 4 << 20;
+            limits.events_per_second = 10;
+        })
+        .await;
+    let digest = digest_of(&sandbox, "hostile");
+    (room, sandbox, digest)
+}
+
+async fn still_works(sandbox: &Sandbox, digest: &Digest) {
+    assert!(run(sandbox, digest, "noop", "null").await.is_ok());
+}
+
+async fn activate_wrong(sandbox: &Sandbox, digest: &Digest, workflow: &str) -> String {
+    match sandbox.create(digest, init(workflow)).await {
+        Err(error) => error.to_string(),
+        Ok(mut instance) => {
+            let activation = Activation { now_ms: 1, replaying: false, jobs: &[Job::Started] };
+            instance.activate(activation).await.unwrap_err().to_string()
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endless_loop_ends_and_others_run_meanwhile() {
+    // One thread: if the loop did not yield, nothing else would run.
+    let (_room, sandbox, digest) = tight().await;
+    let spinning = tokio::spawn({
+        let sandbox = sandbox.clone();
+        async move { run_wrong(&sandbox, &digest, "spin").await }
+    });
+    let other = tokio::spawn({
+        let sandbox = sandbox.clone();
+        async move {
+            still_works(&sandbox, &digest).await;
+            sandbox.stats().running_activities
+        }
+    });
+    assert_eq!(other.await.unwrap(), 1, "the loop still runs when the other is done");
+    let message = spinning.await.unwrap();
+    assert!(
+        message.starts_with("activity \"spin\" trapped: it used more than 200 ms of processor time"),
+        "{message}"
+    );
+    for workflow in ["spin", "constructor-spins"] {
+        let message = activate_wrong(&sandbox, &digest, workflow).await;
+        assert!(message.contains("it used more than 200 ms of processor time"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn waiting_costs_no_processor_time() {
+    let (_room, sandbox, digest) = tight().await;
+    for _ in 0..6 {
+        assert!(run(&sandbox, &digest, "sleep", "null").await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn memory_growth_ends_at_the_limit() {
+    let (_room, sandbox, digest) = tight().await;
+    let message = run_wrong(&sandbox, &digest, "grow").await;
+    assert!(message.contains("it reached its memory limit of 16 MB"), "{message}");
+    assert!(message.contains("`limits.memory_mb` in the plugin's policy file raises it"), "{message}");
+    let message = activate_wrong(&sandbox, &digest, "grow").await;
+    assert!(message.contains("it reached its memory limit of 16 MB"), "{message}");
+    still_works(&sandbox, &digest).await;
+}
+
+#[tokio::test]
+async fn deep_recursion_ends() {
+    let (_room, sandbox, digest) = tight().await;
+    let message = run_wrong(&sandbox, &digest, "recurse").await;
+    assert!(message.contains("trapped"), "{message}");
+    assert!(activate_wrong(&sandbox, &digest, "recurse").await.contains("trapped"));
+    let (room, body) = (Room::new(), "(func $deep (call $deep) (call $deep))");
+    room.put("deep.wasm", by_hand(body, "(call $deep)"));
+    let other = room.open().await;
+    let message = run_wrong(&other, &digest_of(&other, "deep"), "a").await;
+    assert_eq!(message, "activity \"a\" trapped: its stack is full: a recursion is too deep");
+    still_works(&sandbox, &digest).await;
+}
+
+#[tokio::test]
+async fn table_growth_ends_at_the_limit() {
+    let room = Room::new();
+    let body = "(loop $more (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable";
+    room.put("table.wasm", by_hand("(table $t 1 funcref)", body));
+    let sandbox = room.open().await;
+    let message = run_wrong(&sandbox, &digest_of(&sandbox, "table"), "a").await;
+    assert!(message.ends_with("it reached its limit of 100000 table elements"), "{message}");
+}
+
+#[tokio::test]
+async fn a_trap_in_the_start_function_is_told_when_it_is_loaded() {
+    let room = Room::new();
+    room.put("start.wasm", by_hand("(func $boom unreachable) (start $boom)", ""));
+    let sandbox = room.open().await;
+    let error = crate::room::rejection(&sandbox, "start").unwrap();
+    assert!(error.starts_with("it cannot say what it holds: `definitions.describe` trapped"), "{error}");
+}
+
+#[tokio::test]
+async fn too_much_memory_at_the_start_is_told_when_it_is_loaded() {
+    let room = Room::new();
+    room.put("hostile.wasm", crate::guests::hostile());
+    let sandbox = room.open_with(|limits| limits.memory_bytes = 64 << 10).await;
+    let error = crate::room::rejection(&sandbox, "hostile").unwrap();
+    assert!(error.starts_with("it needs 1088 KB of memory at its start, and a guest has 64 KB"), "{error}");
+}
+
+#[tokio::test]
+async fn a_huge_result_is_refused() {
+    let (_room, sandbox, digest) = tight().await;
+    let room = Room::new();
+    room.put("hostile.wasm", crate::guests::hostile());
+    let roomy = room.open_with(|limits| limits.payload_bytes = 4 << 20).await;
+    let message = run_wrong(&roomy, &digest, "huge-result").await;
+    assert!(message.contains("it handed more than 4 MB to the host in one call"), "{message}");
+    still_works(&sandbox, &digest).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_events_is_refused_and_a_large_one_too() {
+    let (_room, sandbox, digest) = tight().await;
+    let host = Arc::new(Host::default());
+    let error = sandbox.run_activity(&digest, call("flood-events", "null"), host.clone()).await.unwrap_err();
+    assert!(error.to_string().starts_with("RateLimited: more than 10 events in a second"), "{error}");
+    assert!((50..60).contains(&host.events.lock().len()));
+    let error = run_wrong(&sandbox, &digest, "big-event").await;
+    assert!(error.starts_with("InvalidInput: the payload of an event has 307202 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_flood_of_log_lines_disturbs_nobody() {
+    let (_room, sandbox, digest) = tight().await;
+    assert!(run(&sandbox, &digest, "flood-log", "null").await.is_ok());
+}
+
+#[tokio::test]
+async fn thousands_of_handles_are_refused() {
+    let (_room, sandbox, digest) = tight().await;
+    let host = Arc::new(Host::default());
+    let open = host.open_calls.clone();
+    let error = sandbox.run_activity(&digest, call("handles", "null"), host).await.unwrap_err().to_string();
+    assert!(error.contains("it holds too many handles at once"), "{error}");
+    crate::room::until("the calls to stop", || open.load(std::sync::atomic::Ordering::SeqCst) == 0).await;
+    still_works(&sandbox, &digest).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_commands_is_refused() {
+    let (_room, sandbox, digest) = tight().await;
+    let message = activate_wrong(&sandbox, &digest, "flood-commands").await;
+    assert!(
+        message.contains("commands in one turn; the limit is 50000") || message.contains("in one call"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn more_workflow_instances_than_configured_are_refused() {
+    let (_room, sandbox, digest) = tight().await;
+    let mut instances = Vec::new();
+    for _ in 0..4 {
+        instances.push(sandbox.create(&digest, init("one-step")).await.unwrap());
+    }
+    assert_eq!(sandbox.stats().workflow_instances, 4);
+    let error = sandbox.create(&digest, init("one-step")).await.err().unwrap().to_string();
+    assert!(error.starts_with("4 workflow instances are in memory, which is the limit"), "{error}");
+    instances.pop();
+    assert!(sandbox.create(&digest, init("one-step")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_policy_file_sets_the_limits_of_its_plugin() {
+    let room = Room::new();
+    room.put("hostile.wasm", crate::guests::hostile());
+    room.put("hostile.toml", "[limits]\nmemory_mb = 8\nactivity_cpu_ms = 100");
+    let sandbox = room.open().await;
+    let digest = status(&sandbox, "hostile").unwrap().digest;
+    assert!(run_wrong(&sandbox, &digest, "grow").await.contains("memory limit of 8 MB"));
+    assert!(run_wrong(&sandbox, &digest, "spin").await.contains("more than 100 ms of processor time"));
+}
+
+#[tokio::test]
+async fn too_many_calls_at_once_are_refused_one_by_one() {
+    let room = Room::new();
+    room.put("hostile.wasm", crate::guests::hostile());
+    let sandbox = room.open_with(|limits| limits.open_calls = 5).await;
+    let message = run_wrong(&sandbox, &digest_of(&sandbox, "hostile"), "tools-at-once").await;
+    assert_eq!(message, "RateLimited: 5 calls are under way already: wait for some of them first");
+}
+
+#[tokio::test]
+async fn without_address_space_for_a_pool_guests_run_all_the_same() {
+    let room = Room::new();
+    room.put("hostile.wasm", crate::guests::hostile());
+    let mut config = room.config();
+    config.pool.workflow_instances = 100_000;
+    let sandbox = Sandbox::open(config).await.unwrap();
+    assert!(!sandbox.stats().pooled);
+    let digest = digest_of(&sandbox, "hostile");
+    still_works(&sandbox, &digest).await;
+    assert!(run_wrong(&sandbox, &digest, "grow").await.contains("memory limit of 256 MB"));
+}

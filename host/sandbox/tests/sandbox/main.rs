@@ -1,0 +1,12 @@
+//! The sandbox with real components.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod activities;
+mod folder;
+mod guests;
+mod limits;
+mod logs;
+mod rejections;
+mod room;
+mod storage;
+mod workflows;
