@@ -1,0 +1,38 @@
+# `make demo` shows the main job working, `make test` proves it, `make check` is for every commit, `make bench` measures.
+
+.PHONY: demo test check bench build target clean
+
+TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+
+# Everything is built with one profile, so that wasmtime is compiled once.
+build: target
+	cargo build --release --locked -p airlock
+
+# rust-toolchain.toml names the toolchain and the wasm target; rustup does not always install them by itself.
+target:
+	@command -v rustup >/dev/null || { echo "airlock is built with rustup: install it first" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "airlock needs a C compiler for SQLite: install one first" >&2; exit 1; }
+	@rustup toolchain list | grep -q "^$(TOOLCHAIN)" || rustup toolchain install $(TOOLCHAIN) --profile minimal
+	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+
+demo: build
+	@bash tests/demo.sh
+
+test: build
+	bash tests/setup.sh
+	cargo test --release --locked --workspace
+	cargo test --release --locked --manifest-path guest-sdk/Cargo.toml --workspace --target-dir target/sdk-tests
+
+check: target
+	@rustup component list --installed | grep -q clippy || rustup component add clippy rustfmt
+	cargo fmt --all --check
+	cargo fmt --manifest-path guest-sdk/Cargo.toml --all --check
+	for guest in plugins/* tests/guests/*; do cargo fmt --manifest-path $$guest/Cargo.toml --check || exit 1; done
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+
+bench: build
+	cargo bench --locked -p airlock-tests --profile release
+
+clean:
+	cargo clean

@@ -1,0 +1,133 @@
+//! `airlock`: the daemon and the command line.
+
+mod client;
+mod connectors;
+mod credentials;
+mod demo_server;
+mod executions;
+mod hardening;
+mod keys;
+mod logging;
+mod master_key;
+mod output;
+mod plugins;
+mod run;
+mod scaffold;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{client::Daemon, output::Output};
+
+/// Runs workflows that other people compiled to WebAssembly, durably, and makes their calls to services for them.
+#[derive(Parser)]
+#[command(name = "airlock", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    daemon: client::Options,
+    /// Answer in JSON, for scripts.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Serve(Box<settings::Flags>),
+    /// Start a workflow and follow it to its end.
+    Run(run::Arguments),
+    /// Look at executions, and stop them.
+    #[command(subcommand, alias = "execution")]
+    Executions(executions::Command),
+    /// Look at plugins, and make new ones.
+    #[command(subcommand, alias = "plugin")]
+    Plugins(plugins::Command),
+    /// Register services, look at their tools, call them.
+    #[command(subcommand, alias = "connector")]
+    Connectors(connectors::Command),
+    /// Store credentials for connectors.
+    #[command(subcommand, alias = "credential")]
+    Credentials(credentials::Command),
+    /// Make and revoke API keys.
+    #[command(subcommand, alias = "key")]
+    Keys(keys::Command),
+    /// What the daemon is doing.
+    Status,
+    /// A small MCP server with a few tools, for trying things out.
+    DemoServer(demo_server::Arguments),
+}
+
+/// How a command ends: 0 as wished, 1 failed, 2 wrong input, 3 stopped from outside, 4 no daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Well,
+    Failed,
+    BadInput,
+    Stopped,
+    Unreachable,
+}
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        Self::from(ended as u8)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Serve(flags) => serve::main(&flags).map(|()| Ended::Well),
+        command => runtime(1).and_then(|runtime| {
+            runtime.block_on(dispatch(command, &arguments.daemon, Output::new(arguments.json)))
+        }),
+    };
+    match outcome {
+        Ok(ended) => ended.into(),
+        Err(error) => {
+            eprintln!("airlock: {error:#}");
+            error.downcast_ref::<client::Problem>().map_or(Ended::Failed, client::Problem::ended).into()
+        }
+    }
+}
+
+/// A runtime with so many threads.
+pub(crate) fn runtime(threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    anyhow::Context::context(runtime, "the system gives no threads")
+}
+
+async fn dispatch(command: Command, options: &client::Options, output: Output) -> anyhow::Result<Ended> {
+    let daemon = || Daemon::new(options);
+    match command {
+        Command::Serve(_) => Ok(Ended::Well),
+        Command::DemoServer(arguments) => demo_server::main(arguments).await,
+        Command::Plugins(plugins::Command::New { name, folder }) => {
+            scaffold::new_plugin(&name, folder.as_deref(), output)
+        }
+        Command::Run(arguments) => run::main(&daemon()?, arguments, output).await,
+        Command::Executions(command) => executions::main(&daemon()?, command, output).await,
+        Command::Plugins(command) => plugins::main(&daemon()?, command, output).await,
+        Command::Connectors(command) => connectors::main(&daemon()?, command, output).await,
+        Command::Credentials(command) => credentials::main(&daemon()?, command, output).await,
+        Command::Keys(command) => keys::main(&daemon()?, command, output).await,
+        Command::Status => {
+            let status = daemon()?.get("/v1/airlock/status").await?;
+            output.value(&status, || {
+                let count =
+                    |pointer: &str| status.pointer(pointer).map_or_else(String::new, ToString::to_string);
+                println!("airlock {}", status["version"].as_str().unwrap_or_default());
+                println!(
+                    "executions: {} open, {} in memory",
+                    count("/executions/open"),
+                    count("/executions/loaded")
+                );
+            });
+            Ok(Ended::Well)
+        }
+    }
+}

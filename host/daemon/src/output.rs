@@ -1,0 +1,137 @@
+//! What commands print: tables and colours for people, JSON for scripts.
+
+use std::io::IsTerminal;
+
+use serde_json::Value;
+
+/// How to print.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+    colours: bool,
+}
+
+/// What a piece of text is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tone {
+    Good,
+    Bad,
+    Busy,
+    Quiet,
+    Strong,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { json, colours: wanted && std::io::stdout().is_terminal() }
+    }
+
+    /// Prints a value as JSON, or else what `people` prints.
+    pub(crate) fn value(self, value: &Value, people: impl FnOnce()) {
+        match self.json {
+            true => println!("{}", pretty(value)),
+            false => people(),
+        }
+    }
+
+    /// Text in the colour of its tone, on a terminal.
+    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Good => 32,
+            Tone::Bad => 31,
+            Tone::Busy => 33,
+            Tone::Quiet => 2,
+            Tone::Strong => 1,
+        };
+        match self.colours {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+
+    /// A status in its colour.
+    pub(crate) fn status(self, status: &str) -> String {
+        let tone = match status {
+            "COMPLETED" | "ready" | "valid" => Tone::Good,
+            "RUNNING" => Tone::Busy,
+            _ => Tone::Bad,
+        };
+        self.paint(tone, status)
+    }
+
+    /// Rows under headings. Columns are as wide as their widest cell; the last one is not padded.
+    pub(crate) fn table(self, headings: &[&str], rows: &[Vec<String>]) {
+        let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(visible(cell));
+            }
+        }
+        let line = |cells: &[String]| {
+            let mut text = String::new();
+            for (i, cell) in cells.iter().enumerate() {
+                text.push_str(cell);
+                if i + 1 < cells.len() {
+                    text.push_str(&" ".repeat(widths[i] - visible(cell) + 2));
+                }
+            }
+            text
+        };
+        let headings: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
+        println!("{}", self.paint(Tone::Quiet, &line(&headings)));
+        for row in rows {
+            println!("{}", line(row));
+        }
+    }
+}
+
+/// How many characters a cell takes up, without the codes of colours.
+fn visible(cell: &str) -> usize {
+    let mut count = 0;
+    let mut in_code = false;
+    for character in cell.chars() {
+        match character {
+            '\x1b' => in_code = true,
+            'm' if in_code => in_code = false,
+            _ if !in_code => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+pub(crate) fn pretty(value: &Value) -> String {
+    // A tree of values always has a JSON form.
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// A field as text: strings bare, nothing for null.
+pub(crate) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// Short enough for a line.
+pub(crate) fn short(text: &str, length: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.chars().count() > length {
+        true => line.chars().take(length.saturating_sub(1)).chain(['…']).collect(),
+        false => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_take_no_room_and_long_text_is_cut() {
+        assert_eq!(visible("\x1b[32mgood\x1b[0m"), 4);
+        assert_eq!(short("one  two\nthree", 8), "one two…");
+        assert_eq!(short("short", 8), "short");
+    }
+}

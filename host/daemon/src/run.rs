@@ -1,0 +1,218 @@
+//! `airlock run` and `airlock executions watch`: following an execution to its end.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+use chrono::{DateTime, Local};
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::{
+    Ended,
+    client::{Daemon, Problem, segment},
+    output::{Output, Tone, pretty, short, text},
+};
+
+/// What to start.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Name of the workflow.
+    workflow: String,
+    /// The input: JSON, or @FILE with JSON in it.
+    #[arg(long, default_value = "{}")]
+    input: String,
+    /// An id of your choice for the execution.
+    #[arg(long)]
+    execution_id: Option<String>,
+    /// Which credential to use for a connector; may be given several times.
+    #[arg(long = "credential", value_name = "CONNECTOR=NAME")]
+    credentials: Vec<String>,
+    /// Only start it; do not wait for its end.
+    #[arg(long)]
+    detach: bool,
+}
+
+/// How long a daemon that went away is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts a workflow and follows it.
+pub(crate) async fn main(daemon: &Daemon, arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
+    let body = match body(&arguments) {
+        Ok(body) => body,
+        Err(error) => {
+            eprintln!("airlock: {error:#}");
+            return Ok(Ended::BadInput);
+        }
+    };
+    let path = format!("/v1/workflows/{}/execute", segment(&arguments.workflow));
+    let execution = daemon.post(&path, &body).await?;
+    let id = text(&execution["execution_id"]);
+    if arguments.detach {
+        output.value(&execution, || println!("{id}"));
+        return Ok(Ended::Well);
+    }
+    if !output.json {
+        eprintln!("{} {}", output.paint(Tone::Quiet, "execution"), id);
+    }
+    follow(daemon, &id, output).await
+}
+
+fn body(arguments: &Arguments) -> anyhow::Result<Value> {
+    let mut bindings = Vec::new();
+    for credential in &arguments.credentials {
+        let (connector, name) = credential
+            .split_once('=')
+            .with_context(|| format!("--credential takes CONNECTOR=NAME, '{credential}' has no '='"))?;
+        bindings.push(json!({ "connector_name": connector, "credentials_name": name }));
+    }
+    let mut body = json!({ "input": json_argument("--input", &arguments.input)? });
+    if let Some(id) = &arguments.execution_id {
+        body["execution_id"] = id.as_str().into();
+    }
+    if !bindings.is_empty() {
+        body["extensions"] = json!({ "mistralai": { "connectors": { "bindings": bindings } } });
+    }
+    Ok(body)
+}
+
+/// JSON from an argument, or from the file that it names with `@`.
+pub(crate) fn json_argument(name: &str, argument: &str) -> anyhow::Result<Value> {
+    let text = match argument.strip_prefix('@') {
+        Some(file) => {
+            std::fs::read_to_string(Path::new(file)).with_context(|| format!("{file} cannot be read"))?
+        }
+        None => argument.to_owned(),
+    };
+    serde_json::from_str(&text).with_context(|| format!("{name} is not JSON"))
+}
+
+/// Shows events until the execution ends; then its result. A daemon that restarts meanwhile is waited for.
+pub(crate) async fn follow(daemon: &Daemon, id: &str, output: Output) -> anyhow::Result<Ended> {
+    let lines = Lines(output);
+    let mut next = 0;
+    let mut gone: Option<std::time::Instant> = None;
+    loop {
+        let path =
+            format!("/v1/workflows/events/stream?root_workflow_exec_id={}&start_seq={next}", segment(id));
+        match daemon.events(&path).await {
+            Ok(mut events) => {
+                gone = None;
+                while let Some(frame) = events.next().await {
+                    next = frame["broker_sequence"].as_u64().map_or(next, |sequence| sequence + 1);
+                    if !output.json {
+                        lines.show(&frame["data"]);
+                    }
+                }
+                let execution = daemon.get(&format!("/v1/workflows/executions/{}", segment(id))).await;
+                match execution {
+                    Ok(execution) if execution["status"] != "RUNNING" => return Ok(end(&execution, output)),
+                    _ => tokio::time::sleep(Duration::from_millis(200)).await,
+                }
+            }
+            Err(error) => {
+                let unreachable = matches!(error.downcast_ref::<Problem>(), Some(Problem::Unreachable(_)));
+                let since = gone.get_or_insert_with(std::time::Instant::now);
+                if !unreachable || since.elapsed() > PATIENCE {
+                    return Err(error);
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        }
+    }
+}
+
+/// Prints the result, or why there is none.
+fn end(execution: &Value, output: Output) -> Ended {
+    let status = text(&execution["status"]);
+    output.value(execution, || match status.as_str() {
+        "COMPLETED" => println!("{}", pretty(&execution["result"])),
+        _ => {
+            let failure = &execution["failure"];
+            let why = match failure {
+                Value::Null => String::new(),
+                failure => format!(": {}: {}", text(&failure["kind"]), text(&failure["message"])),
+            };
+            eprintln!("{}{why}", output.status(&status));
+        }
+    });
+    match status.as_str() {
+        "COMPLETED" => Ended::Well,
+        "FAILED" => Ended::Failed,
+        _ => Ended::Stopped,
+    }
+}
+
+/// Events as lines for people.
+struct Lines(Output);
+
+impl Lines {
+    fn show(&self, event: &Value) {
+        let attributes = &event["attributes"];
+        let kind = event["event_type"].as_str().unwrap_or_default();
+        let name = |key: &str| text(&attributes[key]).replace("__internal__", "");
+        let message = || short(&text(&attributes["failure"]["message"]), 100);
+        let value = |key: &str| short(&attributes[key]["value"].to_string(), 70);
+        let o = self.0;
+        let (mark, line) = match kind {
+            "WORKFLOW_EXECUTION_STARTED" => {
+                (o.paint(Tone::Strong, "▶"), format!("{} started", name("workflow_name")))
+            }
+            "WORKFLOW_EXECUTION_COMPLETED" => (o.paint(Tone::Good, "■"), "completed".into()),
+            "WORKFLOW_EXECUTION_FAILED" => (o.paint(Tone::Bad, "■"), format!("failed: {}", message())),
+            "WORKFLOW_EXECUTION_CANCELED" => (o.paint(Tone::Bad, "■"), "cancelled".into()),
+            "WORKFLOW_TASK_FAILED" => (o.paint(Tone::Bad, "!"), format!("blocked: {}", message())),
+            "ACTIVITY_TASK_STARTED" => {
+                (o.paint(Tone::Busy, "·"), format!("{} started", name("activity_name")))
+            }
+            "ACTIVITY_TASK_COMPLETED" => {
+                (o.paint(Tone::Good, "✓"), format!("{} → {}", name("activity_name"), value("result")))
+            }
+            "ACTIVITY_TASK_RETRYING" => {
+                let attempt = text(&attributes["attempt"]);
+                (
+                    o.paint(Tone::Busy, "↻"),
+                    format!("{} attempt {attempt} failed: {}", name("activity_name"), message()),
+                )
+            }
+            "ACTIVITY_TASK_FAILED" => {
+                (o.paint(Tone::Bad, "✗"), format!("{} failed: {}", name("activity_name"), message()))
+            }
+            _ => self.task(kind, attributes),
+        };
+        let at = event["event_timestamp"].as_i64().map(DateTime::from_timestamp_nanos).unwrap_or_default();
+        let at = at.with_timezone(&Local).format("%H:%M:%S%.3f").to_string();
+        eprintln!("{} {mark} {line}", o.paint(Tone::Quiet, &at));
+    }
+
+    fn task(&self, kind: &str, attributes: &Value) -> (String, String) {
+        let o = self.0;
+        let (task, state) = (text(&attributes["custom_task_type"]), &attributes["payload"]["value"]);
+        let phase = kind.trim_start_matches("CUSTOM_TASK_").to_lowercase().replace('_', " ");
+        match (task.as_str(), phase.as_str()) {
+            ("connector_auth", "started") => {
+                let connector = text(&state["connector_name"]);
+                let ask = match state["auth_url"].as_str() {
+                    Some(url) => format!("authorise {connector} here: {url}"),
+                    None => format!("waiting for a credential for {connector}: {}", text(&state["message"])),
+                };
+                (o.paint(Tone::Busy, "⚿"), o.paint(Tone::Strong, &ask))
+            }
+            ("tool_call", "failed") => (
+                o.paint(Tone::Bad, "⇄"),
+                format!("tool failed: {}", short(&text(&attributes["failure"]["message"]), 100)),
+            ),
+            ("tool_call", phase) => {
+                let (connector, tool) = (text(&state["connector_name"]), text(&state["tool_name"]));
+                let word = if phase == "started" { "calls" } else { "has called" };
+                (o.paint(Tone::Busy, "⇄"), format!("the host {word} {tool} of {connector}"))
+            }
+            (task, phase) => {
+                let detail = match attributes["failure"]["message"].as_str() {
+                    Some(message) => message.to_owned(),
+                    None => state.to_string(),
+                };
+                (o.paint(Tone::Quiet, "…"), format!("{task} {phase}: {}", short(&detail, 80)))
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `airlock serve`: puts the rooms together.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::Path,
+    sync::Arc,
+};
+
+use airlock_api::{ApiState, Keys};
+use airlock_connectors::{Connectors, ConnectorsConfig};
+use airlock_engine::{Engine, EngineConfig, records::Records};
+use airlock_sandbox::{Sandbox, SandboxConfig};
+use airlock_store::SqliteStore;
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    hardening, logging, master_key,
+    settings::{Flags, Settings},
+};
+
+/// Runs the daemon until it is asked to stop.
+pub(crate) fn main(flags: &Flags) -> anyhow::Result<()> {
+    let settings = Settings::load(flags)?;
+    logging::start(&settings.log, &settings.log_format)?;
+    hardening::no_core_dumps();
+    // More threads than cores: some of them wait for the disk.
+    let threads = std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).max(4));
+    let runtime = crate::runtime(threads)?;
+    let outcome = runtime.block_on(serve(settings));
+    // Guests that do not stop are not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    // First of all, so that a port in use does not cost a start.
+    let listener = tokio::net::TcpListener::bind(settings.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}: is another daemon running? Choose another address with --listen",
+            settings.listen
+        )
+    })?;
+    let address = listener.local_addr()?;
+    private_folder(&settings.data)?;
+    let master = master_key::load(settings.master_key_file.as_deref(), &settings.data)?;
+    let store = SqliteStore::open(&settings.data, &*master.derive("airlock journal 1"))?;
+    let records: Arc<dyn Records> = Arc::clone(&store) as _;
+    let config = ConnectorsConfig {
+        allow_loopback: settings.allow_loopback,
+        allow_private_networks: settings.allow_private_networks,
+    };
+    let connectors = Connectors::open(Arc::clone(&records), &master, config)?;
+    drop(master);
+    let keys = Keys::open(records)?;
+    if let Some(key) = keys.first_owner()? {
+        master_key::write_private(&settings.data.join("owner.key"), &key)?;
+    }
+    let sandbox = Sandbox::open(SandboxConfig::new(&settings.plugins, &settings.data)).await?;
+    let tools = Arc::new(connectors.clone());
+    let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, EngineConfig::default()).await?;
+
+    let stop = CancellationToken::new();
+    let stats = move || {
+        let stats = sandbox.stats();
+        serde_json::json!({
+            "compiled": stats.compiles, "components": stats.components, "workflow_instances": stats.workflow_instances,
+            "running_activities": stats.running_activities, "pooled": stats.pooled,
+        })
+    };
+    let state = ApiState::new(Arc::clone(&engine), connectors, keys, Arc::new(stats));
+    tokio::spawn(wait_for_signal(stop.clone())?);
+    println!("airlock is ready on http://{address}");
+    airlock_api::serve(listener, state, stop).await.context("the socket failed")?;
+    tracing::info!("the daemon stops");
+    engine.shutdown().await;
+    Ok(())
+}
+
+/// Resolves into the token's end at SIGTERM or SIGINT.
+fn wait_for_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    })
+}
+
+/// Makes the data folder for its owner alone.
+fn private_folder(folder: &Path) -> anyhow::Result<()> {
+    let context = || {
+        format!("the data folder {} cannot be used: check that this user may write to it", folder.display())
+    };
+    if !folder.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(context)?;
+    }
+    let mode = fs::metadata(folder).with_context(context)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(folder = %folder.display(), "others may look into the data folder: `chmod 700` it");
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! What the daemon is told: flags before variables before the file before defaults.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+/// Flags and variables of `airlock serve`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Flags {
+    /// The folder with plugins [default: plugins].
+    #[arg(long, env = "AIRLOCK_PLUGINS")]
+    pub(crate) plugins: Option<PathBuf>,
+    /// The data folder [default: data].
+    #[arg(long, env = "AIRLOCK_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:7700].
+    #[arg(long, env = "AIRLOCK_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// A file with these settings in TOML [default: airlock.toml, if it is there].
+    #[arg(long, env = "AIRLOCK_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// How much to log: off, error, warn, info, debug, trace [default: info].
+    #[arg(long, env = "AIRLOCK_LOG")]
+    pub(crate) log: Option<String>,
+    /// text or json [default: text].
+    #[arg(long, env = "AIRLOCK_LOG_FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// Connectors may have servers on this machine.
+    #[arg(long, env = "AIRLOCK_ALLOW_LOOPBACK", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) allow_loopback: Option<bool>,
+    /// Connectors may have servers in private networks.
+    #[arg(long, env = "AIRLOCK_ALLOW_PRIVATE_NETWORKS", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) allow_private_networks: Option<bool>,
+    /// A file with the master key, 64 hexadecimal digits [default: master.key in the data folder]. The variable
+    /// AIRLOCK_MASTER_KEY may hold the key itself.
+    #[arg(long, env = "AIRLOCK_MASTER_KEY_FILE")]
+    pub(crate) master_key_file: Option<PathBuf>,
+}
+
+/// The same in a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    plugins: Option<PathBuf>,
+    data: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    log: Option<String>,
+    log_format: Option<String>,
+    allow_loopback: Option<bool>,
+    allow_private_networks: Option<bool>,
+    master_key_file: Option<PathBuf>,
+}
+
+/// What holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) plugins: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) log: String,
+    pub(crate) log_format: String,
+    pub(crate) allow_loopback: bool,
+    pub(crate) allow_private_networks: bool,
+    pub(crate) master_key_file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Puts the sources together.
+    pub(crate) fn load(flags: &Flags) -> anyhow::Result<Self> {
+        let default = Path::new("airlock.toml");
+        let file = match &flags.config {
+            Some(path) => File::read(path)?,
+            None if default.exists() => File::read(default)?,
+            None => File::default(),
+        };
+        let flags = flags.clone();
+        Ok(Self {
+            plugins: flags.plugins.or(file.plugins).unwrap_or_else(|| "plugins".into()),
+            data: flags.data.or(file.data).unwrap_or_else(|| "data".into()),
+            listen: flags.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
+            log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
+            log_format: flags.log_format.or(file.log_format).unwrap_or_else(|| "text".into()),
+            allow_loopback: flags.allow_loopback.or(file.allow_loopback).unwrap_or(false),
+            allow_private_networks: flags
+                .allow_private_networks
+                .or(file.allow_private_networks)
+                .unwrap_or(false),
+            master_key_file: flags.master_key_file.or(file.master_key_file),
+        })
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the configuration file {} cannot be read", path.display()))?;
+        toml::from_str(&text)
+            .with_context(|| format!("the configuration file {} is not valid", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_file(text: &str, flags: Flags) -> anyhow::Result<Settings> {
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("c.toml");
+        std::fs::write(&config, text)?;
+        Settings::load(&Flags { config: Some(config), ..flags })
+    }
+
+    #[test]
+    fn flags_go_before_the_file_and_the_file_before_defaults() {
+        let flags = Flags { log: Some("debug".into()), ..Flags::default() };
+        let settings = with_file("log = \"warn\"\nlisten = \"127.0.0.1:9\"\nallow_loopback = true", flags);
+        let settings = settings.expect("is valid");
+        assert_eq!((settings.log.as_str(), settings.listen.port()), ("debug", 9));
+        assert!(settings.allow_loopback && !settings.allow_private_networks);
+        assert_eq!(settings.plugins, Path::new("plugins"));
+    }
+
+    #[test]
+    fn an_unknown_key_or_a_wrong_value_is_an_error_that_names_it() {
+        for (text, named) in [("plugin = \"x\"", "plugin"), ("listen = \"nowhere\"", "listen")] {
+            let error = format!("{:#}", with_file(text, Flags::default()).expect_err("is refused"));
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

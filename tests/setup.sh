@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs, under target/test-deps, what the tests use besides Rust: the public Python clients and a real MCP server.
+# Versions are pinned; a second run does nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+deps=target/test-deps
+mkdir -p "$deps"
+
+need() {
+    command -v "$1" >/dev/null 2>&1 || { echo "the tests need '$1' ($2): install it and try again" >&2; exit 1; }
+}
+need python3 "3.10 or newer, with venv"
+need node "20 or newer"
+need npm "it comes with node"
+
+for version in 2.8.0 3.7.0; do
+    venv="$deps/mistralai-$version"
+    if [ ! -e "$venv/.done" ]; then
+        echo "installing mistralai $version"
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check "mistralai==$version"
+        touch "$venv/.done"
+    fi
+done
+
+httpbin="$deps/httpbin"
+if [ ! -e "$httpbin/.done" ]; then
+    echo "installing httpbin"
+    rm -rf "$httpbin"
+    python3 -m venv "$httpbin"
+    "$httpbin/bin/pip" install --quiet --disable-pip-version-check 'httpbin[mainapp]==0.10.2' 'gunicorn==23.0.0'
+    touch "$httpbin/.done"
+fi
+
+everything="$deps/server-everything"
+if [ ! -e "$everything/.done" ]; then
+    echo "installing the MCP server 'everything'"
+    rm -rf "$everything"
+    mkdir -p "$everything"
+    npm install --prefix "$everything" --silent --no-audit --no-fund '@modelcontextprotocol/server-everything@2026.8.31'
+    touch "$everything/.done"
+fi
