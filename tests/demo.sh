@@ -84,13 +84,14 @@ for _ in $(seq 100); do
 done
 kill -9 "$daemon"
 wait "$daemon" 2>/dev/null || true
-wait "$follower" 2>/dev/null || true
-sed 's/^/   /' "$work/order.log" | tail -n 8
-echo "   … the daemon is dead"
+shown=$(wc -l < "$work/order.log")
+tail -n 8 "$work/order.log" | sed 's/^/   /'
+echo "   … the daemon is dead; the command that follows it waits"
 
-say "6. The daemon starts again and the execution goes on"
+say "6. The daemon starts again, the execution goes on, and so does the command"
 start_daemon "${AIRLOCK_URL#http://}"
-show executions watch "$id"
+wait "$follower"
+tail -n "+$((shown + 1))" "$work/order.log" | sed 's/^/   /'
 "$airlock" executions show "$id" --json > "$work/order.json"
 "$airlock" executions events "$id" --json > "$work/events.json"
 started=$(grep -o '"ACTIVITY_TASK_STARTED"' "$work/events.json" | wc -l)

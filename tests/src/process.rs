@@ -4,15 +4,25 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use crate::eventually;
 
-/// A port that is free at this moment.
+/// A port that is free at this moment, and that no other test of this process was given.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    // Below the range from which the system gives ports to outgoing connections.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % 12_000;
+    for _ in 0..12_000 {
+        let port = 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let port = u16::try_from(port).expect("ports end at 65,535");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// A server process that ends with this value.

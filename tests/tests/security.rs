@@ -217,9 +217,7 @@ async fn row_24_two_swapped_rows_of_the_vault_do_not_open() {
     daemon.stop().await;
     let database = rusqlite::Connection::open(daemon.setup.data().join("airlock.db")).expect("opens");
     let mut statement = database
-        .prepare(
-            "SELECT key, value FROM records WHERE name LIKE '%secret%' OR name LIKE '%vault%' ORDER BY key",
-        )
+        .prepare("SELECT key, value FROM records WHERE name = 'vault' ORDER BY key")
         .expect("prepares");
     let rows: Vec<(String, Vec<u8>)> = statement
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -229,7 +227,10 @@ async fn row_24_two_swapped_rows_of_the_vault_do_not_open() {
     assert_eq!(rows.len(), 2, "one row a credential");
     for (key, value) in [(&rows[0].0, &rows[1].1), (&rows[1].0, &rows[0].1)] {
         database
-            .execute("UPDATE records SET value = ?2 WHERE key = ?1", rusqlite::params![key, value])
+            .execute(
+                "UPDATE records SET value = ?2 WHERE key = ?1 AND name = 'vault'",
+                rusqlite::params![key, value],
+            )
             .expect("is swapped");
     }
     drop(statement);

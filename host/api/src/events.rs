@@ -313,7 +313,7 @@ mod tests {
                 ));
             }
         }
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"));
     }
 
     #[test]
@@ -321,6 +321,6 @@ mod tests {
         let mut events = Events::new(row());
         let stored = StoredRecord { first_event: 3, at: 1_000, record: history().remove(0) };
         let event = events.of(&stored).remove(0);
-        insta::assert_snapshot!(serde_json::to_string_pretty(&events.frame(&event)).expect("JSON"), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&events.frame(&event)).expect("JSON"));
     }
 }

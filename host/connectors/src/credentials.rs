@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -85,6 +85,8 @@ pub enum Save {
 /// A credential without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Credential {
+    /// Differs between two credentials that had the same name one after the other.
+    id: Uuid,
     pub(crate) name: String,
     pub(crate) title: Option<String>,
     pub(crate) scope: Scope,
@@ -197,11 +199,6 @@ fn prefix(connector: &Connector, scope: Scope, who: &Principal) -> String {
     format!("{}/{}/", connector.id, scope.key(who))
 }
 
-/// What a secret is bound to.
-pub(crate) fn place(organization: &str, key: &str, version: u32, origin: &str) -> String {
-    format!("{organization}|{key}|{version}|{origin}")
-}
-
 impl Credentials {
     pub(crate) fn open(records: &dyn Records) -> Result<Self, ConnectorsError> {
         let mut all = BTreeMap::new();
@@ -295,6 +292,7 @@ impl Credentials {
             (None, Some(_)) => was_default,
         };
         let mut credential = before.unwrap_or_else(|| Credential {
+            id: Uuid::new_v4(),
             name: name.clone(),
             title: None,
             scope,
@@ -313,9 +311,8 @@ impl Credentials {
             credential.version += 1;
             credential.origin = connector.origin();
             let bytes = secret.to_bytes()?;
-            credential.fingerprint = fingerprint(&key, &bytes);
-            let place = place(&connector.organization, &key, credential.version, &credential.origin);
-            changes.push(vault.put(&key, &place, &bytes));
+            credential.fingerprint = vault.fingerprint(&key, &bytes);
+            changes.push(vault.put(&key, &credential.place(connector, &key), &bytes));
         }
         let mut written = vec![(key.clone(), credential)];
         if is_default
@@ -371,14 +368,12 @@ impl Credentials {
     /// Deletes all credentials whose key begins with `connector/` or `connector/scope/owner/`.
     fn delete_prefix(
         &self,
-        records: &dyn Records,
         prefix: &str,
-        more: impl FnOnce(Vec<Change>) -> Result<(), ConnectorsError>,
+        write: impl FnOnce(Vec<Change>) -> Result<(), ConnectorsError>,
     ) -> Result<usize, ConnectorsError> {
         let mut all = self.0.write();
         let keys: Vec<String> = all.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
-        let _ = records;
-        more(keys.iter().flat_map(|key| deletion(key)).collect())?;
+        write(keys.iter().flat_map(|key| deletion(key)).collect())?;
         all.retain(|key, _| !key.starts_with(prefix));
         Ok(keys.len())
     }
@@ -391,17 +386,16 @@ impl Credentials {
         who: &Principal,
     ) -> Result<usize, ConnectorsError> {
         let prefix = prefix(connector, Scope::User, who);
-        self.delete_prefix(records, &prefix, |changes| Ok(records.write(&changes)?))
+        self.delete_prefix(&prefix, |changes| Ok(records.write(&changes)?))
     }
 
-    /// Deletes everybody's credentials for a connector, in one write with `more`.
+    /// Deletes everybody's credentials for a connector, written by `write`.
     pub(crate) fn delete_of_connector(
         &self,
-        records: &dyn Records,
         connector: &Connector,
-        more: impl FnOnce(Vec<Change>) -> Result<(), ConnectorsError>,
+        write: impl FnOnce(Vec<Change>) -> Result<(), ConnectorsError>,
     ) -> Result<(), ConnectorsError> {
-        self.delete_prefix(records, &format!("{}/", connector.id), more).map(drop)
+        self.delete_prefix(&format!("{}/", connector.id), write).map(drop)
     }
 }
 
@@ -454,13 +448,12 @@ fn check_secret(connector: &Connector, secret: RequestSecret) -> Result<Secret, 
     Ok(Secret { bearer: bearer.map(|token| SecretString::from(token.as_str())), headers })
 }
 
-fn fingerprint(key: &str, secret: &[u8]) -> String {
-    // Salted with the place, so that equal secrets in two places do not look equal.
-    let digest = Sha256::new().chain_update(key.as_bytes()).chain_update([0]).chain_update(secret).finalize();
-    hex::encode(&digest[..4])
-}
-
 impl Credential {
+    /// What the secret is bound to: it opens nowhere else, and no older version opens in its place.
+    pub(crate) fn place(&self, connector: &Connector, key: &str) -> String {
+        format!("{}|{key}|{}|{}|{}", connector.organization, self.id, self.version, self.origin)
+    }
+
     /// `AuthenticationConfiguration`
     pub(crate) fn wire(&self, connector: &Connector) -> Value {
         let status = match self.origin == connector.origin() {

@@ -241,10 +241,21 @@ impl Connectors {
         changed.methods = methods.unwrap_or(changed.methods);
         changed.modified_at = Utc::now();
         changed.version += 1;
+        let before = self.0.registry.find(who, connector)?;
         let headers = match headers {
             Some(headers) => headers,
-            // Secret headers are sealed for a version and an origin: seal them for the new ones.
-            None => self.open_headers(&self.0.registry.find(who, connector)?)?,
+            // What was stored for one server must not be sent to another (THREATS row 10).
+            None if changed.origin() != before.origin()
+                && before.headers.iter().any(|(_, value)| value.is_none()) =>
+            {
+                return Err(ConnectorsError::Conflict(
+                    "the connector has secret headers for its old address: send the headers again together with the new \
+                     address"
+                        .into(),
+                ));
+            }
+            // Secret headers are sealed for a version: seal them for the new one.
+            None => self.open_headers(&before)?,
         };
         let changes = self.set_headers(&mut changed, headers)?;
         self.0.registry.save(&*self.0.records, changed.clone(), changes)?;
@@ -256,7 +267,7 @@ impl Connectors {
     pub fn delete(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
         let connector = self.owned(who, connector)?;
         let inner = &self.0;
-        inner.credentials.delete_of_connector(&*inner.records, &connector, |mut changes| {
+        inner.credentials.delete_of_connector(&connector, |mut changes| {
             changes.push(Change::Delete { table: crate::vault::TABLE, key: header_key(&connector) });
             inner.registry.remove(&*inner.records, &connector.id, changes)
         })?;
@@ -393,7 +404,7 @@ impl Connectors {
                 connector.name, credential.name
             )));
         }
-        let place = credentials::place(&connector.organization, key, credential.version, &credential.origin);
+        let place = credential.place(connector, key);
         Secret::from_bytes(&self.0.vault.get(&*self.0.records, key, &place)?)
     }
 
@@ -414,7 +425,7 @@ impl Connectors {
         if secret.headers.is_empty() {
             return Ok(vec![Change::Delete { table: crate::vault::TABLE, key }]);
         }
-        let place = credentials::place(&connector.organization, &key, connector.version, &connector.origin());
+        let place = header_place(connector, &key);
         Ok(vec![self.0.vault.put(&key, &place, &secret.to_bytes()?)])
     }
 
@@ -425,8 +436,7 @@ impl Connectors {
         let mut headers: Vec<_> = plain.collect();
         if connector.headers.iter().any(|(_, value)| value.is_none()) {
             let key = header_key(connector);
-            let place =
-                credentials::place(&connector.organization, &key, connector.version, &connector.origin());
+            let place = header_place(connector, &key);
             let secret = Secret::from_bytes(&self.0.vault.get(&*self.0.records, &key, &place)?)?;
             let open = |(name, value): (String, SecretString)| (name, value.expose_secret().to_owned(), true);
             headers.extend(secret.headers.into_iter().map(open));
@@ -555,6 +565,10 @@ pub(crate) fn bearer_required(connector: &str) -> String {
 
 fn header_key(connector: &Connector) -> String {
     format!("{}/headers", connector.id)
+}
+
+fn header_place(connector: &Connector, key: &str) -> String {
+    format!("{}|{key}|{}|{}", connector.organization, connector.version, connector.origin())
 }
 
 fn message(text: String) -> Value {

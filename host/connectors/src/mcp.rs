@@ -187,6 +187,7 @@ impl Session {
             meta.0.0.insert("airlock/idempotency-key".into(), key.into());
             parameters.meta = Some(meta);
         }
+        tracing::trace!(connector = self.connector, tool, "a tool is called");
         let called = tokio::time::timeout(CALL_LIMIT, self.service.call_tool(parameters)).await;
         let result =
             called.map_err(|_| self.told().late(CALL_LIMIT))?.map_err(|error| self.told().failed(&error))?;
@@ -331,8 +332,7 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> Cause {
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
             match error {
-                StreamableHttpError::AuthRequired(_) => return Cause::Refused,
-                StreamableHttpError::InsufficientScope(_) => return Cause::Status(403),
+                StreamableHttpError::HttpStatus(error) if error.status == 401 => return Cause::Refused,
                 StreamableHttpError::HttpStatus(error) => return Cause::Status(error.status),
                 StreamableHttpError::Client(error) => return of_request(error),
                 _ => {}

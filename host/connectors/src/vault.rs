@@ -10,6 +10,7 @@ use chacha20poly1305::{
     aead::{Aead, Payload},
 };
 use rand::Rng;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{ConnectorsError, MasterKey};
@@ -24,11 +25,22 @@ const WRAPPED: usize = NONCE + 32 + TAG;
 /// Seals and opens secrets.
 pub(crate) struct Vault {
     wrap: XChaCha20Poly1305,
+    fingerprints: Zeroizing<[u8; 32]>,
 }
 
 impl Vault {
     pub(crate) fn new(master: &MasterKey) -> Self {
-        Self { wrap: XChaCha20Poly1305::new((&*master.derive("airlock vault 1")).into()) }
+        Self {
+            wrap: XChaCha20Poly1305::new((&*master.derive("airlock vault 1")).into()),
+            fingerprints: master.derive("airlock fingerprints 1"),
+        }
+    }
+
+    /// A few digits that tell secrets apart and, without the master key, say nothing about them.
+    pub(crate) fn fingerprint(&self, key: &str, secret: &[u8]) -> String {
+        let keyed =
+            Sha256::new().chain_update(*self.fingerprints).chain_update(key.as_bytes()).chain_update([0]);
+        hex::encode(&keyed.chain_update(secret).finalize()[..4])
     }
 
     /// The change that stores a secret under a key.

@@ -23,8 +23,8 @@ pub(crate) fn start(level: &str, format: &str) -> anyhow::Result<()> {
     ];
     let targets =
         ours.iter().fold(Targets::new().with_default(others), |all, ours| all.with_target(*ours, level));
-    // Sessions come and go; rmcp tells of each at info.
-    let targets = targets.with_target("rmcp", others.min(LevelFilter::WARN));
+    // rmcp logs what servers answer, also in its warnings and errors; ours name the connector and say what happened.
+    let targets = targets.with_target("rmcp", LevelFilter::OFF);
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let layer = match format {
         "text" => layer.boxed(),

@@ -59,6 +59,11 @@ fn describe(trap: wasmtime::Trap, panic: Option<&str>) -> String {
     use wasmtime::Trap;
     match trap {
         Trap::StackOverflow => "its stack is full: a recursion is too deep".to_owned(),
+        // Rust guests keep their stack at the low end of memory: what grows beyond it leaves the memory.
+        Trap::MemoryOutOfBounds => {
+            "it left its memory: its stack is full because a recursion is too deep, or a pointer is wrong"
+                .to_owned()
+        }
         Trap::UnreachableCodeReached => match panic {
             Some(message) => message.to_owned(),
             None => "it aborted without a message".to_owned(),

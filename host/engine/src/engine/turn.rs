@@ -133,6 +133,7 @@ impl Engine {
         }
 
         let records = live.machine.take_records();
+        tracing::trace!(execution = %cell.row.id, news = messages.len(), records = records.len(), "a turn");
         if !records.is_empty() {
             let count = records.len() as u32;
             let wake = live.machine.wake();
