@@ -20,14 +20,18 @@ pub struct Setup {
     pub arguments: Vec<String>,
     /// More environment.
     pub environment: Vec<(String, String)>,
-    port: u16,
+    /// Shell commands that run before the daemon, in a mount namespace of its own (needs root).
+    pub mounts: Option<String>,
+    /// Where it listens.
+    pub port: u16,
 }
 
 impl Setup {
     /// Empty folders, and these files in the plugin folder.
     pub fn new(plugins: &[PathBuf]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let setup = Self { folder, arguments: Vec::new(), environment: Vec::new(), port: free_port() };
+        let setup =
+            Self { folder, arguments: Vec::new(), environment: Vec::new(), mounts: None, port: free_port() };
         fs::create_dir(setup.plugins()).expect("the plugin folder");
         for plugin in plugins {
             setup.install(plugin);
@@ -69,7 +73,14 @@ impl Setup {
     /// The command that starts the daemon.
     pub fn command(&self) -> Command {
         let log = fs::File::options().create(true).append(true).open(self.log_path()).expect("the log");
-        let mut command = Command::new(binary());
+        let mut command = match &self.mounts {
+            None => Command::new(binary()),
+            Some(mounts) => {
+                let mut command = Command::new("unshare");
+                command.args(["-m", "sh", "-ec", &format!("{mounts}\nexec \"$@\""), "sh"]).arg(binary());
+                command
+            }
+        };
         command
             .args(["serve", "--listen"])
             .arg(format!("127.0.0.1:{}", self.port))
@@ -129,8 +140,16 @@ impl Daemon {
         self.child.as_ref().expect("it runs").id()
     }
 
+    /// A path as the daemon sees it, when it has mounts of its own.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        match self.setup.mounts {
+            None => path.into(),
+            Some(_) => PathBuf::from(format!("/proc/{}/root{}", self.id(), path.display())),
+        }
+    }
+
     async fn ready(&mut self) {
-        let key_file = self.setup.data().join("owner.key");
+        let key_file = self.inside(&self.setup.data()).join("owner.key");
         let url = self.url();
         let child = self.child.as_mut().expect("it runs");
         let setup = &self.setup;
