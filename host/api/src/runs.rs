@@ -49,13 +49,10 @@ pub(crate) async fn list(
     };
     let user = if caller.is_owner() { user } else { Some(caller.principal.user.clone()) };
     let before = query.number("next_page_token")?.map(ExecutionKey);
-    let workflow = match query.filter("workflow_identifier") {
-        // Also one whose plugin has gone: its executions are still there.
-        Some(identifier) => {
-            Some(workflows::find(&state, identifier).map_or(identifier.to_owned(), |found| found.name))
-        }
-        None => None,
-    };
+    // Also one whose plugin has gone: its executions are still there.
+    let workflow = query.filter("workflow_identifier").map(|identifier| {
+        workflows::find(&state, identifier).map_or(identifier.to_owned(), |found| found.name)
+    });
     // One more than asked for, to see whether there is a next page.
     let limit = page_size + 1;
     let workspace = Some(caller.principal.workspace.clone());

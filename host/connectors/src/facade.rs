@@ -67,6 +67,9 @@ struct Request {
     oauth2_server_metadata_url: Option<Value>,
 }
 
+/// Headers as name, value, and whether the value is secret.
+type Headers = Vec<(String, String, bool)>;
+
 impl Request {
     fn parse(body: Value) -> Result<Self, ConnectorsError> {
         let request: Self =
@@ -108,7 +111,7 @@ impl Request {
     }
 
     /// Headers for every request, as name, value, whether it is secret.
-    fn common_headers(&self) -> Result<Option<Vec<(String, String, bool)>>, ConnectorsError> {
+    fn common_headers(&self) -> Result<Option<Headers>, ConnectorsError> {
         if self.headers.is_none() && self.global_headers.is_none() {
             return Ok(None);
         }
@@ -412,7 +415,7 @@ impl Connectors {
     fn set_headers(
         &self,
         connector: &mut Connector,
-        headers: Vec<(String, String, bool)>,
+        headers: Headers,
     ) -> Result<Vec<Change>, ConnectorsError> {
         let key = header_key(connector);
         connector.headers = headers
@@ -429,7 +432,7 @@ impl Connectors {
         Ok(vec![self.0.vault.put(&key, &place, &secret.to_bytes()?)])
     }
 
-    fn open_headers(&self, connector: &Connector) -> Result<Vec<(String, String, bool)>, ConnectorsError> {
+    fn open_headers(&self, connector: &Connector) -> Result<Headers, ConnectorsError> {
         use secrecy::ExposeSecret;
         let plain =
             connector.headers.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?, false)));

@@ -132,8 +132,7 @@ impl ServerHandler for Issues {
         let issue = json!({
             "method": text(), "owner": text(), "repo": text(), "title": text(), "body": text(),
         });
-        let mut list = ListToolsResult::default();
-        list.tools = vec![
+        let tools = vec![
             tool("issue_write", "Writes an issue.", issue, &["method", "owner", "repo", "title"]),
             tool("issue_list", "Lists the issues that were written.", json!({}), &[]),
             tool("headers_echo", "Tells the headers of its own request.", json!({}), &[]),
@@ -144,7 +143,7 @@ impl ServerHandler for Issues {
                 &["ms"],
             ),
         ];
-        Ok(list)
+        Ok(ListToolsResult::with_all_items(tools))
     }
 
     async fn call_tool(

@@ -46,7 +46,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     private_folder(&settings.data)?;
     let master = master_key::load(settings.master_key_file.as_deref(), &settings.data)?;
-    let store = SqliteStore::open(&settings.data, &*master.derive("airlock journal 1"))?;
+    let store = SqliteStore::open(&settings.data, &master.derive("airlock journal 1"))?;
     let records: Arc<dyn Records> = Arc::clone(&store) as _;
     let config = ConnectorsConfig {
         allow_loopback: settings.allow_loopback,

@@ -1,6 +1,7 @@
 //! What takes time: attempts of activities and the workflow's own tool calls. Each runs as a task and posts its end.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, cell::Cell, now_ms};
@@ -19,6 +21,33 @@ use crate::{
     machine::{Input, Machine, Operation},
     tools::{Binding, CallOrigin},
 };
+
+tokio::task_local! {
+    /// What the task of an attempt does after the turn that its end brought about.
+    static NEXT: RefCell<Option<BoxFuture<'static, ()>>>;
+}
+
+/// Runs an attempt on the task whose own attempt led to it, if that has nothing to do yet: a sequence of steps stays on
+/// one task and pays for no change of threads. Otherwise on a task of its own.
+fn chain(attempt: BoxFuture<'static, ()>) {
+    let mut attempt = Some(attempt);
+    // Fails outside of such a task.
+    let _ = NEXT.try_with(|next| {
+        let mut next = next.borrow_mut();
+        if next.is_none() {
+            *next = attempt.take();
+        }
+    });
+    if let Some(attempt) = attempt {
+        tokio::spawn(NEXT.scope(RefCell::new(None), async move {
+            let mut next = Some(attempt);
+            while let Some(attempt) = next {
+                attempt.await;
+                next = NEXT.with(|next| next.borrow_mut().take());
+            }
+        }));
+    }
+}
 
 impl Engine {
     /// Runs an attempt, unless it runs already.
@@ -49,30 +78,25 @@ impl Engine {
         });
         let limits = Limits::new(options, *scheduled_at, machine.now());
         let cell = Arc::clone(cell);
-        tokio::spawn(async move {
+        let work = async move {
             // The pool lives as long as the engine; it is never closed.
-            let _permit = engine.permits.acquire().await;
+            let permit = engine.permits.acquire().await;
             let digest = started.digest;
             let run = engine.guests.run_activity(&digest, call, Arc::clone(&host) as Arc<dyn ActivityHost>);
             let outcome = limits.watch(run, &host, engine.config.cancel_grace).await;
-            drop(_permit);
-            let input = match outcome {
-                // The code is not there, or the host has a problem of its own: no attempt was made.
-                Err(ActivityError::Guest(error @ (GuestError::Missing(_) | GuestError::Host(_)))) => {
-                    let failure = Failure::retryable("Host", error.to_string());
-                    Input::AttemptEnded { seq, attempt, outcome: Err(failure), jitter: rand::random() }
+            drop(permit);
+            let outcome = outcome.map_err(|error| match error {
+                ActivityError::Failed(failure) => failure,
+                // The code is not there, or the host has a problem of its own: a later attempt may find it mended.
+                ActivityError::Guest(error @ (GuestError::Missing(_) | GuestError::Host(_))) => {
+                    Failure::retryable("Host", error.to_string())
                 }
-                Err(ActivityError::Guest(error)) => {
-                    let failure = Failure::retryable(Failure::TRAP, error.to_string());
-                    Input::AttemptEnded { seq, attempt, outcome: Err(failure), jitter: rand::random() }
-                }
-                Err(ActivityError::Failed(failure)) => {
-                    Input::AttemptEnded { seq, attempt, outcome: Err(failure), jitter: rand::random() }
-                }
-                Ok(value) => Input::AttemptEnded { seq, attempt, outcome: Ok(value), jitter: 0.0 },
-            };
+                ActivityError::Guest(error) => Failure::retryable(Failure::TRAP, error.to_string()),
+            });
+            let input = Input::AttemptEnded { seq, attempt, outcome, jitter: rand::random() };
             engine.settle(&cell, seq, input).await;
-        });
+        };
+        chain(Box::pin(work));
     }
 
     /// Calls or lists tools for a workflow.
