@@ -93,11 +93,8 @@ async fn rows_1_16_17_18_25_a_planted_secret_is_in_no_answer_event_log_or_file()
     assert!(daemon.setup.log().contains("TRACE"), "the log is as verbose as it can be");
 }
 
-#[tokio::test]
-async fn row_2_an_error_names_the_host_and_not_the_url_or_the_body() {
-    let canary = Canary::new("error");
-    let daemon = Daemon::with(&[guest("echo")]).await;
-    // A server that answers everything with the request it was sent.
+/// A server that answers everything with a status, and with the request that it was sent as the body.
+fn echo_with(status: &'static str, content_type: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
@@ -106,24 +103,85 @@ async fn row_2_an_error_names_the_host_and_not_the_url_or_the_body() {
             let mut request = vec![0; 8_192];
             let Ok(length) = stream.read(&mut request) else { continue };
             let body = String::from_utf8_lossy(&request[..length]).into_owned();
-            let head = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\nconnection: close";
+            let head = format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\nconnection: close");
             // The client may have gone.
             let _ = write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         }
     });
-    let server = format!("http://127.0.0.1:{port}/mcp?api_key=visible-in-the-url");
-    daemon.client.add_connector("reflector", &server, "bearer").await;
-    daemon.client.add_credential("reflector", "main", &canary.secret).await;
-    let (status, body) = daemon.client.call(Method::GET, "/v1/connectors/reflector/tools", None).await;
-    assert!(status.is_server_error() || status.is_client_error(), "{status} {body}");
-    let id = daemon.client.start("echo", json!({ "tool": "any" })).await;
-    let ended = daemon.client.ended(&id, LIMIT).await;
-    assert_eq!(ended["status"], "FAILED");
-    for text in [body.to_string(), ended["failure"].to_string()] {
-        canary.check_text(&text, "an error");
-        assert!(text.contains("127.0.0.1"), "the host is named: {text}");
-        assert!(!text.contains("visible-in-the-url") && !text.to_lowercase().contains("bearer"), "{text}");
+    port
+}
+
+#[tokio::test]
+async fn rows_2_and_18_an_error_names_the_host_and_not_the_url_or_the_body_and_the_log_neither() {
+    let canary = Canary::new("error");
+    let daemon = Setup::new(&[guest("echo")]).with(&["--allow-loopback", "--log", "trace"]).start().await;
+    let client = &daemon.client;
+    client.add_connector("reflector", "http://127.0.0.1:9/mcp?api_key=visible-in-the-url", "bearer").await;
+    for (status, content_type) in [
+        ("500 Internal Server Error", "text/plain"),
+        ("400 Bad Request", "text/plain"),
+        ("400 Bad Request", "application/json"),
+        ("401 Unauthorized", "text/plain"),
+        ("403 Forbidden", "application/json"),
+        ("200 OK", "text/html"),
+        ("200 OK", "application/json"),
+        ("200 OK", "text/event-stream"),
+    ] {
+        let port = echo_with(status, content_type);
+        let server = format!("http://127.0.0.1:{port}/mcp?api_key=visible-in-the-url");
+        let change = json!({ "protocol": "mcp", "server": server });
+        let (changed, answer) = client.call(Method::PATCH, "/v1/connectors/reflector", Some(&change)).await;
+        assert!(changed.is_success(), "{answer}");
+        client.add_credential("reflector", "main", &canary.secret).await;
+        let (code, body) = client.call(Method::GET, "/v1/connectors/reflector/tools", None).await;
+        assert!(code.is_server_error() || code.is_client_error(), "{status}: {code} {body}");
+        // What refuses a credential says so, with a challenge or without.
+        assert_eq!(code == StatusCode::FORBIDDEN, status.starts_with("401"), "{status}: {code} {body}");
+        let id = client.start("echo", json!({ "tool": "any" })).await;
+        let ended = client.ended(&id, LIMIT).await;
+        assert_eq!(ended["status"], "FAILED", "{status}");
+        for text in [body.to_string(), ended["failure"].to_string()] {
+            canary.check_text(&text, "an error");
+            assert!(text.contains("127.0.0.1"), "{status}: the host is named: {text}");
+            assert!(!text.contains("visible-in-the-url") && !text.contains("Bearer"), "{status}: {text}");
+        }
     }
+    let log = daemon.setup.log();
+    canary.check_text(&log, "the log");
+    assert!(!log.contains("visible-in-the-url"), "the log holds the address");
+}
+
+#[tokio::test]
+async fn row_10_a_credential_is_not_sent_to_another_server_than_it_was_stored_for() {
+    let canary = Canary::new("origin");
+    let service = service(&canary.secret).await;
+    let daemon = Daemon::with(&[]).await;
+    let client = &daemon.client;
+    client.add_connector("moved", &service.url("/mcp"), "bearer").await;
+    client.add_credential("moved", "main", &canary.secret).await;
+    client.get("/v1/connectors/moved/tools").await;
+    let thief = echo_with("200 OK", "text/plain");
+    let body = json!({ "protocol": "mcp", "server": format!("http://127.0.0.1:{thief}/mcp") });
+    let (status, answer) = client.call(Method::PATCH, "/v1/connectors/moved", Some(&body)).await;
+    assert!(status.is_success(), "{answer}");
+    let (status, answer) = client.call(Method::GET, "/v1/connectors/moved/tools", None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{answer}");
+    assert!(
+        answer["detail"]
+            .as_str()
+            .expect("a sentence")
+            .contains("has changed since credential 'main' was stored")
+    );
+    let listed = client.get("/v1/connectors/moved/user/credentials").await;
+    assert_eq!(listed["credentials"][0]["status"]["status_type"], "invalid", "{listed}");
+}
+
+#[tokio::test]
+async fn row_18_the_daemon_leaves_no_core_dump() {
+    let daemon = Daemon::with(&[]).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).expect("reads");
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    assert_eq!(line.split_whitespace().nth(4), Some("0"), "{line}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The driver: it lets executions run, and is what the API talks to.
 //!
-//! Each execution that is being worked on has a [`cell::Cell`] with a mailbox. Whoever puts news into an empty mailbox
+//! Each execution that is being worked on has a cell with a mailbox. Whoever puts news into an empty mailbox
 //! drives the execution: it takes all news, lets the machine and the workflow's instance have a turn, appends the
 //! records, and after they are durable starts what the machine asked for. So a turn costs one commit, an execution
 //! never has two turns at once, and nothing waits on a thread of its own.
