@@ -213,6 +213,34 @@ async fn row_3_no_request_follows_a_redirect_to_another_host() {
 }
 
 #[tokio::test]
+async fn row_7_a_request_carries_the_hosts_headers_and_none_of_the_guests_choice() {
+    let service = service("any-token-will-do").await;
+    let daemon = Daemon::with(&[guest("echo")]).await;
+    daemon.client.add_connector("reflector", &service.url("/mcp"), "bearer").await;
+    daemon.client.add_credential("reflector", "main", "any-token-will-do").await;
+    let wished =
+        json!({ "headers": { "x-evil": "1", "authorization": "Bearer mine" }, "x-evil": "1", "_meta": {} });
+    let result = daemon.client.execute("echo", json!({ "tool": "headers_echo", "arguments": wished })).await;
+    let headers = result["metadata"]["mcp_meta"]["structuredContent"].as_object().expect("headers").clone();
+    let allowed = [
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "mcp-protocol-version",
+        "mcp-session-id",
+        "user-agent",
+    ];
+    for name in headers.keys() {
+        assert!(allowed.contains(&name.as_str()) || name.starts_with("mcp-"), "{name} was sent along");
+    }
+    assert_eq!(headers["authorization"], "Bearer [REDACTED]");
+    assert!(headers["user-agent"].as_str().expect("text").starts_with("airlock/"));
+}
+
+#[tokio::test]
 async fn row_8_a_server_inside_the_network_is_refused_unless_the_operator_allows_it() {
     let service = service("any-token-will-do").await;
     let daemon = Setup::new(&[]).start().await;

@@ -1,4 +1,4 @@
-//! The only code that sends, and the only code that sees a secret in the open.
+//! The only code that sends, and the only code that puts a secret into a request.
 //!
 //! One client for all connectors: no redirects (THREATS row 3), no proxies from the environment, no cookies, names resolved
 //! by [`crate::address`], connections reused. A [`Sender`] is that client together with one credential; rmcp speaks MCP

@@ -1,7 +1,7 @@
 //! Connectors: named services that executions call, with credentials that stay here.
 //!
-//! Promises: a secret is opened in one place, the `egress`, and leaves it only inside a request to the origin it was
-//! stored for; what comes back is scrubbed of it before anybody else sees it; what is stored is sealed; what is read back
+//! Promises: a secret is opened when a session with a server is, is handed to the `egress`, and leaves that only inside a
+//! request to the origin it was stored for; what comes back is scrubbed of it before anybody else sees it; what is stored is sealed; what is read back
 //! is a name, a scope, a state and a fingerprint. Names resolve only inside the scopes of the principal that the caller of
 //! this crate hands in.
 //!

@@ -136,13 +136,13 @@ impl Cell {
             && self.running.lock().is_empty()
     }
 
-    /// Whether the timers have to be told of a time; forgets those that have passed.
-    pub(super) fn needs_alarm(&self, at: u64, now: u64) -> bool {
+    /// Notes a time that the timers have to be told of, and gives the one that it takes the place of. `None` if they know
+    /// an earlier one that has not passed.
+    pub(super) fn set_alarm(&self, at: u64, now: u64) -> Option<u64> {
         let known = self.alarm.load(Ordering::Relaxed);
         if known <= at && known > now {
-            return false;
+            return None;
         }
-        self.alarm.store(at, Ordering::Relaxed);
-        true
+        Some(self.alarm.swap(at, Ordering::Relaxed))
     }
 }

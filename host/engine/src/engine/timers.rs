@@ -1,6 +1,6 @@
 //! When to look at which execution. One task sleeps for all of them.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Weak, time::Duration};
+use std::{collections::BTreeSet, sync::Weak, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -14,31 +14,35 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// Times at which executions want to be looked at. A look too many does no harm.
 #[derive(Default)]
 pub(super) struct Timers {
-    heap: Mutex<BinaryHeap<Reverse<(UnixMs, ExecutionKey)>>>,
+    times: Mutex<BTreeSet<(UnixMs, ExecutionKey)>>,
     earlier: Notify,
 }
 
 impl Timers {
     pub(super) fn set(&self, at: UnixMs, key: ExecutionKey) {
-        let mut heap = self.heap.lock();
-        let first = heap.peek().is_none_or(|Reverse((first, _))| at < *first);
-        heap.push(Reverse((at, key)));
-        drop(heap);
+        let mut times = self.times.lock();
+        let first = times.first().is_none_or(|(first, _)| at < *first);
+        times.insert((at, key));
+        drop(times);
         if first {
             self.earlier.notify_one();
         }
     }
 
+    /// Forgets a time. An execution that has ended leaves nothing here.
+    pub(super) fn remove(&self, at: UnixMs, key: ExecutionKey) {
+        self.times.lock().remove(&(at, key));
+    }
+
     /// An execution whose time has come, or how long to sleep.
     fn due(&self, now: UnixMs) -> Result<ExecutionKey, Duration> {
-        let mut heap = self.heap.lock();
-        match heap.peek() {
-            Some(Reverse((at, key))) if *at <= now => {
-                let key = *key;
-                heap.pop();
+        let mut times = self.times.lock();
+        match times.first() {
+            Some(&(at, key)) if at <= now => {
+                times.pop_first();
                 Ok(key)
             }
-            Some(Reverse((at, _))) => Err(Duration::from_millis(at - now).min(LONGEST_SLEEP)),
+            Some((at, _)) => Err(Duration::from_millis(at - now).min(LONGEST_SLEEP)),
             None => Err(LONGEST_SLEEP),
         }
     }

@@ -164,8 +164,9 @@ impl Engine {
         cell.progress.send_replace(Progress { records: live.index, ended });
         self.carry_out(cell, &live.machine, effects);
         if let Some(at) = live.machine.next_time()
-            && cell.needs_alarm(at, live.machine.now())
+            && let Some(before) = cell.set_alarm(at, live.machine.now())
         {
+            self.timers.remove(before, cell.key);
             self.timers.set(at, cell.key);
         }
         if ended || unblocked {
@@ -318,6 +319,7 @@ impl Engine {
         // An execution ends once; a second value would be the same.
         let _ = cell.outcome.set(view);
         self.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.timers.remove(cell.alarm.load(std::sync::atomic::Ordering::Relaxed), cell.key);
         self.drop_cell(cell);
     }
 
