@@ -89,7 +89,7 @@ impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         match error {
             ControlError::Unknown(_) => Self::not_found(error.to_string()),
-            ControlError::Ended(_) => Self::conflict(error.to_string()),
+            ControlError::Ended(_) | ControlError::Blocked(_) => Self::conflict(error.to_string()),
             ControlError::Store(error) => error.into(),
         }
     }

@@ -140,6 +140,9 @@ pub enum ControlError {
     /// It is over.
     #[error("the execution '{0}' has ended already")]
     Ended(ExecutionId),
+    /// It waits for the right code and cannot hear of anything.
+    #[error("the execution '{0}' is blocked: unblock it first, or terminate it")]
+    Blocked(ExecutionId),
     /// It cannot be recorded.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -310,6 +313,9 @@ impl Engine {
 
     /// Asks an execution to stop. Durable when it returns; when it ends is up to the workflow.
     pub async fn cancel(&self, id: &ExecutionId, reason: String) -> Result<(), ControlError> {
+        if self.get(id)?.is_some_and(|view| view.blocked.is_some()) {
+            return Err(ControlError::Blocked(id.clone()));
+        }
         self.control(id, Input::Cancel(reason)).await
     }
 

@@ -548,6 +548,8 @@ async fn code_that_does_not_repeat_its_history_blocks_the_execution_and_loses_no
     let expected = "event 3 of the history is schedule activity 'step' (1), but the code now wants schedule \
                     activity 'other' (1)";
     assert!(difference.starts_with(expected), "{difference}");
+    let deaf = stage.engine.cancel(id, "stop".into()).await;
+    assert!(matches!(deaf, Err(ControlError::Blocked(_))), "{deaf:?}");
     stage.play.changed.store(false, Ordering::SeqCst);
     stage.engine.unblock(id).await.expect("is tried again");
     let view = stage.ended(id).await;

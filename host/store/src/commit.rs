@@ -147,6 +147,17 @@ impl Writer {
         group: &[Pending],
         next_event: &mut i64,
     ) -> rusqlite::Result<Vec<Appended>> {
+        if let [Pending { append, rows, .. }] = group
+            && rows.len() == 1
+            && append.start.is_none()
+            && append.end.is_none()
+            && append.wake.is_none()
+        {
+            // One row by itself, as for every step of a lone execution: the statement is a transaction.
+            let first_event = *next_event as u64;
+            insert_records(&self.connection, append, rows, next_event)?;
+            return Ok(vec![Appended { first_event }]);
+        }
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut appended = Vec::with_capacity(group.len());
@@ -168,13 +179,7 @@ impl Writer {
                 }
             }
             appended.push(Appended { first_event: *next_event as u64 });
-            let mut insert = transaction.prepare_cached(
-                "INSERT INTO journal (event, execution, idx, events, body) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?;
-            for (row, index) in rows.iter().zip(append.index..) {
-                insert.execute(params![*next_event, key, index, row.events as i64, row.body])?;
-                *next_event += row.events as i64;
-            }
+            insert_records(&transaction, append, rows, next_event)?;
         }
         transaction.commit()?;
         Ok(appended)
@@ -214,6 +219,22 @@ fn insert_execution(connection: &Connection, row: &ExecutionRow, append: &Append
             ended_at,
             wake,
         ])?;
+    Ok(())
+}
+
+fn insert_records(
+    connection: &Connection,
+    append: &Append,
+    rows: &[Row],
+    next_event: &mut i64,
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO journal (event, execution, idx, events, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for (row, index) in rows.iter().zip(append.index..) {
+        insert.execute(params![*next_event, append.key.0, index, row.events as i64, row.body])?;
+        *next_event += row.events as i64;
+    }
     Ok(())
 }
 
