@@ -68,8 +68,9 @@ async fn a_flood_is_dropped_and_the_drop_is_told() {
     // A burst of five seconds' worth, and what came in while the flood lasted.
     assert!((1000..20_000).contains(&written), "{written}");
     assert!(lines.0.lock().iter().all(|line| line.len() < 9000));
-    let last = lines.0.lock().last().cloned().unwrap();
-    assert!(last.contains("log lines were dropped") && last.contains("dropped="), "{last}");
+    // Not always the last line: one of the flood may have come just when the rate allowed it again.
+    let told = |line: &String| line.contains("log lines were dropped") && line.contains("dropped=");
+    assert!(lines.0.lock().iter().any(told), "nobody is told of the drop");
 }
 
 #[tokio::test]
