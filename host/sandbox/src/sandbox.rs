@@ -97,10 +97,12 @@ impl Sandbox {
             no_policy: Arc::new(Policy::none(&limits)),
             watcher: Mutex::default(),
         });
-        let started = Instant::now();
         let mut again = sandbox.rescan().await.map_err(in_plugins)?;
-        while let Some(wait) = again.filter(|_| started.elapsed() < SETTLE_AT_OPEN) {
+        // Only the waiting counts, not the time that compiling the other files takes.
+        let mut waited = Duration::ZERO;
+        while let Some(wait) = again.filter(|_| waited < SETTLE_AT_OPEN) {
             tokio::time::sleep(wait).await;
+            waited += wait.max(Duration::from_millis(1));
             again = sandbox.rescan().await.map_err(in_plugins)?;
         }
         let watching = folder::watch(Arc::downgrade(&sandbox), plugin_dir, rescan_interval, again);
