@@ -93,12 +93,19 @@ impl Keys {
         Ok(Arc::new(Self { records, by_hash: RwLock::new(by_hash) }))
     }
 
-    /// Makes the owner's key if there is no key at all, and returns its text.
-    pub fn first_owner(&self) -> Result<Option<String>, RecordsError> {
+    /// Makes the owner's key if there is no key at all. `hand_over` gets its text and puts it where the owner finds it;
+    /// only then is the key stored, so that it cannot get lost in between.
+    pub fn first_owner<E: From<RecordsError>>(
+        &self,
+        hand_over: impl FnOnce(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
         if !self.by_hash.read().is_empty() {
-            return Ok(None);
+            return Ok(());
         }
-        self.create("owner", "owner's first key", Role::Owner, None).map(|(text, _)| Some(text))
+        let text = new_text();
+        hand_over(&text)?;
+        self.store(&text, "owner", "owner's first key", Role::Owner, None)?;
+        Ok(())
     }
 
     /// Makes a key; its text is not kept.
@@ -109,9 +116,20 @@ impl Keys {
         role: Role,
         lifetime: Option<TimeDelta>,
     ) -> Result<(String, Key), RecordsError> {
-        let bytes: [u8; 32] = rand::rng().random();
-        let text = format!("al_{}", URL_SAFE_NO_PAD.encode(bytes));
-        let hash = hash(&text);
+        let text = new_text();
+        let key = self.store(&text, user, name, role, lifetime)?;
+        Ok((text, key))
+    }
+
+    fn store(
+        &self,
+        text: &str,
+        user: &str,
+        name: &str,
+        role: Role,
+        lifetime: Option<TimeDelta>,
+    ) -> Result<Key, RecordsError> {
+        let hash = hash(text);
         let created_at = Utc::now();
         let key = Key {
             id: Uuid::new_v4().to_string(),
@@ -125,7 +143,7 @@ impl Keys {
         };
         self.save(&key)?;
         self.by_hash.write().insert(hash, key.clone());
-        Ok((text, key))
+        Ok(key)
     }
 
     fn save(&self, key: &Key) -> Result<(), RecordsError> {
@@ -166,6 +184,11 @@ impl Keys {
     pub(crate) fn records(&self) -> &Arc<dyn Records> {
         &self.records
     }
+}
+
+fn new_text() -> String {
+    let bytes: [u8; 32] = rand::rng().random();
+    format!("al_{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
 fn hash(text: &str) -> [u8; 32] {

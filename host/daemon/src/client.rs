@@ -16,7 +16,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, env = "AIRLOCK_URL", default_value = "http://127.0.0.1:7700")]
     url: String,
     /// The data folder of a daemon on this machine: owner.key is read from it when AIRLOCK_API_KEY is not set.
-    #[arg(long = "data-dir", global = true, env = "AIRLOCK_DATA", default_value = "data")]
+    #[arg(id = "data_dir", long = "data-dir", global = true, env = "AIRLOCK_DATA", default_value = "data")]
     data: PathBuf,
 }
 

@@ -55,9 +55,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let connectors = Connectors::open(Arc::clone(&records), &master, config)?;
     drop(master);
     let keys = Keys::open(records)?;
-    if let Some(key) = keys.first_owner()? {
-        master_key::write_private(&settings.data.join("owner.key"), &key)?;
-    }
+    keys.first_owner(|key| {
+        let file = settings.data.join("owner.key");
+        // One that was left behind by a start that did not come this far belongs to no key.
+        if file.exists() {
+            fs::remove_file(&file).with_context(|| format!("{} cannot be replaced", file.display()))?;
+        }
+        master_key::write_private(&file, key)
+    })?;
     let sandbox = Sandbox::open(SandboxConfig::new(&settings.plugins, &settings.data)).await?;
     let tools = Arc::new(connectors.clone());
     let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, EngineConfig::default()).await?;
