@@ -299,8 +299,8 @@ impl Engine {
                 Some(row) => self.cell(&row),
             },
         };
-        let mut progress = cell.progress.subscribe();
-        let ended = progress.wait_for(|progress| progress.ended);
+        let mut ended = cell.ended.subscribe();
+        let ended = ended.wait_for(|ended| *ended);
         let in_time = match limit {
             Some(limit) => tokio::time::timeout(limit, ended).await.is_ok(),
             None => ended.await.is_ok(),

@@ -25,6 +25,8 @@ pub(super) struct Cell {
     mailbox: Mutex<Mailbox>,
     live: Mutex<Option<Box<Live>>>,
     pub(super) progress: watch::Sender<Progress>,
+    /// Turns true once. Apart from the progress, so that a step does not wake those who only wait for the end.
+    pub(super) ended: watch::Sender<bool>,
     pub(super) outcome: FinalView,
     /// What runs for the execution now, with the means to stop it.
     pub(super) running: Mutex<HashMap<Seq, CancellationToken>>,
@@ -64,6 +66,7 @@ impl Cell {
             mailbox: Mutex::default(),
             live: Mutex::new(None),
             progress: watch::Sender::new(Progress { records: 0, ended: false }),
+            ended: watch::Sender::new(false),
             outcome: FinalView::new(),
             running: Mutex::default(),
             stamp: AtomicU64::new(u64::MAX),

@@ -162,6 +162,9 @@ impl Engine {
             self.finish(cell, &live);
         }
         cell.progress.send_replace(Progress { records: live.index, ended });
+        if ended {
+            cell.ended.send_replace(true);
+        }
         self.carry_out(cell, &live.machine, effects);
         if let Some(at) = live.machine.next_time()
             && let Some(before) = cell.set_alarm(at, live.machine.now())
