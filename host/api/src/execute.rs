@@ -97,15 +97,19 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
     if body.wait_for_result != Some(true) {
         return Ok(Json(wire::execution(&view)).into_response());
     }
-    if view.row.status == Status::Running
-        && let Some(later) = state.engine.wait(&view.row.id, limit).await?
-    {
-        view = later;
+    if view.row.status == Status::Running {
+        // The execution is durable: when the daemon stops, its caller learns its id and can ask for it afterwards.
+        let later = tokio::select! {
+            later = state.engine.wait(&view.row.id, limit) => later?,
+            () = state.closing.cancelled() => None,
+        };
+        view = later.unwrap_or(view);
     }
     Ok(waited(&view))
 }
 
-/// The answer to a caller that waited: three keys for a result, the whole execution when time ran out, and 424 when the
+/// The answer to a caller that waited: three keys for a result, the whole execution when time ran out or the daemon
+/// stops, and 424 when the
 /// workflow did not complete. (Not 5xx: clients retry those, and that would start it again.)
 fn waited(view: &ExecutionView) -> Response {
     match view.row.status {

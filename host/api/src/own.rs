@@ -49,6 +49,9 @@ pub(crate) async fn plugin(
         .ok_or_else(|| ApiError::not_found(format!("no file '{name}.wasm' is in the plugin folder")))
 }
 
+/// A hundred years.
+const LONGEST_SECONDS: i64 = 100 * 365 * 86_400;
+
 /// What a new key is for.
 #[derive(Deserialize)]
 pub(crate) struct NewKey {
@@ -73,8 +76,13 @@ pub(crate) async fn create_key(
     }
     let lifetime = match body.expires_in_seconds {
         None => None,
-        Some(seconds) if seconds >= 0 => TimeDelta::try_seconds(seconds),
-        Some(_) => return Err(ApiError::invalid(&["body", "expires_in_seconds"], "it is not negative")),
+        Some(seconds @ 0..=LONGEST_SECONDS) => TimeDelta::try_seconds(seconds),
+        // A time that cannot be expressed must not become a key without an end.
+        Some(_) => {
+            let message =
+                format!("it is from 0 to {LONGEST_SECONDS}; leave it out for a key that does not expire");
+            return Err(ApiError::invalid(&["body", "expires_in_seconds"], message));
+        }
     };
     let name = body.name.unwrap_or_else(|| format!("{}'s key", body.user));
     let role = body.role.unwrap_or(Role::Member);

@@ -1,7 +1,12 @@
 //! Which request goes where. One table serves the router and the API's own description.
 
+use std::time::Instant;
+
 use axum::{
     Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
     routing::{MethodRouter, delete, get, post, put},
 };
 use tower_http::catch_panic::CatchPanicLayer;
@@ -112,6 +117,19 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/connectors/{connector}/organization/share", not_yet())
         .route("/v1/connectors-gateway/{*rest}", not_yet())
         .fallback(unserved::unknown)
-        .layer(CatchPanicLayer::new())
+        .method_not_allowed_fallback(unserved::wrong_method)
+        .layer(CatchPanicLayer::custom(|_| unserved::panicked().into_response()))
+        .layer(middleware::from_fn(trace))
         .with_state(state)
+}
+
+/// One line a request in the log at debug. The query stays out: it is free text of the caller's.
+async fn trace(request: Request, next: Next) -> Response {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return next.run(request).await;
+    }
+    let (method, path, began) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let response = next.run(request).await;
+    tracing::debug!(%method, path, status = response.status().as_u16(), took = ?began.elapsed(), "request");
+    response
 }

@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt as _};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::Ended;
+use crate::{Ended, output::plain};
 
 /// Where the daemon is and who is asking.
 #[derive(Debug, Clone, clap::Args)]
@@ -148,9 +148,9 @@ impl Daemon {
 /// What an error body says, as one line or a list.
 fn detail(status: StatusCode, body: &Value) -> String {
     match &body["detail"] {
-        Value::String(text) => text.clone(),
+        Value::String(text) => plain(text),
         Value::Array(places) => {
-            let line = |place: &Value| place["msg"].as_str().unwrap_or_default().to_owned();
+            let line = |place: &Value| plain(place["msg"].as_str().unwrap_or_default());
             places.iter().map(line).collect::<Vec<_>>().join("\n         ")
         }
         _ => format!("the daemon answered with status {status}"),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     Ended,
     client::{Daemon, segment},
-    output::{Output, Tone, pretty, short, text},
+    output::{Output, Tone, plain, pretty, short, text},
     run::json_argument,
 };
 
@@ -132,7 +132,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             output.value(&answer, || {
                 for block in answer["content"].as_array().into_iter().flatten() {
                     match block["text"].as_str() {
-                        Some(text) => println!("{text}"),
+                        Some(text) => println!("{}", plain(text)),
                         None => println!("{}", pretty(block)),
                     }
                 }

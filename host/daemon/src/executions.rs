@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     Ended,
     client::{Daemon, segment},
-    output::{Output, Tone, pretty, short, text},
+    output::{Output, Tone, plain, pretty, short, text},
     run,
 };
 
@@ -146,7 +146,7 @@ fn show(execution: &Value, output: Output) {
     }
     println!("{} {}", label("status"), output.status(&text(&execution["status"])));
     if let Some(why) = execution["blocked"].as_str() {
-        println!("{} {why}", label("blocked"));
+        println!("{} {}", label("blocked"), plain(why));
     }
     if execution["failure"].is_object() {
         let failure = &execution["failure"];

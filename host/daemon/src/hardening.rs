@@ -1,4 +1,5 @@
-//! No core dumps: a crash must not write secrets to a disk (THREATS row 18).
+//! What the process asks of the system: no core dumps, because a crash must not write secrets to a disk (THREATS row 18),
+//! and a quiet end for commands whose reader has gone.
 
 /// Forbids core dumps, and other users' debuggers, for this process.
 #[allow(unsafe_code)]
@@ -12,4 +13,11 @@ pub(crate) fn no_core_dumps() {
     if refused {
         tracing::warn!("core dumps cannot be switched off");
     }
+}
+
+/// A command whose output goes to `head` ends when `head` does, instead of panicking at the next line.
+#[allow(unsafe_code)]
+pub(crate) fn end_quietly_with_the_reader() {
+    // SAFETY: sets the default action of one signal, before any thread is started.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

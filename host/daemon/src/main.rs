@@ -58,6 +58,8 @@ enum Command {
     Keys(keys::Command),
     /// What the daemon is doing.
     Status,
+    /// Which airlock this is.
+    Version,
     /// A small MCP server with a few tools, for trying things out.
     DemoServer(demo_server::Arguments),
 }
@@ -80,6 +82,9 @@ impl From<Ended> for ExitCode {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if !matches!(arguments.command, Command::Serve(_) | Command::DemoServer(_)) {
+        hardening::end_quietly_with_the_reader();
+    }
     let outcome = match arguments.command {
         Command::Serve(flags) => serve::main(&flags).map(|()| Ended::Well),
         command => runtime(1).and_then(|runtime| {
@@ -106,6 +111,11 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
     match command {
         Command::Serve(_) => Ok(Ended::Well),
         Command::DemoServer(arguments) => demo_server::main(arguments).await,
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            output.value(&serde_json::json!({ "version": version }), || println!("airlock {version}"));
+            Ok(Ended::Well)
+        }
         Command::Plugins(plugins::Command::New { name, folder }) => {
             scaffold::new_plugin(&name, folder.as_deref(), output)
         }

@@ -11,6 +11,12 @@ pub(crate) struct Output {
     colours: bool,
 }
 
+/// Text that came from a plugin, a service or another user, as a terminal may see it: control characters could move the
+/// cursor, change the title or answer a question for the reader, so only line ends and tabs stay.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
 /// What a piece of text is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Tone {
@@ -24,7 +30,9 @@ pub(crate) enum Tone {
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { json, colours: wanted && std::io::stdout().is_terminal() }
+        // Events go to standard error and results to standard output; neither gets codes into a file.
+        let terminals = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+        Self { json, colours: wanted && terminals }
     }
 
     /// Prints a value as JSON, or else what `people` prints.
@@ -106,10 +114,10 @@ pub(crate) fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// A field as text: strings bare, nothing for null.
+/// A field as text: strings bare and [`plain`], nothing for null.
 pub(crate) fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => plain(text),
         Value::Null => String::new(),
         other => other.to_string(),
     }
@@ -133,5 +141,13 @@ mod tests {
         assert_eq!(visible("\x1b[32mgood\x1b[0m"), 4);
         assert_eq!(short("one  two\nthree", 8), "one two…");
         assert_eq!(short("short", 8), "short");
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_speak_to_the_terminal() {
+        assert_eq!(
+            text(&Value::from("a\x1b]0;title\x07\u{9b}2J\r\n\tb")),
+            "a\u{fffd}]0;title\u{fffd}\u{fffd}2J\u{fffd}\n\tb"
+        );
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     Ended,
     client::{Daemon, segment},
-    output::{Output, Tone, pretty, text},
+    output::{Output, Tone, plain, pretty, text},
 };
 
 /// What to do with plugins.
@@ -40,7 +40,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 output.table(&["PLUGIN", "STATE", "DIGEST", "SIZE", "WORKFLOWS"], &rows);
                 for plugin in plugins() {
                     if let Some(error) = plugin["error"].as_str() {
-                        println!("\n{}: {error}", output.paint(Tone::Bad, &text(&plugin["name"])));
+                        println!("\n{}: {}", output.paint(Tone::Bad, &text(&plugin["name"])), plain(error));
                     }
                 }
             });
@@ -78,13 +78,13 @@ fn inspect(plugin: &Value, output: Output) {
     );
     println!("sha256 {}", text(&plugin["digest"]));
     if let Some(error) = plugin["error"].as_str() {
-        println!("{error}");
+        println!("{}", plain(error));
     }
     for (what, key) in [("workflow", "workflows"), ("activity", "activities")] {
         for entry in plugin["definition"][key].as_array().into_iter().flatten() {
             println!("\n{what} {}", output.paint(Tone::Strong, &text(&entry["name"])));
             if let Some(about) = entry["description"].as_str() {
-                println!("  {about}");
+                println!("  {}", plain(about));
             }
             let slots: Vec<String> = entry["slots"]
                 .as_array()

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     Ended,
     client::{Daemon, Problem, segment},
-    output::{Output, Tone, pretty, short, text},
+    output::{Output, Tone, plain, pretty, short, text},
 };
 
 /// What to start.
@@ -192,7 +192,7 @@ impl Lines {
             ("connector_auth", "started") => {
                 let connector = text(&state["connector_name"]);
                 let ask = match state["auth_url"].as_str() {
-                    Some(url) => format!("authorise {connector} here: {url}"),
+                    Some(url) => format!("authorise {connector} here: {}", plain(url)),
                     None => format!("waiting for a credential for {connector}: {}", text(&state["message"])),
                 };
                 (o.paint(Tone::Busy, "⚿"), o.paint(Tone::Strong, &ask))
@@ -208,7 +208,7 @@ impl Lines {
             }
             (task, phase) => {
                 let detail = match attributes["failure"]["message"].as_str() {
-                    Some(message) => message.to_owned(),
+                    Some(message) => plain(message),
                     None => state.to_string(),
                 };
                 (o.paint(Tone::Quiet, "…"), format!("{task} {phase}: {}", short(&detail, 80)))
