@@ -6,6 +6,7 @@ const GUESTS: &[&str] = &[
     "tests/guests/bench",
     "tests/guests/hostile",
     "tests/guests/echo",
+    "tests/guests/durable",
     "plugins/hello",
     "plugins/github-issues",
     "plugins/order-saga",

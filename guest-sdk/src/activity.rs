@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, future::Future, rc::Rc};
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Result, Task, TaskEvent, event, host};
 
@@ -21,6 +21,8 @@ pub struct Call {
     pub idempotency_key: String,
     /// 1 for the first.
     pub attempt: u32,
+    /// JSON text that an attempt before said with its last heartbeat.
+    pub heartbeat_details: Option<String>,
 }
 
 /// The running activity and its host. An activity that wants it has a parameter of this type. Cheap to clone.
@@ -57,7 +59,22 @@ impl ActivityContext {
 
     /// Says that the activity is alive; needed when it has a heartbeat timeout.
     pub fn heartbeat(&self) {
-        host::heartbeat();
+        host::heartbeat(None);
+    }
+
+    /// Says that the activity is alive and how far it is, for the next attempt if this one fails. At most 256 KiB as JSON;
+    /// recorded with the failure, and now and then before: after a crash of the host the next attempt may find older ones.
+    ///
+    /// # Errors
+    /// The details cannot be written as JSON.
+    pub fn heartbeat_with(&self, details: impl Serialize) -> Result<()> {
+        host::heartbeat(Some(serde_json::to_string(&details)?));
+        Ok(())
+    }
+
+    /// What an attempt before said with its last heartbeat; none in the first attempt, and none if it is not a `T`.
+    pub fn heartbeat_details<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.call.heartbeat_details.as_deref()?).ok()
     }
 
     /// Whether the activity was cancelled, or its execution has ended.

@@ -7,7 +7,10 @@ use bindings::exports::airlock::plugin::{activities, definitions, workflows};
 use crate::{
     host,
     plugin::Plugin,
-    workflow::{Instance, protocol::Init},
+    workflow::{
+        Instance,
+        protocol::{Init, Turn},
+    },
 };
 
 /// What wit-bindgen makes of `wit/`.
@@ -50,15 +53,27 @@ pub struct Run<P> {
 
 impl<P: Plugin> workflows::GuestInstance for Run<P> {
     fn new(init: workflows::Init) -> Self {
-        let workflows::Init { workflow, execution_id, run_id, input, seed, started_at_ms } = init;
-        let init = Init { workflow, execution_id, run_id, input, seed, started_at_ms };
+        let workflows::Init { workflow, execution_id, run_id, input, seed, started_at_ms, parent, attempt } =
+            init;
+        let init = Init { workflow, execution_id, run_id, input, seed, started_at_ms, parent, attempt };
         Self { instance: RefCell::new(Instance::new(init, P::start)), plugin: PhantomData }
     }
 
     fn activate(&self, activation: workflows::Activation) -> Vec<workflows::Command> {
         // The host activates an instance once at a time, and a workflow has no import to come back through.
         let mut instance = self.instance.borrow_mut();
-        let commands = instance.activate(activation.now_ms, activation.jobs.into_iter().map(convert::job));
+        let turn = Turn {
+            now_ms: activation.now_ms,
+            replaying: activation.replaying,
+            patches: activation.patches,
+            history_events: activation.history_events,
+            continue_as_new_suggested: activation.continue_as_new_suggested,
+        };
+        let commands = instance.activate(turn, activation.jobs.into_iter().map(convert::job));
         commands.into_iter().map(convert::command).collect()
+    }
+
+    fn query(&self, name: String, input: String) -> Result<String, workflows::Failure> {
+        self.instance.borrow().query(&name, &input).map_err(convert::failure)
     }
 }

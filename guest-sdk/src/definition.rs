@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::HandlerDefinition;
+
 /// A connector that a plugin uses. Declared with [`connector!`](crate::connector).
 pub trait Slot: 'static {
     /// Name or id of a connector that the operator registered.
@@ -62,6 +64,8 @@ impl Default for RetryPolicy {
 /// The limits of an activity. What is `None` is left to the activity's definition, then to the host.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ActivityOptions {
+    /// From the moment an attempt is due to the moment it runs. The host's default is no limit.
+    pub schedule_to_start: Option<Duration>,
     /// One attempt, from its start. The host's default is 5 minutes.
     pub start_to_close: Option<Duration>,
     /// All attempts and the waits between them. The host's default is no limit.
@@ -108,6 +112,16 @@ pub struct WorkflowDefinition {
     pub execution_timeout: Option<Duration>,
     /// The connectors that it and its activities call.
     pub slots: Vec<SlotDefinition>,
+    /// What may be said to it.
+    pub signals: Vec<HandlerDefinition>,
+    /// What it may be asked.
+    pub queries: Vec<HandlerDefinition>,
+    /// What it may be told to do.
+    pub updates: Vec<HandlerDefinition>,
+    /// When a run that failed is tried again.
+    pub retry: Option<RetryPolicy>,
+    /// Dotted paths into the input whose values become search keys.
+    pub search_keys: Vec<&'static str>,
 }
 
 /// Everything in a plugin.

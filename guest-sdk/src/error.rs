@@ -19,6 +19,8 @@ struct Inner {
     message: String,
     non_retryable: bool,
     details: Option<Value>,
+    /// Not a failure: the JSON text that the next run of the workflow begins with.
+    next_run: Option<String>,
 }
 
 impl Error {
@@ -36,6 +38,10 @@ impl Error {
     pub const NOT_FOUND: &str = "NotFound";
     /// A tool reported an error; [`Error::details`] holds its whole answer.
     pub const TOOL_CALL: &str = "ConnectorToolCallError";
+    /// The execution that something was sent to has ended.
+    pub const ENDED: &str = "Ended";
+    /// The execution id of a child is taken.
+    pub const ALREADY_EXISTS: &str = "AlreadyExists";
     /// Nobody authorised a connector in time.
     pub const AUTH_TIMEOUT: &str = "ConnectorAuthTimeout";
 
@@ -46,7 +52,25 @@ impl Error {
             message: message.into(),
             non_retryable: false,
             details: None,
+            next_run: None,
         }))
+    }
+
+    /// What a workflow returns to continue as new.
+    pub(crate) fn continue_as_new(input: String) -> Self {
+        let mut error = Self::new("ContinueAsNew", "the workflow continues as new").non_retryable();
+        error.0.next_run = Some(input);
+        error
+    }
+
+    pub(crate) fn next_run(&self) -> Option<&str> {
+        self.0.next_run.as_deref()
+    }
+
+    /// Which limit was reached, for an error of kind [`Error::TIMEOUT`] that the host made: `schedule-to-start`,
+    /// `start-to-close`, `schedule-to-close`, `heartbeat` or `execution`.
+    pub fn timeout(&self) -> Option<&str> {
+        if self.kind() == Self::TIMEOUT { self.details()?.get("timeout")?.as_str() } else { None }
     }
 
     /// No retry policy applies to it: trying again cannot help.
@@ -102,7 +126,7 @@ impl Error {
 
     #[cfg(target_arch = "wasm32")]
     pub(crate) fn into_parts(self) -> (Cow<'static, str>, String, bool, Option<Value>) {
-        let Inner { kind, message, non_retryable, details } = *self.0;
+        let Inner { kind, message, non_retryable, details, .. } = *self.0;
         (kind, message, non_retryable, details)
     }
 }

@@ -34,6 +34,7 @@ mod error;
 mod event;
 mod host;
 pub mod log;
+mod message;
 mod plugin;
 mod schema;
 mod shape;
@@ -59,9 +60,13 @@ pub use crate::{
     },
     error::{Error, Outcome, Result},
     event::{Task, TaskEvent, TaskPhase},
+    message::{HandlerDefinition, Query, Sent, Signal, Update},
     plugin::{Activity, WorkflowFn},
     tools::{Authorised, Tools, await_auth, read_answer},
-    workflow::{ActivityCall, Cancelled, HostCall, JoinHandle, Sleep, Workflow},
+    workflow::{
+        ActivityCall, Cancelled, Child, ChildCall, HostCall, InputRequest, JoinHandle, ParentClose, Sleep,
+        Workflow,
+    },
 };
 
 /// What the macros write into a plugin's crate. Not for authors.

@@ -79,6 +79,7 @@ pub trait Plugin: 'static {
 /// [`Error::INVALID_INPUT`] with the field that is wrong.
 pub fn start<W: WorkflowFn>(context: Workflow, input: &str) -> Result<Run> {
     let input = schema::read_workflow_input(W::PARAMETER, input)?;
+    context.set_parameter(W::PARAMETER);
     let body = W::run(context, input);
     Ok(Box::pin(async move { schema::write_workflow_output(&body.await?) }))
 }

@@ -112,6 +112,40 @@ pub(crate) fn write_workflow_output<T: Serialize>(value: &T) -> Result<String> {
     Ok(if text.starts_with('{') || text == "null" { text } else { format!("{{\"result\":{text}}}") })
 }
 
+/// Writes the input of a workflow or a handler, by the rules that it is read by.
+pub(crate) fn write_workflow_input<T: Serialize>(parameter: Option<&str>, value: &T) -> Result<String> {
+    let text = write_plain(value)?;
+    let Some(parameter) = parameter else {
+        return match text.as_str() {
+            "null" | "{}" => Ok("{}".to_owned()),
+            _ => Err(Error::invalid_input("it takes no input: give ()")),
+        };
+    };
+    Ok(if text.starts_with('{') || text == "null" { text } else { format!("{{{}:{text}}}", json!(parameter)) })
+}
+
+/// Reads the output of another workflow, by the rules that it is written by.
+pub(crate) fn read_workflow_output<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let whole = serde_json::from_str(text);
+    let error = match whole {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    // A value that is no object came wrapped.
+    let inner = match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(mut map)) if map.len() == 1 => map.remove("result"),
+        _ => None,
+    };
+    let unwrapped = inner.and_then(|inner| serde_json::from_value(inner).ok());
+    unwrapped.ok_or_else(|| {
+        Error::new(
+            Error::INVALID_OUTPUT,
+            format!("the child's output is not what the workflow expects: {}", without_position(&error)),
+        )
+        .non_retryable()
+    })
+}
+
 /// Says which field is wrong. Reads the text a second time, which only failures pay for.
 fn explain<T: DeserializeOwned>(text: &str, error: serde_json::Error) -> Error {
     if error.is_syntax() || error.is_eof() {

@@ -32,8 +32,9 @@
 //! ```
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
+    fmt,
     future::Future,
     marker::PhantomData,
     pin::pin,
@@ -43,46 +44,105 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use crate::{
-    Error, Result, Slot, TaskEvent,
+    Activity, Error, Query, Result, RetryPolicy, Signal, Slot, TaskEvent, Update,
     activity::Call,
     host::stand_in::{self, StandIn},
     plugin::Plugin,
+    schema,
     workflow::{
         Instance,
-        protocol::{Command, Init, Job, Request},
+        protocol::{Command, Init, Job, Message, Request, Turn},
     },
 };
 
-type Tool = Box<dyn Fn(Value) -> Result<Value>>;
+mod history;
+
+type Answer = Rc<dyn Fn(Value) -> Result<Value>>;
 
 /// A host for tests. Activities run one after the other and are retried at once; timers fire as soon as nothing else
-/// can happen, and only the workflow's clock moves.
+/// can happen, and only the workflow's clock moves. Children that are workflows of the plugin run as well.
 pub struct Test<P> {
     host: Host,
-    cancel: Option<(usize, String)>,
+    activities: BTreeMap<String, Answer>,
+    children: BTreeMap<String, Answer>,
+    planned: Vec<Planned>,
+    crashes: bool,
     plugin: PhantomData<P>,
 }
 
+/// Something that happens from outside.
+struct Planned {
+    when: When,
+    what: What,
+}
+
+enum When {
+    /// So many operations have ended.
+    After(usize),
+    /// So much of the workflow's time has passed.
+    At(Duration),
+}
+
+#[derive(Clone)]
+enum What {
+    Cancel(String),
+    Signal(Message),
+    Update(Message),
+}
+
 /// How a test's workflow ended.
-#[derive(Debug)]
 pub struct Ended {
     /// The output as the host would have recorded it, or the failure; of kind [`Error::CANCELLED`] if it was cancelled.
     pub output: Result<Value>,
-    /// What the workflow asked for, in order, in words: `activity charge`, `timer 500 ms`, `tool github_app/issue_write`.
+    /// What the workflow asked for, in order, in words: `activity charge`, `timer 500 ms`, `tool github_app/issue_write`,
+    /// `child ship`, `signal order-7/paid`, `search key customer`, `patch new-way`, `continue as new`, `retry`.
     pub steps: Vec<String>,
     /// What it and its activities showed.
     pub events: Vec<TaskEvent>,
+    /// The answers to updates, in the order in which they were sent.
+    pub updates: Vec<Result<Value>>,
+    instance: Instance,
+}
+
+impl Ended {
+    /// Asks the workflow something, after its end.
+    ///
+    /// # Errors
+    /// Those of the handler, and [`Error::NOT_FOUND`] if the workflow has put none in place.
+    pub fn query<Q: Query>(&self, input: &Q::Input) -> Result<Q::Output> {
+        let answer = self.instance.query(Q::NAME, &schema::write_workflow_input(Q::PARAMETER, input)?)?;
+        schema::read_plain(&answer)
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ended")
+            .field("output", &self.output)
+            .field("steps", &self.steps)
+            .field("events", &self.events)
+            .field("updates", &self.updates)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<P: Plugin> Test<P> {
     /// For the type that `plugin!` makes.
     pub fn of(_: P) -> Self {
-        Self { host: Host::default(), cancel: None, plugin: PhantomData }
+        Self {
+            host: Host::default(),
+            activities: BTreeMap::new(),
+            children: BTreeMap::new(),
+            planned: Vec::new(),
+            crashes: false,
+            plugin: PhantomData,
+        }
     }
 
     /// Answers a tool of a slot: with `{"content": […], "metadata": {…}}`, as a connector would, or with a failure.
@@ -92,14 +152,93 @@ impl<P: Plugin> Test<P> {
         self
     }
 
-    /// Asks the execution to stop after so many of its operations have ended.
+    /// Answers an activity in place of its code. Its retry policy applies.
     #[must_use]
-    pub fn cancel_after(mut self, operations: usize, reason: &str) -> Self {
-        self.cancel = Some((operations, reason.to_owned()));
+    pub fn activity<A: Activity>(
+        mut self,
+        activity: fn() -> A,
+        answer: impl Fn(A::Input) -> Result<A::Output> + 'static,
+    ) -> Self {
+        let _ = activity;
+        let answer = move |input: Value| Ok(serde_json::to_value(answer(serde_json::from_value(input)?)?)?);
+        self.activities.insert(A::NAME.to_owned(), Rc::new(answer));
         self
     }
 
-    /// Runs a workflow to its end, then replays it.
+    /// Answers a child workflow in place of its code. Input and output are as on the wire: objects.
+    #[must_use]
+    pub fn child(mut self, workflow: &str, answer: impl Fn(Value) -> Result<Value> + 'static) -> Self {
+        self.children.insert(workflow.to_owned(), Rc::new(answer));
+        self
+    }
+
+    /// Asks the execution to stop after so many of its operations have ended.
+    #[must_use]
+    pub fn cancel_after(self, operations: usize, reason: &str) -> Self {
+        self.plan(When::After(operations), What::Cancel(reason.to_owned()))
+    }
+
+    /// Asks the execution to stop when so much of its time has passed.
+    #[must_use]
+    pub fn cancel_at(self, time: Duration, reason: &str) -> Self {
+        self.plan(When::At(time), What::Cancel(reason.to_owned()))
+    }
+
+    /// Sends a signal after so many operations have ended.
+    #[must_use]
+    pub fn signal_after<S: Signal>(self, operations: usize, input: &S::Input) -> Self {
+        self.plan(When::After(operations), What::Signal(message(S::NAME, S::PARAMETER, input)))
+    }
+
+    /// Sends a signal when so much of the workflow's time has passed.
+    #[must_use]
+    pub fn signal_at<S: Signal>(self, time: Duration, input: &S::Input) -> Self {
+        self.plan(When::At(time), What::Signal(message(S::NAME, S::PARAMETER, input)))
+    }
+
+    /// Asks for an update after so many operations have ended.
+    #[must_use]
+    pub fn update_after<U: Update>(self, operations: usize, input: &U::Input) -> Self {
+        self.plan(When::After(operations), What::Update(message(U::NAME, U::PARAMETER, input)))
+    }
+
+    /// Asks for an update when so much of the workflow's time has passed.
+    #[must_use]
+    pub fn update_at<U: Update>(self, time: Duration, input: &U::Input) -> Self {
+        self.plan(When::At(time), What::Update(message(U::NAME, U::PARAMETER, input)))
+    }
+
+    /// Gives what is wanted by the first [`wait_for_input`](crate::Workflow::wait_for_input) under way, when so much of the
+    /// workflow's time has passed.
+    #[must_use]
+    pub fn input_at(self, time: Duration, input: Value) -> Self {
+        let text = json!({ "task_id": FIRST_INPUT, "input": input }).to_string();
+        let message = Message { name: "__submit_input".to_owned(), input: text, sender: "test".to_owned() };
+        self.plan(When::At(time), What::Update(message))
+    }
+
+    /// Crashes the host after every commit: each activation meets an instance that was just rebuilt from the history.
+    #[must_use]
+    pub fn crash_at_every_commit(mut self) -> Self {
+        self.crashes = true;
+        self
+    }
+
+    fn plan(mut self, when: When, what: What) -> Self {
+        self.planned.push(Planned { when, what });
+        self
+    }
+
+    /// Repeats a history that was downloaded (`airlock executions history ID --json`, or `GET
+    /// /v1/workflows/executions/ID/history`) against the plugin as it is now.
+    ///
+    /// # Errors
+    /// The first event that differs, beside the command that the code gives; or the text is no history.
+    pub fn replay(self, history: &str) -> Result<()> {
+        history::replay::<P>(history)
+    }
+
+    /// Runs a workflow to its end, through all runs if it continues as new, then replays it.
     ///
     /// # Panics
     /// The replay asks for something else than the run did: the workflow is not deterministic. Or it waits for something
@@ -107,147 +246,345 @@ impl<P: Plugin> Test<P> {
     pub fn run(self, workflow: &str, input: Value) -> Ended {
         let host = Rc::new(self.host);
         let _installed = stand_in::install(host.clone());
-        let mut run = Running::<P> {
-            host: host.clone(),
-            init: Init {
-                workflow: workflow.to_owned(),
-                execution_id: "test".to_owned(),
-                run_id: "test".to_owned(),
-                input: input.to_string(),
-                seed: 1,
-                started_at_ms: 1_700_000_000_000,
-            },
-            now_ms: 1_700_000_000_000,
-            timers: BTreeMap::new(),
-            ready: VecDeque::from([Job::Started]),
-            journal: Vec::new(),
-            steps: Vec::new(),
-            plugin: PhantomData,
-        };
-        let output = run.play(self.cancel);
-        run.replay();
-        Ended { output, steps: run.steps, events: host.events.take() }
+        let world = Rc::new(World {
+            host,
+            activities: self.activities,
+            children: self.children,
+            crashes: self.crashes,
+            now_ms: Cell::new(START_MS),
+            steps: RefCell::default(),
+            updates: RefCell::default(),
+        });
+        let retry = P::definition().workflows.into_iter().find(|known| known.name == workflow);
+        let retry = retry.and_then(|workflow| workflow.retry);
+        let (output, instance) = play::<P>(&world, workflow, input.to_string(), self.planned, retry.as_ref());
+        Ended {
+            output,
+            steps: world.steps.take(),
+            events: world.host.events.take(),
+            updates: world.updates.take(),
+            instance,
+        }
     }
 }
 
-struct Running<P> {
+const START_MS: u64 = 1_700_000_000_000;
+
+/// Stands for the task of the first input that is wanted.
+const FIRST_INPUT: &str = "$first";
+
+fn message(name: &str, parameter: Option<&str>, input: &impl serde::Serialize) -> Message {
+    // A value that has no JSON form shows as an invalid input.
+    let input = schema::write_workflow_input(parameter, input).unwrap_or_default();
+    Message { name: name.to_owned(), input, sender: "test".to_owned() }
+}
+
+/// What all runs of a test share.
+struct World {
     host: Rc<Host>,
+    activities: BTreeMap<String, Answer>,
+    children: BTreeMap<String, Answer>,
+    crashes: bool,
+    now_ms: Cell<u64>,
+    steps: RefCell<Vec<String>>,
+    updates: RefCell<Vec<Result<Value>>>,
+}
+
+impl World {
+    fn step(&self, words: String) {
+        self.steps.borrow_mut().push(words);
+    }
+}
+
+/// Runs a workflow through all its runs.
+fn play<P: Plugin>(
+    world: &Rc<World>,
+    workflow: &str,
+    mut input: String,
+    mut planned: Vec<Planned>,
+    retry: Option<&RetryPolicy>,
+) -> (Result<Value>, Instance) {
+    let (mut run_number, mut attempt, mut operations) = (1, 1, 0);
+    loop {
+        let init = Init {
+            workflow: workflow.to_owned(),
+            execution_id: "test".to_owned(),
+            run_id: format!("test-{run_number}"),
+            input: input.clone(),
+            seed: run_number,
+            started_at_ms: world.now_ms.get(),
+            parent: None,
+            attempt,
+        };
+        let mut run = Running::<P> {
+            world: Rc::clone(world),
+            init,
+            timers: BTreeMap::new(),
+            ready: VecDeque::from([Job::Started]),
+            journal: Vec::new(),
+            operations,
+            updates: 0,
+            plugin: PhantomData,
+        };
+        let mut instance = Instance::new(run.init.clone(), P::start);
+        let end = run.play(&mut instance, &mut planned);
+        run.replay();
+        operations = run.operations;
+        run_number += 1;
+        match end {
+            End::ContinueAsNew(next) => {
+                world.step("continue as new".to_owned());
+                (input, attempt) = (next, 1);
+            }
+            End::Output(Err(error)) if may_retry(&error, attempt, retry) => {
+                world.step("retry".to_owned());
+                attempt += 1;
+            }
+            End::Output(output) => return (output, instance),
+        }
+        assert!(run_number < 10_000, "the workflow continues as new without end");
+    }
+}
+
+fn may_retry(error: &Error, attempt: u32, policy: Option<&RetryPolicy>) -> bool {
+    policy.is_some_and(|policy| {
+        !error.is_non_retryable()
+            && !policy.non_retryable.iter().any(|kind| kind == error.kind())
+            && (policy.attempts == 0 || attempt < policy.attempts)
+    })
+}
+
+enum End {
+    Output(Result<Value>),
+    ContinueAsNew(String),
+}
+
+struct Running<P> {
+    world: Rc<World>,
     init: Init,
-    now_ms: u64,
     /// By the time at which they fire, then by number.
     timers: BTreeMap<(u64, u32), ()>,
     ready: VecDeque<Job>,
-    journal: Vec<(u64, Job, String)>,
-    steps: Vec<String>,
+    journal: Vec<(Turn, Job, String)>,
+    operations: usize,
+    updates: usize,
     plugin: PhantomData<P>,
 }
 
 impl<P: Plugin> Running<P> {
-    fn play(&mut self, mut cancel: Option<(usize, String)>) -> Result<Value> {
-        let mut instance = Instance::new(self.init.clone(), P::start);
-        let mut ended = 0;
+    fn play(&mut self, instance: &mut Instance, planned: &mut Vec<Planned>) -> End {
         loop {
-            if let Some((_, reason)) =
-                cancel.take_if(|(after, _)| ended >= *after && !self.journal.is_empty())
-            {
-                self.ready.push_front(Job::CancelRequested(reason));
+            if !self.journal.is_empty() {
+                let ended = self.operations;
+                let due = |planned: &Planned| matches!(planned.when, When::After(n) if n <= ended);
+                while let Some(place) = planned.iter().position(due) {
+                    let job = self.happen(planned.remove(place).what, instance);
+                    self.ready.push_back(job);
+                }
             }
-            let job = self.ready.pop_front().or_else(|| self.next_timer());
+            let job = self.ready.pop_front().or_else(|| self.next_in_time(planned, instance));
             let Some(job) = job else {
                 panic!("the workflow waits for something that nothing can bring about")
             };
-            ended += usize::from(matches!(job, Job::Resolved(..)));
-            let commands = instance.activate(self.now_ms, [job.clone()]);
-            self.journal.push((self.now_ms, job, format!("{commands:?}")));
+            self.operations += usize::from(matches!(job, Job::Resolved(..)));
+            if self.world.crashes {
+                *instance = self.rebuilt();
+            }
+            let mut turn = Turn { history_events: self.journal.len() as u64, ..self.world.now_ms.get().into() };
+            let commands = instance.activate(turn.clone(), [job.clone()]);
+            turn.replaying = true;
+            turn.patches = commands
+                .iter()
+                .filter_map(|command| match command {
+                    Command::Patched(id) => Some(id.clone()),
+                    _ => None,
+                })
+                .collect();
+            self.journal.push((turn, job, format!("{commands:?}")));
             for command in commands {
-                if let Some(output) = self.perform(command) {
-                    return output;
+                if let Some(end) = self.perform(command) {
+                    return end;
                 }
             }
         }
     }
 
-    fn next_timer(&mut self) -> Option<Job> {
-        let ((at, seq), ()) = self.timers.pop_first()?;
-        self.now_ms = self.now_ms.max(at);
-        Some(Job::Resolved(seq, Ok(String::new())))
+    /// The earliest of timers and what was planned for a time.
+    fn next_in_time(&mut self, planned: &mut Vec<Planned>, instance: &Instance) -> Option<Job> {
+        let at = |planned: &Planned| match planned.when {
+            When::At(time) => Some(START_MS + u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            When::After(_) => None,
+        };
+        let first = planned.iter().enumerate().filter_map(|(i, planned)| Some((at(planned)?, i))).min();
+        let timer = self.timers.first_key_value().map(|(key, ())| *key);
+        match (timer, first) {
+            (Some((fires, _)), Some((at, place))) if at <= fires => Some(self.at(at, planned.remove(place), instance)),
+            (None, Some((at, place))) => Some(self.at(at, planned.remove(place), instance)),
+            (Some((fires, seq)), _) => {
+                self.timers.pop_first();
+                self.world.now_ms.set(self.world.now_ms.get().max(fires));
+                Some(Job::Resolved(seq, Ok(String::new())))
+            }
+            (None, None) => None,
+        }
     }
 
-    /// Does what the workflow asked for. Gives its output if it has ended.
-    fn perform(&mut self, command: Command) -> Option<Result<Value>> {
+    fn at(&mut self, time: u64, planned: Planned, instance: &Instance) -> Job {
+        self.world.now_ms.set(self.world.now_ms.get().max(time));
+        self.happen(planned.what, instance)
+    }
+
+    fn happen(&mut self, what: What, instance: &Instance) -> Job {
+        match what {
+            What::Cancel(reason) => Job::CancelRequested(reason),
+            What::Signal(message) => Job::Signal(message),
+            What::Update(mut message) => {
+                if message.input.contains(FIRST_INPUT) {
+                    let first = instance.query("__get_pending_inputs", "{}").ok();
+                    let first: Option<Value> = first.and_then(|text| serde_json::from_str(&text).ok());
+                    let id = first.as_ref().and_then(|it| it.pointer("/pending_inputs/0/task_id")?.as_str());
+                    message.input = message.input.replace(FIRST_INPUT, id.unwrap_or("none is wanted"));
+                }
+                self.updates += 1;
+                Job::Update(format!("update-{}", self.updates), message)
+            }
+        }
+    }
+
+    /// Does what the workflow asked for. Gives its end if it has ended.
+    fn perform(&mut self, command: Command) -> Option<End> {
+        let world = Rc::clone(&self.world);
         match command {
             Command::Begin(seq, Request::Timer { duration_ms }) => {
-                self.steps.push(format!("timer {duration_ms} ms"));
-                self.timers.insert((self.now_ms.saturating_add(duration_ms), seq), ());
+                world.step(format!("timer {duration_ms} ms"));
+                self.timers.insert((world.now_ms.get().saturating_add(duration_ms), seq), ());
             }
             Command::Begin(seq, request) => {
+                if let Request::Child(child) = &request
+                    && child.await_start
+                {
+                    let id = child.execution_id.clone().unwrap_or_else(|| format!("test-child-{seq}"));
+                    self.ready.push_back(Job::ChildStarted(seq, Ok(id)));
+                }
                 let outcome = self.answer(seq, request);
                 self.ready.push_back(Job::Resolved(seq, outcome));
             }
-            Command::Cancel(seq) => self.timers.retain(|(_, timer), ()| *timer != seq),
-            Command::Emit(event) => self.host.emit(event),
-            Command::Complete(output) => return Some(serde_json::from_str(&output).map_err(Error::from)),
-            Command::Fail(error) => return Some(Err(error)),
-            Command::Cancelled => return Some(Err(Error::cancelled(""))),
+            Command::Cancel(seq) => {
+                self.timers.retain(|(_, timer), ()| *timer != seq);
+                self.ready.retain(|job| !matches!(job, Job::Resolved(resolved, _) if *resolved == seq));
+            }
+            Command::Emit(event) => world.host.emit(event),
+            Command::UpdateAccepted(_) => {}
+            Command::UpdateRejected(_, error) => world.updates.borrow_mut().push(Err(error)),
+            Command::UpdateCompleted(_, outcome) => {
+                let outcome = outcome.and_then(|text| Ok(serde_json::from_str(&text)?));
+                world.updates.borrow_mut().push(outcome);
+            }
+            Command::SearchKeys(keys) => {
+                for (name, _) in keys.iter().filter(|(name, _)| !name.starts_with("internal.")) {
+                    world.step(format!("search key {name}"));
+                }
+            }
+            Command::Patched(id) => world.step(format!("patch {id}")),
+            Command::ContinueAsNew(input) => return Some(End::ContinueAsNew(input)),
+            Command::Complete(output) => {
+                return Some(End::Output(serde_json::from_str(&output).map_err(Error::from)));
+            }
+            Command::Fail(error) => return Some(End::Output(Err(error))),
+            Command::Cancelled => return Some(End::Output(Err(Error::cancelled("by the test")))),
         }
         None
     }
 
     fn answer(&mut self, seq: u32, request: Request) -> Result<String> {
+        let world = Rc::clone(&self.world);
         let answer = match request {
             Request::Activity { name, input, options } => {
-                self.steps.push(format!("activity {name}"));
+                world.step(format!("activity {name}"));
                 let defined = P::definition().activities.into_iter().find(|activity| activity.name == name);
                 let retry =
                     options.retry.or(defined.and_then(|activity| activity.options.retry)).unwrap_or_default();
                 return self.attempts(seq, name, &input, &retry);
             }
             Request::Tool { slot, tool, arguments } => {
-                self.steps.push(format!("tool {slot}/{tool}"));
-                self.host.call_tool(slot, &tool, serde_json::from_str(&arguments)?)?
+                world.step(format!("tool {slot}/{tool}"));
+                world.host.call_tool(slot, &tool, serde_json::from_str(&arguments)?)?
             }
-            Request::ListTools(slot) => self.host.list_tools(slot)?,
-            Request::AwaitAuth(slot) => self.host.await_auth(slot)?,
+            Request::ListTools(slot) => world.host.list_tools(slot)?,
+            Request::AwaitAuth(slot) => world.host.await_auth(slot)?,
+            Request::Child(child) => {
+                world.step(format!("child {}", child.workflow));
+                if let Some(answer) = world.children.get(&child.workflow) {
+                    answer(serde_json::from_str(&child.input)?)?
+                } else {
+                    let known = P::definition().workflows.into_iter().find(|known| known.name == child.workflow);
+                    let Some(known) = known else {
+                        return Err(Error::new(
+                            Error::NOT_FOUND,
+                            format!("the plugin has no workflow `{0}`: add .child({0:?}, |input| …)", child.workflow),
+                        )
+                        .non_retryable());
+                    };
+                    let retry = child.retry.or(known.retry);
+                    play::<P>(&world, &child.workflow, child.input, Vec::new(), retry.as_ref()).0?
+                }
+            }
+            Request::Signal { execution_id, name, .. } => {
+                world.step(format!("signal {execution_id}/{name}"));
+                Value::Null
+            }
+            Request::CancelExecution { execution_id, .. } => {
+                world.step(format!("cancel {execution_id}"));
+                Value::Null
+            }
             // It has no answer; it fires.
             Request::Timer { .. } => Value::Null,
         };
         Ok(answer.to_string())
     }
 
-    fn attempts(&self, seq: u32, name: &str, input: &str, retry: &crate::RetryPolicy) -> Result<String> {
+    fn attempts(&self, seq: u32, name: &str, input: &str, retry: &RetryPolicy) -> Result<String> {
         let mut attempt = 1;
+        self.world.host.heartbeat.take();
         loop {
-            let call = Call {
-                activity: name.to_owned(),
-                input: input.to_owned(),
-                execution_id: self.init.execution_id.clone(),
-                workflow: self.init.workflow.clone(),
-                idempotency_key: format!("test-{seq}"),
-                attempt,
+            let heartbeat_details = self.world.host.heartbeat.borrow().clone();
+            let outcome = match self.world.activities.get(name) {
+                Some(answer) => serde_json::from_str(input)
+                    .map_err(Error::from)
+                    .and_then(|input| answer(input))
+                    .map(|output| output.to_string()),
+                None => poll_to_end(P::run_activity(Call {
+                    activity: name.to_owned(),
+                    input: input.to_owned(),
+                    execution_id: self.init.execution_id.clone(),
+                    workflow: self.init.workflow.clone(),
+                    idempotency_key: format!("{}-{seq}", self.init.run_id),
+                    attempt,
+                    heartbeat_details,
+                })),
             };
-            let outcome = poll_to_end(P::run_activity(call));
             match outcome {
-                Err(error)
-                    if !error.is_non_retryable()
-                        && !retry.non_retryable.iter().any(|kind| kind == error.kind())
-                        && (retry.attempts == 0 || attempt < retry.attempts) =>
-                {
-                    attempt += 1;
-                }
+                Err(error) if may_retry(&error, attempt, Some(retry)) => attempt += 1,
                 outcome => return outcome,
             }
         }
     }
 
-    fn replay(&self) {
+    /// A fresh instance that has been told everything so far.
+    fn rebuilt(&self) -> Instance {
         let mut instance = Instance::new(self.init.clone(), P::start);
-        for (position, (now_ms, job, expected)) in self.journal.iter().enumerate() {
-            let commands = format!("{:?}", instance.activate(*now_ms, [job.clone()]));
+        for (position, (turn, job, expected)) in self.journal.iter().enumerate() {
+            let commands = format!("{:?}", instance.activate(turn.clone(), [job.clone()]));
             assert_eq!(
                 &commands, expected,
                 "the workflow is not deterministic: its replay differs from its run at activation {position}"
             );
         }
+        instance
+    }
+
+    fn replay(&self) {
+        drop(self.rebuilt());
     }
 }
 
@@ -275,8 +612,9 @@ impl Wake for Woken {
 
 #[derive(Default)]
 struct Host {
-    tools: BTreeMap<(String, String), Tool>,
+    tools: BTreeMap<(String, String), Box<dyn Fn(Value) -> Result<Value>>>,
     events: RefCell<Vec<TaskEvent>>,
+    heartbeat: RefCell<Option<String>>,
 }
 
 impl StandIn for Host {
@@ -302,5 +640,131 @@ impl StandIn for Host {
 
     fn emit(&self, event: TaskEvent) {
         self.events.borrow_mut().push(event);
+    }
+
+    fn heartbeat(&self, details: Option<String>) {
+        if details.is_some() {
+            self.heartbeat.replace(details);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{self as airlock, Sent, Workflow};
+
+    airlock::signal!(Approve(approved: bool) = "approve");
+    airlock::query!(Count() -> u32 = "count");
+    airlock::update!(Rename(name: String) -> String = "rename");
+
+    #[airlock::activity(retry(attempts = 3))]
+    async fn flaky(context: airlock::ActivityContext) -> Result<u32> {
+        let before: u32 = context.heartbeat_details().unwrap_or_default();
+        context.heartbeat_with(before + 1)?;
+        if before < 2 { Err(Error::new("Again", "not yet")) } else { Ok(before) }
+    }
+
+    #[airlock::workflow(signals(Approve), queries(Count), updates(Rename))]
+    async fn approval(ctx: Workflow) -> Result<Value> {
+        let name = Rc::new(RefCell::new("unnamed".to_owned()));
+        let (shown, renamed) = (name.clone(), name.clone());
+        ctx.on_query::<Count>(move |()| Ok(shown.borrow().len() as u32));
+        ctx.on_valid_update::<Rename, _>(
+            |sent: &Sent<String>| if sent.value.is_empty() { Err(Error::new("Empty", "a name, please")) } else { Ok(()) },
+            move |sent| {
+                let before = renamed.replace(sent.value);
+                async move { Ok(before) }
+            },
+        );
+        let approved = ctx.timeout(Duration::from_secs(60), ctx.signal::<Approve>()).await??;
+        let attempts = ctx.activity(flaky, ()).await?;
+        let name = name.borrow().clone();
+        Ok(json!({"approved": approved, "attempts": attempts, "name": name}))
+    }
+
+    #[airlock::workflow(name = "counter")]
+    async fn counter(ctx: Workflow, n: u32) -> Result<u32> {
+        ctx.sleep(Duration::from_secs(1)).await?;
+        if n < 3 { ctx.continue_as_new(n + 1) } else { Ok(n) }
+    }
+
+    #[airlock::workflow(name = "parent")]
+    async fn parent(ctx: Workflow) -> Result<u32> {
+        let doubled: u32 = ctx.child_named("elsewhere", json!({"n": 2})).await?;
+        Ok(ctx.child(counter, 1).await? + doubled)
+    }
+
+    #[airlock::workflow(name = "again", retry(attempts = 2))]
+    async fn again(ctx: Workflow) -> Result<u32> {
+        if ctx.attempt() == 1 { Err(Error::new("First", "fails")) } else { Ok(ctx.attempt()) }
+    }
+
+    crate::plugin!(workflows: [approval, counter, parent, again], activities: [flaky]);
+
+    #[test]
+    fn messages_come_at_their_moment_and_crashes_change_nothing() {
+        let test = || {
+            Test::of(AirlockPlugin)
+                .update_at::<Rename>(Duration::from_secs(1), &String::new())
+                .update_at::<Rename>(Duration::from_secs(2), &"ada".to_owned())
+                .signal_at::<Approve>(Duration::from_secs(30), &true)
+        };
+        let ended = test().run("approval", json!({}));
+        assert_eq!(ended.output.as_ref().unwrap(), &json!({"approved": true, "attempts": 2, "name": "ada"}));
+        assert_eq!(ended.updates.len(), 2);
+        assert_eq!(ended.updates[0].as_ref().unwrap_err().kind(), "Empty");
+        assert_eq!(ended.updates[1].as_ref().unwrap(), "unnamed");
+        assert_eq!(ended.query::<Count>(&()).unwrap(), 3);
+        let crashed = test().crash_at_every_commit().run("approval", json!({}));
+        assert_eq!(crashed.output.unwrap(), ended.output.unwrap());
+    }
+
+    #[test]
+    fn a_signal_that_comes_too_late_is_a_timeout() {
+        let ended = Test::of(AirlockPlugin)
+            .signal_at::<Approve>(Duration::from_secs(61), &true)
+            .run("approval", json!({}));
+        assert_eq!(ended.output.unwrap_err().kind(), Error::TIMEOUT);
+    }
+
+    #[test]
+    fn activities_and_children_can_be_mocked_or_real() {
+        let ended = Test::of(AirlockPlugin)
+            .child("elsewhere", |input| Ok(json!({"result": input["n"].as_u64().unwrap() * 2})))
+            .run("parent", json!({}));
+        assert_eq!(ended.output.unwrap(), json!({"result": 7}));
+        assert_eq!(ended.steps.iter().filter(|step| *step == "continue as new").count(), 2);
+        let ended = Test::of(AirlockPlugin)
+            .activity(flaky, |()| Ok(9))
+            .signal_after::<Approve>(0, &false)
+            .run("approval", json!({}));
+        assert_eq!(ended.output.unwrap()["attempts"], 9);
+    }
+
+    #[test]
+    fn a_workflow_is_tried_again_as_its_policy_says() {
+        let ended = Test::of(AirlockPlugin).run("again", json!({}));
+        assert_eq!(ended.output.unwrap(), json!({"result": 2}));
+        assert_eq!(ended.steps, ["retry"]);
+    }
+
+    #[test]
+    fn a_downloaded_history_is_repeated_and_the_first_difference_named() {
+        let history = |milliseconds: u64| {
+            json!({"execution_id": "e", "events": [
+                {"event_id": 1, "at_ms": 1000, "record": {"Started": {
+                    "run_id": "r", "workflow": "counter", "input": {"n": 3}, "seed": 1, "attempt": 1, "parent": null}}},
+                {"event_id": 2, "at_ms": 1000, "record": {"Activation": {"jobs": ["Started"], "commands": [
+                    {"StartTimer": {"seq": 1, "duration": {"secs": milliseconds / 1000, "nanos": 0}}}]}}},
+                {"event_id": 4, "at_ms": 2000, "record": {"Activation": {"jobs": [{"TimerFired": {"seq": 1}}],
+                    "commands": [{"Complete": {"result": {"result": 3}}}]}}},
+            ]})
+            .to_string()
+        };
+        Test::of(AirlockPlugin).replay(&history(1000)).unwrap();
+        let error = Test::of(AirlockPlugin).replay(&history(9000)).unwrap_err();
+        assert!(error.message().starts_with("event 3 of the history is"), "{error}");
+        assert!(Test::of(AirlockPlugin).replay("{}").is_err());
     }
 }

@@ -17,12 +17,13 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
             return Ok(());
         }
         let limit = match &meta.path {
+            path if path.is_ident("schedule_to_start") => options::time(&meta).map(|time| quote! { schedule_to_start: Some(#time) }),
             path if path.is_ident("start_to_close") => options::time(&meta).map(|time| quote! { start_to_close: Some(#time) }),
             path if path.is_ident("schedule_to_close") => options::time(&meta).map(|time| quote! { schedule_to_close: Some(#time) }),
             path if path.is_ident("heartbeat") => options::time(&meta).map(|time| quote! { heartbeat: Some(#time) }),
             path if path.is_ident("retry") => options::retry(&meta).map(|policy| quote! { retry: Some(#policy) }),
             _ => Err(meta.error(
-                "unknown option of #[activity]: it takes name, description, start_to_close, schedule_to_close, heartbeat, retry(…), connectors(…)",
+                "unknown option of #[activity]: it takes name, description, schedule_to_start, start_to_close, schedule_to_close, heartbeat, retry(…), connectors(…)",
             )),
         };
         limits.push(limit?);

@@ -27,10 +27,7 @@ impl Shared {
         } else if meta.path.is_ident("description") {
             self.description = Some(meta.value()?.parse()?);
         } else if meta.path.is_ident("connectors") {
-            let list;
-            parenthesized!(list in meta.input);
-            self.connectors
-                .extend(Punctuated::<Path, Token![,]>::parse_terminated_with(&list, Path::parse_mod_style)?);
+            self.connectors.extend(paths(meta)?);
         } else {
             return Ok(false);
         }
@@ -46,6 +43,22 @@ fn check_name(name: &LitStr) -> syn::Result<()> {
         return Ok(());
     }
     Err(syn::Error::new(name.span(), "a name has 1 to 128 of the characters A-Z, a-z, 0-9, `-` and `_`"))
+}
+
+/// `connectors(A, b::C)`.
+pub(crate) fn paths(meta: &ParseNestedMeta<'_>) -> syn::Result<Vec<Path>> {
+    let list;
+    parenthesized!(list in meta.input);
+    let paths = Punctuated::<Path, Token![,]>::parse_terminated_with(&list, Path::parse_mod_style)?;
+    Ok(paths.into_iter().collect())
+}
+
+/// `search_keys("a", "b.c")`.
+pub(crate) fn texts(meta: &ParseNestedMeta<'_>) -> syn::Result<Vec<LitStr>> {
+    let list;
+    parenthesized!(list in meta.input);
+    let texts = Punctuated::<LitStr, Token![,]>::parse_terminated_with(&list, |input: ParseStream<'_>| input.parse())?;
+    Ok(texts.into_iter().collect())
 }
 
 /// `on_behalf_of` or `on_behalf_of = true`.
@@ -94,12 +107,7 @@ pub(crate) fn retry(meta: &ParseNestedMeta<'_>) -> syn::Result<TokenStream> {
                 quote! { max: #time }
             }
             "non_retryable" => {
-                let list;
-                parenthesized!(list in meta.input);
-                let kinds = Punctuated::<LitStr, Token![,]>::parse_terminated_with(&list, |input: ParseStream<'_>| {
-                    input.parse()
-                })?;
-                let kinds = kinds.iter();
+                let kinds = texts(&meta)?;
                 quote! { non_retryable: ::std::vec![#(::std::string::String::from(#kinds)),*] }
             }
             _ => {

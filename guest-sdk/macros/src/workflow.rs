@@ -14,6 +14,9 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
     let mut display_name: Option<LitStr> = None;
     let mut on_behalf_of = false;
     let mut execution_timeout = None;
+    let mut retry = None;
+    let (mut signals, mut queries, mut updates) = (Vec::new(), Vec::new(), Vec::new());
+    let mut search_keys: Vec<LitStr> = Vec::new();
     let parser = meta::parser(|meta| {
         if shared.take(&meta)? {
         } else if meta.path.is_ident("display_name") {
@@ -22,9 +25,19 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
             on_behalf_of = options::flag(&meta)?;
         } else if meta.path.is_ident("execution_timeout") {
             execution_timeout = Some(options::time(&meta)?);
+        } else if meta.path.is_ident("retry") {
+            retry = Some(options::retry(&meta)?);
+        } else if meta.path.is_ident("signals") {
+            signals.extend(options::paths(&meta)?);
+        } else if meta.path.is_ident("queries") {
+            queries.extend(options::paths(&meta)?);
+        } else if meta.path.is_ident("updates") {
+            updates.extend(options::paths(&meta)?);
+        } else if meta.path.is_ident("search_keys") {
+            search_keys.extend(options::texts(&meta)?);
         } else {
             return Err(meta.error(
-                "unknown option of #[workflow]: it takes name, display_name, description, on_behalf_of, connectors(…), execution_timeout",
+                "unknown option of #[workflow]: it takes name, display_name, description, on_behalf_of, connectors(…), execution_timeout, retry(…), signals(…), queries(…), updates(…), search_keys(…)",
             ));
         }
         Ok(())
@@ -76,6 +89,7 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
     };
     let display_name = option(display_name.map(|name| quote! { #name }));
     let execution_timeout = option(execution_timeout);
+    let retry = option(retry);
     let parameter = option(parameter.map(|name| quote! { #name }));
     let value = quote_spanned! { output.span() => <#output as airlock::Outcome>::Value };
     Ok(quote! {
@@ -99,6 +113,11 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
                     on_behalf_of: #on_behalf_of,
                     execution_timeout: #execution_timeout,
                     slots: ::std::vec![#(airlock::SlotDefinition::of::<#slots>()),*],
+                    signals: ::std::vec![#(airlock::HandlerDefinition::signal::<#signals>()),*],
+                    queries: ::std::vec![#(airlock::HandlerDefinition::query::<#queries>()),*],
+                    updates: ::std::vec![#(airlock::HandlerDefinition::update::<#updates>()),*],
+                    retry: #retry,
+                    search_keys: ::std::vec![#(#search_keys),*],
                 }
             }
 

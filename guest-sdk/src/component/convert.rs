@@ -9,10 +9,10 @@ use super::bindings::{
     exports::airlock::plugin::{activities, definitions, workflows},
 };
 use crate::{
-    ActivityDefinition, ActivityOptions, Error, PluginDefinition, Result, RetryPolicy, SlotDefinition,
-    TaskEvent, TaskPhase, WorkflowDefinition,
+    ActivityDefinition, ActivityOptions, Error, HandlerDefinition, ParentClose, PluginDefinition, Result,
+    RetryPolicy, SlotDefinition, TaskEvent, TaskPhase, WorkflowDefinition,
     activity::Call,
-    workflow::protocol::{Command, Job, Request},
+    workflow::protocol::{Child, Command, Job, Message, Request, SearchValue},
 };
 
 pub(crate) fn error(failure: types::Failure) -> Error {
@@ -52,8 +52,16 @@ pub(crate) fn task_event(event: TaskEvent) -> types::TaskEvent {
 }
 
 pub(crate) fn call(call: activities::Call) -> Call {
-    let activities::Call { activity, input, execution_id, workflow, idempotency_key, attempt } = call;
-    Call { activity, input, execution_id, workflow, idempotency_key, attempt }
+    let activities::Call {
+        activity,
+        input,
+        execution_id,
+        workflow,
+        idempotency_key,
+        attempt,
+        heartbeat_details,
+    } = call;
+    Call { activity, input, execution_id, workflow, idempotency_key, attempt, heartbeat_details }
 }
 
 pub(crate) fn job(job: workflows::Job) -> Job {
@@ -65,12 +73,22 @@ pub(crate) fn job(job: workflows::Job) -> Job {
         workflows::Job::TimerFired(seq) => Job::Resolved(seq, Ok(String::new())),
         workflows::Job::ActivityResolved(resolution)
         | workflows::Job::ToolResolved(resolution)
-        | workflows::Job::AuthResolved(resolution) => {
+        | workflows::Job::AuthResolved(resolution)
+        | workflows::Job::ChildResolved(resolution)
+        | workflows::Job::ExternalResolved(resolution) => {
             let (seq, outcome) = resolved(resolution);
             Job::Resolved(seq, outcome)
         }
         workflows::Job::CancelRequested(reason) => Job::CancelRequested(reason),
+        workflows::Job::ChildStarted(start) => Job::ChildStarted(start.seq, start.outcome.map_err(error)),
+        workflows::Job::Signal(sent) => Job::Signal(message(sent)),
+        workflows::Job::Update(request) => Job::Update(request.id, message(request.message)),
     }
+}
+
+fn message(sent: workflows::Message) -> Message {
+    let workflows::Message { name, input, sender } = sent;
+    Message { name, input, sender }
 }
 
 pub(crate) fn command(command: Command) -> workflows::Command {
@@ -95,12 +113,59 @@ pub(crate) fn command(command: Command) -> workflows::Command {
         Command::Begin(seq, Request::AwaitAuth(slot)) => {
             workflows::Command::AwaitAuth(workflows::SlotOperation { seq, slot: slot.to_owned() })
         }
+        Command::Begin(seq, Request::Child(child)) => workflows::Command::StartChild(start_child(seq, *child)),
+        Command::Begin(seq, Request::Signal { execution_id, name, input }) => {
+            workflows::Command::SignalExternal(workflows::SignalExternal { seq, execution_id, name, input })
+        }
+        Command::Begin(seq, Request::CancelExecution { execution_id, reason }) => {
+            workflows::Command::CancelExternal(workflows::CancelExternal { seq, execution_id, reason })
+        }
+        Command::UpdateAccepted(id) => workflows::Command::UpdateAccepted(id),
+        Command::UpdateRejected(id, error) => {
+            workflows::Command::UpdateRejected(workflows::UpdateRefusal { id, failure: failure(error) })
+        }
+        Command::UpdateCompleted(id, outcome) => {
+            let outcome = outcome.map_err(failure);
+            workflows::Command::UpdateCompleted(workflows::UpdateAnswer { id, outcome })
+        }
+        Command::SearchKeys(keys) => {
+            workflows::Command::UpsertSearchKeys(keys.into_iter().map(search_key).collect())
+        }
+        Command::Patched(id) => workflows::Command::Patched(id),
+        Command::ContinueAsNew(input) => {
+            workflows::Command::ContinueAsNew(workflows::NextRun { workflow: None, input })
+        }
         Command::Cancel(seq) => workflows::Command::Cancel(seq),
         Command::Emit(event) => workflows::Command::EmitEvent(task_event(event)),
         Command::Complete(output) => workflows::Command::Complete(output),
         Command::Fail(error) => workflows::Command::Fail(failure(error)),
         Command::Cancelled => workflows::Command::Cancelled,
     }
+}
+
+fn start_child(seq: u32, child: Child) -> workflows::StartChild {
+    workflows::StartChild {
+        seq,
+        workflow: child.workflow,
+        execution_id: child.execution_id,
+        input: child.input,
+        close: match child.close {
+            ParentClose::Terminate => workflows::ParentClose::Terminate,
+            ParentClose::RequestCancel => workflows::ParentClose::RequestCancel,
+            ParentClose::Abandon => workflows::ParentClose::Abandon,
+        },
+        execution_timeout_ms: child.execution_timeout.map(milliseconds),
+        retry: child.retry.map(retry_policy),
+        await_start: child.await_start,
+    }
+}
+
+fn search_key((name, value): (String, SearchValue)) -> workflows::SearchKey {
+    let value = match value {
+        SearchValue::Text(text) => workflows::SearchValue::Text(text),
+        SearchValue::Removed => workflows::SearchValue::Removed,
+    };
+    workflows::SearchKey { name, value }
 }
 
 pub(crate) fn plugin_definition(plugin: PluginDefinition) -> definitions::PluginDefinition {
@@ -120,6 +185,20 @@ fn workflow_definition(workflow: WorkflowDefinition) -> definitions::WorkflowDef
         on_behalf_of: workflow.on_behalf_of,
         execution_timeout_ms: workflow.execution_timeout.map(milliseconds),
         slots: workflow.slots.into_iter().map(slot).collect(),
+        signals: workflow.signals.into_iter().map(handler).collect(),
+        queries: workflow.queries.into_iter().map(handler).collect(),
+        updates: workflow.updates.into_iter().map(handler).collect(),
+        retry: workflow.retry.map(retry_policy),
+        search_keys: workflow.search_keys.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+fn handler(handler: HandlerDefinition) -> definitions::Handler {
+    definitions::Handler {
+        name: handler.name.to_owned(),
+        description: handler.description.map(str::to_owned),
+        input_schema: handler.input_schema,
+        output_schema: handler.output_schema,
     }
 }
 
@@ -144,6 +223,7 @@ fn slot(slot: SlotDefinition) -> definitions::Slot {
 
 fn activity_options(options: ActivityOptions) -> types::ActivityOptions {
     types::ActivityOptions {
+        schedule_to_start_ms: options.schedule_to_start.map(milliseconds),
         start_to_close_ms: options.start_to_close.map(milliseconds),
         schedule_to_close_ms: options.schedule_to_close.map(milliseconds),
         heartbeat_ms: options.heartbeat.map(milliseconds),

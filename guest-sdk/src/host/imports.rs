@@ -37,8 +37,8 @@ pub(crate) fn await_auth(slot: &str) -> Answer {
     Answer { wait: None, pending: auth::await_auth(slot) }
 }
 
-pub(crate) fn heartbeat() {
-    activity_context::heartbeat();
+pub(crate) fn heartbeat(details: Option<String>) {
+    activity_context::heartbeat(details.as_deref());
 }
 
 pub(crate) fn is_cancelled() -> bool {

@@ -12,6 +12,7 @@ pub(crate) trait StandIn {
     fn list_tools(&self, slot: &str) -> Result<Value>;
     fn await_auth(&self, slot: &str) -> Result<Value>;
     fn emit(&self, event: TaskEvent);
+    fn heartbeat(&self, details: Option<String>);
 }
 
 thread_local! {
@@ -50,7 +51,11 @@ pub(crate) async fn await_auth(slot: &str) -> Result<String> {
     Ok(current()?.await_auth(slot)?.to_string())
 }
 
-pub(crate) fn heartbeat() {}
+pub(crate) fn heartbeat(details: Option<String>) {
+    if let Ok(host) = current() {
+        host.heartbeat(details);
+    }
+}
 
 pub(crate) fn is_cancelled() -> bool {
     false

@@ -9,15 +9,19 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
+    ChildCall,
     operation::{ActivityCall, HostCall, Operation, Sleep},
-    protocol::Request,
+    protocol::{Command, Request, SearchValue},
     shared::Shared,
 };
-use crate::{Activity, Authorised, Error, Result, Slot, Task, TaskEvent, event, schema};
+use crate::{
+    Activity, Authorised, Error, Result, Signal, Slot, Task, TaskEvent, WorkflowFn, event, schema,
+};
 
 /// The running workflow and its host. Cheap to clone.
 ///
@@ -27,12 +31,16 @@ use crate::{Activity, Authorised, Error, Result, Slot, Task, TaskEvent, event, s
 /// error on with `?` ends as cancelled.
 #[derive(Clone)]
 pub struct Workflow {
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
 }
 
 impl Workflow {
     pub(crate) fn new(shared: Rc<Shared>) -> Self {
         Self { shared }
+    }
+
+    pub(crate) fn set_parameter(&self, name: Option<&'static str>) {
+        self.shared.parameter.set(name);
     }
 
     /// Runs an activity of this plugin: `ctx.activity(charge, order).await?`. Its failure, after all retries, is the error.
@@ -140,6 +148,161 @@ impl Workflow {
     /// The id of this run of it.
     pub fn run_id(&self) -> &str {
         &self.shared.run_id
+    }
+
+    /// The execution that started this one as its child.
+    pub fn parent(&self) -> Option<&str> {
+        self.shared.parent.as_deref()
+    }
+
+    /// 1, and more when the run before failed and the workflow's retry policy tries it again.
+    pub fn attempt(&self) -> u32 {
+        self.shared.attempt
+    }
+
+    /// Starts a workflow of this plugin as a child: `ctx.child(ship, order).await?` gives its result.
+    ///
+    /// `workflow` is the name of a function with `#[workflow]`.
+    pub fn child<W: WorkflowFn>(&self, workflow: fn() -> W, input: W::Input) -> ChildCall<W::Output>
+    where
+        W::Input: Serialize,
+        W::Output: DeserializeOwned,
+    {
+        let _ = workflow;
+        ChildCall::new(self.shared.clone(), W::NAME, schema::write_workflow_input(W::PARAMETER, &input))
+    }
+
+    /// Starts a workflow of any plugin as a child, by its name. The input makes a JSON object, as its schema says.
+    pub fn child_named<O: DeserializeOwned>(&self, workflow: &str, input: impl Serialize) -> ChildCall<O> {
+        ChildCall::new(self.shared.clone(), workflow, schema::write_plain(&input))
+    }
+
+    /// Sends a signal to another execution of the same user. It is heard once, whatever crashes.
+    ///
+    /// # Errors
+    /// [`Error::NOT_FOUND`] if the user has no such execution or it takes no such signal, [`Error::ENDED`],
+    /// [`Error::INVALID_INPUT`].
+    pub fn signal_execution<S: Signal>(&self, execution_id: &str, input: &S::Input) -> HostCall<()> {
+        super::child::signal::<S>(&self.shared, execution_id, input)
+    }
+
+    /// Asks another execution of the same user to stop.
+    ///
+    /// # Errors
+    /// [`Error::NOT_FOUND`], [`Error::ENDED`].
+    pub fn cancel_execution(&self, execution_id: &str, reason: &str) -> HostCall<()> {
+        let request = Request::CancelExecution { execution_id: execution_id.to_owned(), reason: reason.to_owned() };
+        HostCall::new(self.shared.clone(), Ok(request))
+    }
+
+    /// Ends this run, and lets another one of the same execution begin with `input` and an empty history:
+    /// `return ctx.continue_as_new(state);`. What was spawned ends; children go on. Signals that came and were not taken
+    /// are lost: take them first, see [`Workflow::try_signal`].
+    ///
+    /// # Errors
+    /// Always: what a workflow has to return to continue as new. Also when `input` cannot be written as JSON.
+    pub fn continue_as_new<T>(&self, input: impl Serialize) -> Result<T> {
+        Err(Error::continue_as_new(schema::write_workflow_input(self.shared.parameter.get(), &input)?))
+    }
+
+    /// Whether the history grows long (10,000 events or 10 MB), so that a workflow that goes on and on had better
+    /// [continue as new](Workflow::continue_as_new). At 50,000 events or 50 MB the host ends it.
+    pub fn should_continue_as_new(&self) -> bool {
+        self.shared.continue_as_new_suggested()
+    }
+
+    /// Events in the history before this turn.
+    pub fn history_events(&self) -> u64 {
+        self.shared.history_events()
+    }
+
+    /// Whether executions that began with older code go the new way here:
+    ///
+    /// ```
+    /// # use airlock_sdk as airlock;
+    /// # async fn example(ctx: airlock::Workflow) {
+    /// if ctx.patched("charge-before-shipping") {
+    ///     // the new way
+    /// } else {
+    ///     // the old way, for what has been done already
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// False while what happened under the older code is repeated, and true from then on: a loop goes the new way from its
+    /// next turn. New executions go the new way from the start. When no execution needs the old way any more, remove it.
+    pub fn patched(&self, id: &str) -> bool {
+        self.shared.patched(id)
+    }
+
+    /// Sets a search key, which lists of executions can be filtered by. At most 20 an execution; values are cut at 8,192
+    /// characters.
+    ///
+    /// # Errors
+    /// [`Error::INVALID_INPUT`] if the name has not 1 to 256 characters, contains `:`, ends in `=`, has spaces around it, or
+    /// begins with `internal.`.
+    pub fn set_search_key(&self, name: &str, value: impl ToString) -> Result<()> {
+        self.search_key(name, SearchValue::Text(value.to_string()))
+    }
+
+    /// Removes a search key.
+    ///
+    /// # Errors
+    /// As [`Workflow::set_search_key`].
+    pub fn remove_search_key(&self, name: &str) -> Result<()> {
+        self.search_key(name, SearchValue::Removed)
+    }
+
+    fn search_key(&self, name: &str, value: SearchValue) -> Result<()> {
+        let valid = (1..=256).contains(&name.chars().count())
+            && name.trim() == name
+            && !name.contains(':')
+            && !name.ends_with('=')
+            && !name.starts_with("internal.");
+        if !valid {
+            return Err(Error::invalid_input(format!("{name:?} cannot be the name of a search key")));
+        }
+        self.shared.command(Command::SearchKeys(vec![(name.to_owned(), value)]));
+        Ok(())
+    }
+
+    /// Runs `work` for each item, at most `limit` at once, and gives the results in the order of the items. The first
+    /// error ends it, and gives up what is under way.
+    ///
+    /// # Errors
+    /// The first one of `work`.
+    pub async fn parallel<I, F, T>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+        limit: usize,
+        work: impl FnMut(I) -> F,
+    ) -> Result<Vec<T>>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        stream::iter(items).map(work).buffered(limit.max(1)).try_collect().await
+    }
+
+    /// Waits until `condition` is true. It is looked at again whenever anything has happened in the workflow.
+    ///
+    /// # Errors
+    /// [`Error::CANCELLED`] when the execution is cancelled, unless it is [shielded](Workflow::shield).
+    pub async fn wait_until(&self, condition: impl Fn() -> bool) -> Result<()> {
+        let mut cancelled = self.cancelled();
+        poll_fn(|cx| {
+            if condition() {
+                self.shared.condition_is_true();
+                return Poll::Ready(Ok(()));
+            }
+            if !self.shared.is_shielded()
+                && let Poll::Ready(reason) = Pin::new(&mut cancelled).poll(cx)
+            {
+                return Poll::Ready(Err(Error::cancelled(&reason)));
+            }
+            self.shared.await_condition(cx.waker());
+            Poll::Pending
+        })
+        .await
     }
 
     /// The workflow's name.

@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     Workflow,
-    protocol::{Command, Init, Job},
+    protocol::{Command, Init, Job, Turn},
     shared::Shared,
 };
 use crate::Result;
@@ -62,17 +62,35 @@ impl Instance {
     }
 
     /// Tells the workflow what happened, runs it until everything in it waits, and gives what it wants next.
-    pub(crate) fn activate(&mut self, now_ms: u64, jobs: impl IntoIterator<Item = Job>) -> Vec<Command> {
-        self.shared.set_now_ms(now_ms);
+    pub(crate) fn activate(
+        &mut self,
+        turn: impl Into<Turn>,
+        jobs: impl IntoIterator<Item = Job>,
+    ) -> Vec<Command> {
+        self.shared.set_turn(turn.into());
         for job in jobs {
             match job {
                 Job::Started => self.begin(),
                 Job::Resolved(seq, outcome) => self.shared.resolve(seq, outcome),
                 Job::CancelRequested(reason) => self.shared.request_cancel(reason),
+                Job::ChildStarted(seq, Ok(id)) => self.shared.child_started(seq, id),
+                Job::ChildStarted(seq, Err(error)) => self.shared.resolve(seq, Err(error)),
+                Job::Signal(message) => self.shared.handlers.signal(message),
+                Job::Update(id, message) => self.shared.handlers.keep_update(id, message),
             }
         }
+        // Handlers that are there hear of updates before the body goes on; others may be put there by the body.
+        self.shared.handlers.dispatch_updates(&self.shared, false);
         self.run();
+        if self.root.is_some() && self.shared.handlers.dispatch_updates(&self.shared, true) {
+            self.run();
+        }
         self.shared.take_commands()
+    }
+
+    /// Answers a question. Nothing changes by it.
+    pub(crate) fn query(&self, name: &str, input: &str) -> Result<String> {
+        self.shared.query(|| self.shared.handlers.query(name, input))
     }
 
     fn begin(&mut self) {
@@ -88,6 +106,22 @@ impl Instance {
     }
 
     fn run(&mut self) {
+        self.drain();
+        // Anything that ran may have made a condition true, and whoever waited for it may do so again.
+        while self.root.is_some() {
+            let before = self.shared.fulfilled();
+            if !self.shared.wake_conditions() {
+                break;
+            }
+            self.drain();
+            if self.shared.fulfilled() == before {
+                break;
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        self.adopt();
         while let Some(id) = self.ready.pop() {
             if id == ROOT {
                 let Some((run, waker)) = &mut self.root else { continue };
@@ -108,13 +142,18 @@ impl Instance {
                     self.tasks.remove(&id);
                 }
             }
-            for spawned in self.shared.take_spawned() {
-                let id = self.next_task;
-                self.next_task += 1;
-                let waker = TaskWaker::new(id, &self.ready);
-                waker.wake_by_ref();
-                self.tasks.insert(id, Task { future: spawned.future, shielded: spawned.shielded, waker });
-            }
+            self.adopt();
+        }
+    }
+
+    /// Makes tasks of what was spawned.
+    fn adopt(&mut self) {
+        for spawned in self.shared.take_spawned() {
+            let id = self.next_task;
+            self.next_task += 1;
+            let waker = TaskWaker::new(id, &self.ready);
+            waker.wake_by_ref();
+            self.tasks.insert(id, Task { future: spawned.future, shielded: spawned.shielded, waker });
         }
     }
 
@@ -123,6 +162,9 @@ impl Instance {
         self.root = None;
         self.shared.command(match output {
             Ok(output) => Command::Complete(output),
+            Err(error) if error.next_run().is_some() => {
+                Command::ContinueAsNew(error.next_run().unwrap_or_default().to_owned())
+            }
             Err(error) if error.is_cancelled() && self.shared.is_cancelled() => Command::Cancelled,
             Err(error) => Command::Fail(error),
         });
@@ -136,6 +178,8 @@ impl Drop for Instance {
     fn drop(&mut self) {
         // The run goes on elsewhere: what is dropped with this instance is not given up.
         self.shared.close();
+        // Handlers hold what holds them.
+        self.shared.handlers.clear();
     }
 }
 

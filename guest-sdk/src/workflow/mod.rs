@@ -1,7 +1,11 @@
 //! Workflows: pure functions from what happened to what is wanted next.
 
+mod child;
 mod context;
+mod handlers;
+mod input;
 mod instance;
+mod messages;
 mod operation;
 pub(crate) mod protocol;
 mod random;
@@ -10,7 +14,9 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use child::{Child, ChildCall, ParentClose};
 pub use context::{Cancelled, JoinHandle, Workflow};
+pub use input::InputRequest;
 pub(crate) use instance::Instance;
 pub use instance::Run;
 pub use operation::{ActivityCall, HostCall, Sleep};

@@ -32,6 +32,32 @@ impl Operation {
     pub(crate) fn new(shared: Rc<Shared>, request: Result<Request>) -> Self {
         Self { shared, stage: Stage::New(request), always_shielded: false }
     }
+
+    /// What will be asked of the host, as long as it was not.
+    pub(crate) fn request(&mut self) -> Option<&mut Request> {
+        match &mut self.stage {
+            Stage::New(Ok(request)) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Begins it, and is ready when a child has begun.
+    pub(crate) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<String>> {
+        if let Stage::New(_) = self.stage
+            && let Poll::Ready(outcome) = Pin::new(&mut *self).poll(cx)
+        {
+            return Poll::Ready(outcome);
+        }
+        let Stage::Begun(seq) = self.stage else { return Poll::Pending };
+        match self.shared.poll_started(seq, cx.waker()) {
+            Some(Err(error)) => {
+                self.stage = Stage::Ended;
+                Poll::Ready(Err(error))
+            }
+            Some(Ok(id)) => Poll::Ready(Ok(id)),
+            None => Poll::Pending,
+        }
+    }
 }
 
 impl Future for Operation {
@@ -93,6 +119,14 @@ impl<O> ActivityCall<O> {
         self
     }
 
+    /// Limits how long an attempt waits until it runs.
+    pub fn schedule_to_start(mut self, limit: Duration) -> Self {
+        if let Some(options) = self.slot() {
+            options.schedule_to_start = Some(limit);
+        }
+        self
+    }
+
     /// Limits one attempt, from its start.
     pub fn start_to_close(mut self, limit: Duration) -> Self {
         if let Some(options) = self.slot() {
@@ -126,8 +160,8 @@ impl<O> ActivityCall<O> {
     }
 
     fn slot(&mut self) -> Option<&mut ActivityOptions> {
-        match &mut self.operation.stage {
-            Stage::New(Ok(Request::Activity { options, .. })) => Some(options),
+        match self.operation.request() {
+            Some(Request::Activity { options, .. }) => Some(options),
             _ => None,
         }
     }

@@ -1,6 +1,8 @@
 //! What an instance and its host say to each other, independent of how it crosses the boundary.
 
-use crate::{ActivityOptions, Error, Result, TaskEvent};
+use std::time::Duration;
+
+use crate::{ActivityOptions, Error, ParentClose, Result, RetryPolicy, TaskEvent};
 
 /// What an instance is created from.
 #[derive(Debug, Clone)]
@@ -17,6 +19,42 @@ pub(crate) struct Init {
     pub(crate) seed: u64,
     /// Unix time.
     pub(crate) started_at_ms: u64,
+    /// The execution that started this one as its child.
+    pub(crate) parent: Option<String>,
+    /// 1, and more when the run before failed.
+    pub(crate) attempt: u32,
+}
+
+/// What is said of an activation beside its jobs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turn {
+    /// Unix time.
+    pub(crate) now_ms: u64,
+    /// The turn has happened before.
+    pub(crate) replaying: bool,
+    /// The patches that it noted then.
+    pub(crate) patches: Vec<String>,
+    /// Events in the history before it.
+    pub(crate) history_events: u64,
+    /// The history grows long.
+    pub(crate) continue_as_new_suggested: bool,
+}
+
+impl From<u64> for Turn {
+    fn from(now_ms: u64) -> Self {
+        Self { now_ms, ..Self::default() }
+    }
+}
+
+/// What somebody says to a running workflow.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    /// The handler.
+    pub(crate) name: String,
+    /// JSON text.
+    pub(crate) input: String,
+    /// Who says it.
+    pub(crate) sender: String,
 }
 
 /// Something that happened.
@@ -28,6 +66,12 @@ pub(crate) enum Job {
     Resolved(u32, Result<String>),
     /// Somebody asked the execution to stop.
     CancelRequested(String),
+    /// A child has begun: its number and its execution id. A failure ends it.
+    ChildStarted(u32, Result<String>),
+    /// A signal.
+    Signal(Message),
+    /// An update, with its id.
+    Update(String, Message),
 }
 
 /// Something that the workflow wants.
@@ -45,6 +89,25 @@ pub(crate) enum Command {
     Fail(Error),
     /// The workflow has ended because it was asked to.
     Cancelled,
+    /// The update of this id will be carried out.
+    UpdateAccepted(String),
+    /// It will not.
+    UpdateRejected(String, Error),
+    /// It has been: JSON text.
+    UpdateCompleted(String, Result<String>),
+    /// Search keys change.
+    SearchKeys(Vec<(String, SearchValue)>),
+    /// The code goes the way of this patch.
+    Patched(String),
+    /// The run has ended; another one begins with this JSON text.
+    ContinueAsNew(String),
+}
+
+/// A change to a search key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SearchValue {
+    Text(String),
+    Removed,
 }
 
 /// An operation that takes time.
@@ -77,4 +140,41 @@ pub(crate) enum Request {
     ListTools(&'static str),
     /// Wait until the caller is authorised for a slot.
     AwaitAuth(&'static str),
+    /// Start another workflow as a child.
+    Child(Box<Child>),
+    /// Send a signal to another execution.
+    Signal {
+        /// To whom.
+        execution_id: String,
+        /// The handler.
+        name: String,
+        /// JSON text.
+        input: String,
+    },
+    /// Ask another execution to stop.
+    CancelExecution {
+        /// Whom.
+        execution_id: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A child to be started.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Child {
+    /// The workflow.
+    pub(crate) workflow: String,
+    /// Its execution id, if it is chosen.
+    pub(crate) execution_id: Option<String>,
+    /// JSON text.
+    pub(crate) input: String,
+    /// What becomes of it when this workflow ends first.
+    pub(crate) close: ParentClose,
+    /// Instead of its definition's.
+    pub(crate) execution_timeout: Option<Duration>,
+    /// Instead of its definition's.
+    pub(crate) retry: Option<RetryPolicy>,
+    /// Whether to be told that it has begun.
+    pub(crate) await_start: bool,
 }

@@ -1,7 +1,7 @@
 //! Randomness that comes out the same in every replay.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): 8 bytes of state, every seed is good. Not for secrets.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {

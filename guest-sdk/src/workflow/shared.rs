@@ -2,14 +2,16 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::Pin,
     task::Waker,
 };
 
 use super::{
-    protocol::{Command, Init, Request},
+    handlers::Handlers,
+    input::Pending,
+    protocol::{Command, Init, Request, Turn},
     random::Random,
 };
 use crate::{Error, Result, TaskEvent};
@@ -18,6 +20,14 @@ pub(crate) struct Shared {
     pub(crate) workflow: String,
     pub(crate) execution_id: String,
     pub(crate) run_id: String,
+    pub(crate) parent: Option<String>,
+    pub(crate) attempt: u32,
+    /// The name of the workflow's parameter.
+    pub(crate) parameter: Cell<Option<&'static str>>,
+    /// What takes messages.
+    pub(crate) handlers: Handlers,
+    /// What people are asked for.
+    inputs: Pending,
     /// Above 0 while a future inside `shield` is polled.
     pub(crate) shields: Cell<u32>,
     state: RefCell<State>,
@@ -25,6 +35,19 @@ pub(crate) struct Shared {
 
 struct State {
     now_ms: u64,
+    replaying: bool,
+    history_events: u64,
+    continue_as_new_suggested: bool,
+    /// Patches that apply, and those that a command says so of.
+    patches: BTreeSet<String>,
+    noted: BTreeSet<String>,
+    /// Those who wait for a condition, and how many conditions have come true so far.
+    conditions: Vec<Waker>,
+    fulfilled: u64,
+    /// A question is being answered: nothing may change.
+    querying: bool,
+    /// The answer would have changed something.
+    query_changed: bool,
     random: Random,
     next_seq: u32,
     commands: Vec<Command>,
@@ -41,6 +64,8 @@ struct State {
 struct Operation {
     shielded: bool,
     waker: Waker,
+    /// The execution id of a child that has begun.
+    started: Option<String>,
     outcome: Option<Result<String>>,
 }
 
@@ -56,9 +81,23 @@ impl Shared {
             workflow: init.workflow,
             execution_id: init.execution_id,
             run_id: init.run_id,
+            parent: init.parent,
+            attempt: init.attempt,
+            parameter: Cell::new(None),
+            handlers: Handlers::default(),
+            inputs: Pending::default(),
             shields: Cell::new(0),
             state: RefCell::new(State {
                 now_ms: init.started_at_ms,
+                replaying: false,
+                history_events: 0,
+                continue_as_new_suggested: false,
+                patches: BTreeSet::new(),
+                noted: BTreeSet::new(),
+                conditions: Vec::new(),
+                fulfilled: 0,
+                querying: false,
+                query_changed: false,
                 random: Random::new(init.seed),
                 next_seq: 1,
                 commands: Vec::new(),
@@ -72,12 +111,88 @@ impl Shared {
         }
     }
 
+    pub(crate) fn pending_inputs(&self) -> Pending {
+        self.inputs.clone()
+    }
+
     pub(crate) fn now_ms(&self) -> u64 {
         self.state.borrow().now_ms
     }
 
-    pub(crate) fn set_now_ms(&self, now_ms: u64) {
-        self.state.borrow_mut().now_ms = now_ms;
+    pub(crate) fn set_turn(&self, turn: Turn) {
+        let mut state = self.state.borrow_mut();
+        state.now_ms = turn.now_ms;
+        state.replaying = turn.replaying;
+        state.history_events = turn.history_events;
+        state.continue_as_new_suggested = turn.continue_as_new_suggested;
+        state.patches.extend(turn.patches);
+    }
+
+    pub(crate) fn history_events(&self) -> u64 {
+        self.state.borrow().history_events
+    }
+
+    pub(crate) fn continue_as_new_suggested(&self) -> bool {
+        self.state.borrow().continue_as_new_suggested
+    }
+
+    /// Whether a patch applies. It does from the first turn on in which somebody asked and that is not a repetition.
+    pub(crate) fn patched(&self, id: &str) -> bool {
+        let mut state = self.state.borrow_mut();
+        if state.patches.contains(id) {
+            // What is noted once in a turn is noted again when that turn is repeated.
+            if state.noted.insert(id.to_owned()) && !state.closed {
+                state.commands.push(Command::Patched(id.to_owned()));
+            }
+            return true;
+        }
+        if state.replaying || state.querying {
+            return false;
+        }
+        state.patches.insert(id.to_owned());
+        state.noted.insert(id.to_owned());
+        if !state.closed {
+            state.commands.push(Command::Patched(id.to_owned()));
+        }
+        true
+    }
+
+    /// Answers a question with `answer`, which may change nothing.
+    pub(crate) fn query<T>(&self, answer: impl FnOnce() -> Result<T>) -> Result<T> {
+        let random = {
+            let mut state = self.state.borrow_mut();
+            state.querying = true;
+            state.query_changed = false;
+            state.random.clone()
+        };
+        let answered = answer();
+        let mut state = self.state.borrow_mut();
+        state.querying = false;
+        state.random = random;
+        if state.query_changed {
+            return Err(Error::new(Error::INVALID_OUTPUT, "a query cannot start, send or show anything").non_retryable());
+        }
+        answered
+    }
+
+    pub(crate) fn await_condition(&self, waker: &Waker) {
+        self.state.borrow_mut().conditions.push(waker.clone());
+    }
+
+    pub(crate) fn condition_is_true(&self) {
+        self.state.borrow_mut().fulfilled += 1;
+    }
+
+    /// Wakes everybody who waits for a condition. Whether there was anybody.
+    pub(crate) fn wake_conditions(&self) -> bool {
+        let waiting = std::mem::take(&mut self.state.borrow_mut().conditions);
+        let any = !waiting.is_empty();
+        waiting.into_iter().for_each(Waker::wake);
+        any
+    }
+
+    pub(crate) fn fulfilled(&self) -> u64 {
+        self.state.borrow().fulfilled
     }
 
     pub(crate) fn random(&self) -> u64 {
@@ -94,7 +209,9 @@ impl Shared {
 
     pub(crate) fn command(&self, command: Command) {
         let mut state = self.state.borrow_mut();
-        if !state.closed {
+        if state.querying {
+            state.query_changed = true;
+        } else if !state.closed {
             state.commands.push(command);
         }
     }
@@ -109,7 +226,12 @@ impl Shared {
 
     pub(crate) fn spawn(&self, future: Pin<Box<dyn Future<Output = ()>>>) {
         let shielded = self.is_shielded();
-        self.state.borrow_mut().spawned.push(Spawned { future, shielded });
+        let mut state = self.state.borrow_mut();
+        if state.querying {
+            state.query_changed = true;
+        } else {
+            state.spawned.push(Spawned { future, shielded });
+        }
     }
 
     pub(crate) fn take_spawned(&self) -> Vec<Spawned> {
@@ -134,12 +256,16 @@ impl Shared {
         if let (Some(reason), false) = (&state.cancel_reason, shielded) {
             return Err(Error::cancelled(reason));
         }
+        if state.querying {
+            state.query_changed = true;
+            return Err(Error::new(Error::INVALID_OUTPUT, "a query cannot wait for anything").non_retryable());
+        }
         let seq = state.next_seq;
         state.next_seq += 1;
         if !state.closed {
             state.commands.push(Command::Begin(seq, request));
         }
-        state.operations.insert(seq, Operation { shielded, waker, outcome: None });
+        state.operations.insert(seq, Operation { shielded, waker, started: None, outcome: None });
         Ok(seq)
     }
 
@@ -157,6 +283,31 @@ impl Shared {
                 None
             }
         }
+    }
+
+    /// The execution id of a child once it has begun; a failure before that is its end.
+    pub(crate) fn poll_started(&self, seq: u32, waker: &Waker) -> Option<Result<String>> {
+        let mut state = self.state.borrow_mut();
+        let operation = state.operations.get_mut(&seq)?;
+        if let Some(id) = &operation.started {
+            return Some(Ok(id.clone()));
+        }
+        if operation.outcome.is_some() {
+            let ended = state.operations.remove(&seq)?.outcome?;
+            return Some(ended.and_then(|_| Err(Error::new(Error::INVALID_OUTPUT, "the child ended before it began"))));
+        }
+        operation.waker.clone_from(waker);
+        None
+    }
+
+    /// A child has begun.
+    pub(crate) fn child_started(&self, seq: u32, id: String) {
+        let mut state = self.state.borrow_mut();
+        let Some(operation) = state.operations.get_mut(&seq) else { return };
+        operation.started = Some(id);
+        let waker = operation.waker.clone();
+        drop(state);
+        waker.wake();
     }
 
     /// Nobody waits for this operation any more.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Instance, Run, Workflow,
-    protocol::{Command, Init, Job, Request},
+    protocol::{Command, Init, Job, Message, Request, Turn},
 };
 use crate::{
     self as airlock, Error, FutureExt, Result, RetryPolicy, TaskPhase, join, join_all, plugin, select_biased,
@@ -41,6 +41,8 @@ macro_rules! workflow {
                 input: "{}".into(),
                 seed: 42,
                 started_at_ms: 1_000,
+                parent: None,
+                attempt: 1,
             },
             start,
         )
@@ -59,6 +61,21 @@ fn words(commands: Vec<Command>) -> Vec<String> {
         }
         Command::Begin(seq, Request::ListTools(slot)) => format!("{seq} list {slot}"),
         Command::Begin(seq, Request::AwaitAuth(slot)) => format!("{seq} auth {slot}"),
+        Command::Begin(seq, Request::Child(child)) => {
+            format!("{seq} child {} {} {:?} {}", child.workflow, child.input, child.close, child.await_start)
+        }
+        Command::Begin(seq, Request::Signal { execution_id, name, input }) => {
+            format!("{seq} signal {execution_id} {name} {input}")
+        }
+        Command::Begin(seq, Request::CancelExecution { execution_id, reason }) => {
+            format!("{seq} cancel execution {execution_id} {reason}")
+        }
+        Command::UpdateAccepted(id) => format!("accept {id}"),
+        Command::UpdateRejected(id, error) => format!("reject {id}: {}", error.message()),
+        Command::UpdateCompleted(id, outcome) => format!("answer {id}: {outcome:?}"),
+        Command::SearchKeys(keys) => format!("keys {keys:?}"),
+        Command::Patched(id) => format!("patched {id}"),
+        Command::ContinueAsNew(input) => format!("continue {input}"),
         Command::Cancel(seq) => format!("cancel {seq}"),
         Command::Emit(event) => format!("emit {:?} {}", event.phase, event.payload),
         Command::Complete(output) => format!("complete {output}"),
@@ -330,4 +347,277 @@ fn a_wrong_input_fails_the_workflow_at_its_start() {
         Ok(json!(count))
     });
     assert_eq!(step(&mut run, [Job::Started]), ["fail InvalidInput: missing field `count`"]);
+}
+
+airlock::signal!(
+    /// Adds to the sum.
+    Add(n: u32) = "add"
+);
+airlock::query!(Sum() -> u32 = "sum");
+airlock::update!(Limit(limit: u32) -> u32 = "limit");
+
+fn say(name: &str, input: Value) -> Message {
+    Message { name: name.into(), input: input.to_string(), sender: "ada".into() }
+}
+
+#[test]
+fn signals_wait_until_they_are_taken_in_their_order() {
+    let mut run = workflow!(|ctx| {
+        ctx.activity(double, 1).await?;
+        let first = ctx.signal_sent::<Add>().await?;
+        let second = ctx.signal::<Add>().await?;
+        Ok(json!([first.value, first.sender, second]))
+    });
+    step(&mut run, [Job::Started, Job::Signal(say("add", json!({"n": 1})))]);
+    assert!(step(&mut run, [Job::Signal(say("other", json!({})))]).is_empty());
+    assert!(step(&mut run, [ok(1, json!(2))]).is_empty());
+    let end = step(&mut run, [Job::Signal(say("add", json!({"n": 2})))]);
+    assert_eq!(end, [r#"complete {"result":[1,"ada",2]}"#]);
+}
+
+#[test]
+fn a_wait_for_a_signal_ends_when_the_execution_is_cancelled() {
+    let mut run = workflow!(|ctx| Ok(json!(ctx.signal::<Add>().await?)));
+    step(&mut run, [Job::Started]);
+    assert_eq!(step(&mut run, [cancel()]), ["cancelled"]);
+}
+
+#[test]
+fn a_handler_hears_of_signals_before_the_body_goes_on_and_conditions_are_looked_at_again() {
+    let mut run = workflow!(|ctx| {
+        let sum = std::rc::Rc::new(Cell::new(0));
+        let added = sum.clone();
+        ctx.on_signal::<Add>(move |sent| added.set(added.get() + sent.value));
+        ctx.wait_until(|| sum.get() >= 5).await?;
+        Ok(json!(sum.get()))
+    });
+    step(&mut run, [Job::Signal(say("add", json!({"n": 2}))), Job::Started]);
+    assert!(step(&mut run, [Job::Signal(say("add", json!({"n": 2})))]).is_empty());
+    let end = step(&mut run, [Job::Signal(say("add", json!({"n": 2})))]);
+    assert_eq!(end, [r#"complete {"result":6}"#]);
+}
+
+#[test]
+fn one_condition_can_make_another_true_in_the_same_turn() {
+    let mut run = workflow!(|ctx| {
+        let state = std::rc::Rc::new(Cell::new(0));
+        let (first, inner) = (state.clone(), ctx.clone());
+        let handle = ctx.spawn(async move {
+            inner.wait_until(|| first.get() == 1).await?;
+            first.set(2);
+            Ok::<_, Error>(())
+        });
+        ctx.activity(double, 1).await?;
+        state.set(1);
+        ctx.wait_until(|| state.get() == 2).await?;
+        handle.await?;
+        Ok(json!(state.get()))
+    });
+    step(&mut run, [Job::Started]);
+    assert_eq!(step(&mut run, [ok(1, json!(1))]), [r#"complete {"result":2}"#]);
+}
+
+#[test]
+fn queries_see_the_state_and_leave_no_trace_also_after_the_end() {
+    let mut run = workflow!(|ctx| {
+        let sum = std::rc::Rc::new(Cell::new(0));
+        let (seen, inner) = (sum.clone(), ctx.clone());
+        ctx.on_query::<Sum>(move |()| {
+            inner.random();
+            Ok(seen.get())
+        });
+        let before = ctx.activity(double, 1).await?;
+        sum.set(before);
+        Ok(json!(ctx.random()))
+    });
+    step(&mut run, [Job::Started]);
+    assert_eq!(run.query("sum", "{}").unwrap(), "0");
+    let end = step(&mut run, [ok(1, json!(7))]);
+    assert_eq!(run.query("sum", "{}").unwrap(), "7");
+    assert_eq!(run.query("none", "{}").unwrap_err().kind(), "NotFound");
+    // The same random number as without the questions.
+    let mut other = workflow!(|ctx| {
+        ctx.activity(double, 1).await?;
+        Ok(json!(ctx.random()))
+    });
+    step(&mut other, [Job::Started]);
+    assert_eq!(step(&mut other, [ok(1, json!(7))]), end);
+}
+
+#[test]
+fn a_query_that_would_start_something_is_refused() {
+    let mut run = workflow!(|ctx| {
+        let inner = ctx.clone();
+        ctx.on_query::<Sum>(move |()| {
+            inner.set_search_key("a", 1)?;
+            Ok(1)
+        });
+        ctx.sleep(Duration::from_secs(1)).await?;
+        Ok(Value::Null)
+    });
+    step(&mut run, [Job::Started]);
+    assert!(run.query("sum", "{}").unwrap_err().message().contains("a query cannot"));
+    assert_eq!(step(&mut run, [Job::Resolved(1, Ok(String::new()))]), ["complete null"]);
+}
+
+#[test]
+fn updates_are_validated_accepted_and_answered() {
+    let mut run = workflow!(|ctx| {
+        let limit = std::rc::Rc::new(Cell::new(1));
+        let (changed, inner) = (limit.clone(), ctx.clone());
+        ctx.on_valid_update::<Limit, _>(
+            |sent| if sent.value > 9 { Err(Error::new("TooHigh", "at most 9")) } else { Ok(()) },
+            move |sent| {
+                let (ctx, limit) = (inner.clone(), changed.clone());
+                async move {
+                    ctx.activity(double, sent.value).await?;
+                    Ok(limit.replace(sent.value))
+                }
+            },
+        );
+        ctx.wait_until(|| limit.get() == 5).await?;
+        Ok(Value::Null)
+    });
+    assert!(step(&mut run, [Job::Started]).is_empty());
+    let update = |id: &str, n: u32| Job::Update(id.into(), say("limit", json!({"limit": n})));
+    assert_eq!(step(&mut run, [update("a", 10)]), ["reject a: at most 9"]);
+    assert_eq!(step(&mut run, [update("b", 5)]), ["accept b", "1 activity double 5"]);
+    let end = step(&mut run, [ok(1, json!(10))]);
+    assert_eq!(end, [r#"answer b: Ok("1")"#, "complete null"]);
+}
+
+#[test]
+fn an_update_without_a_handler_is_rejected_when_the_body_had_its_chance() {
+    let mut run = workflow!(|ctx| {
+        ctx.on_update::<Limit, _>(|sent| async move { Ok(sent.value) });
+        ctx.sleep(Duration::from_secs(1)).await?;
+        Ok(Value::Null)
+    });
+    let update = |name: &str| Job::Update(name.into(), say(name, json!({"limit": 1})));
+    let commands = step(&mut run, [Job::Started, update("limit"), update("nothing")]);
+    assert_eq!(commands[0], "1 timer 1000");
+    assert!(commands.contains(&"accept limit".to_owned()) && commands.contains(&r#"answer limit: Ok("1")"#.to_owned()));
+    assert!(commands.iter().any(|line| line.starts_with("reject nothing")), "{commands:?}");
+}
+
+#[test]
+fn children_can_be_awaited_for_their_start_and_for_their_result() {
+    let mut run = workflow!(|ctx| {
+        let one = ctx.child_named::<Value>("other", json!({"a": 1})).id("mine").start().await?;
+        one.signal::<Add>(&3).await?;
+        let id = one.execution_id().to_owned();
+        let result: u32 = ctx.child_named("third", json!({})).parent_close(crate::ParentClose::Abandon).await?;
+        Ok(json!([id, result, one.await?]))
+    });
+    assert_eq!(step(&mut run, [Job::Started]), [r#"1 child other {"a":1} Terminate true"#]);
+    let begun = step(&mut run, [Job::ChildStarted(1, Ok("mine".into()))]);
+    assert_eq!(begun, [r#"2 signal mine add {"n":3}"#]);
+    assert_eq!(step(&mut run, [ok(2, Value::Null)]), ["3 child third {} Abandon false"]);
+    // The result comes while somebody waits for something else.
+    assert!(step(&mut run, [ok(1, json!({"b": 2}))]).is_empty());
+    let end = step(&mut run, [ok(3, json!({"result": 4}))]);
+    assert_eq!(end, [r#"complete {"result":["mine",4,{"b":2}]}"#]);
+}
+
+#[test]
+fn a_child_that_cannot_begin_is_an_error_and_a_dropped_one_is_given_up() {
+    let mut run = workflow!(|ctx| {
+        let error = ctx.child_named::<Value>("none", json!({})).start().await.err().unwrap();
+        let child = ctx.child_named::<Value>("some", json!({})).start().await?;
+        drop(child);
+        Ok(json!(error.kind()))
+    });
+    step(&mut run, [Job::Started]);
+    step(&mut run, [Job::ChildStarted(1, Err(Error::new("NotFound", "no workflow")))]);
+    let end = step(&mut run, [Job::ChildStarted(2, Ok("id".into()))]);
+    assert_eq!(end, ["cancel 2", r#"complete {"result":"NotFound"}"#]);
+}
+
+#[test]
+fn a_workflow_continues_as_new_with_its_parameter_around_a_scalar() {
+    let mut run = workflow!(|ctx| ctx.continue_as_new(()));
+    assert_eq!(step(&mut run, [Job::Started]), ["continue {}"]);
+    let mut run = workflow!(|ctx| ctx.continue_as_new(json!({"n": 2})));
+    assert_eq!(step(&mut run, [Job::Started]), ["fail InvalidInput: it takes no input: give ()"]);
+    #[airlock::workflow(name = "w")]
+    async fn w(ctx: Workflow, n: u32) -> Result<u32> {
+        ctx.continue_as_new(n + 1)
+    }
+    let init = Init {
+        workflow: "w".into(),
+        execution_id: "e".into(),
+        run_id: "r".into(),
+        input: r#"{"n":1}"#.into(),
+        seed: 1,
+        started_at_ms: 1,
+        parent: None,
+        attempt: 1,
+    };
+    let mut run = Instance::new(init, |_, context, input| plugin::start::<w>(context, input));
+    assert_eq!(step(&mut run, [Job::Started]), [r#"continue {"n":2}"#]);
+}
+
+#[test]
+fn a_patch_applies_from_the_first_live_turn_on() {
+    let run = || {
+        workflow!(|ctx| {
+            let mut seen = Vec::new();
+            for _ in 0..3 {
+                seen.push(ctx.patched("new"));
+                ctx.activity(double, 1).await?;
+            }
+            Ok(json!(seen))
+        })
+    };
+    let replayed = |now_ms: u64, patches: &[&str]| Turn {
+        now_ms,
+        replaying: true,
+        patches: patches.iter().map(|&id| id.to_owned()).collect(),
+        ..Turn::default()
+    };
+    // Its first turn is of before the patch, the second is live, and later both are repeated.
+    let mut live = run();
+    assert_eq!(words(live.activate(replayed(1, &[]), [Job::Started])), ["1 activity double 1"]);
+    assert_eq!(step(&mut live, [ok(1, json!(1))]), ["patched new", "2 activity double 1"]);
+    let mut again = run();
+    words(again.activate(replayed(1, &[]), [Job::Started]));
+    let second = words(again.activate(replayed(1, &["new"]), [ok(1, json!(1))]));
+    assert_eq!(second, ["patched new", "2 activity double 1"]);
+    step(&mut again, [ok(2, json!(1))]);
+    assert_eq!(step(&mut again, [ok(3, json!(1))]), [r#"complete {"result":[false,true,true]}"#]);
+}
+
+#[test]
+fn results_of_parallel_work_keep_the_order_of_the_items_and_the_limit() {
+    let mut run = workflow!(|ctx| {
+        let inner = ctx.clone();
+        Ok(json!(ctx.parallel(0..4, 2, |n| { let ctx = inner.clone(); async move { ctx.activity(double, n).await } }).await?))
+    });
+    assert_eq!(step(&mut run, [Job::Started]), ["1 activity double 0", "2 activity double 1"]);
+    assert!(step(&mut run, [ok(2, json!(2))]).len() <= 1);
+    let mut next = step(&mut run, [ok(1, json!(0))]);
+    next.extend(step(&mut run, [ok(3, json!(4))]));
+    assert_eq!(step(&mut run, [ok(4, json!(6))]), [r#"complete {"result":[0,2,4,6]}"#]);
+}
+
+#[test]
+fn people_are_asked_and_a_wrong_answer_is_rejected() {
+    let mut run = workflow!(|ctx| {
+        let n: u32 = ctx.wait_for_input().label("How many?").get().await?;
+        Ok(json!(n))
+    });
+    let asked = step(&mut run, [Job::Started]);
+    assert!(asked[0].starts_with("emit Started") && asked[0].contains("How many?"), "{asked:?}");
+    let pending: Value = serde_json::from_str(&run.query("__get_pending_inputs", "{}").unwrap()).unwrap();
+    let task = pending["pending_inputs"][0]["task_id"].as_str().unwrap().to_owned();
+    let submit = |id: &str, task: &str, input: Value| {
+        Job::Update(id.into(), say("__submit_input", json!({"task_id": task, "input": input})))
+    };
+    let refused = step(&mut run, [submit("a", &task, json!("x"))]);
+    assert!(refused[0].starts_with(&format!("reject a: Invalid input for task {task}")), "{refused:?}");
+    let refused = step(&mut run, [submit("b", "t", json!(1))]);
+    assert_eq!(refused, ["reject b: No pending input request found for task t"]);
+    let done = step(&mut run, [submit("c", &task, json!(3))]);
+    assert_eq!(&done[..2], ["accept c", r#"answer c: Ok("{}")"#]);
+    assert_eq!(done.last().unwrap(), r#"complete {"result":3}"#);
 }

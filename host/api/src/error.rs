@@ -2,7 +2,7 @@
 
 use airlock_connectors::ConnectorsError;
 use airlock_engine::{
-    engine::{ControlError, InputProblem, StartError},
+    engine::{ControlError, InputProblem, MessageError, SignalWithStartError, StartError},
     guests::GuestError,
     records::RecordsError,
     store::StoreError,
@@ -90,6 +90,7 @@ impl From<ControlError> for ApiError {
         match error {
             ControlError::Unknown(_) => Self::not_found(error.to_string()),
             ControlError::Ended(_) | ControlError::Blocked(_) => Self::conflict(error.to_string()),
+            ControlError::NoSuchEvent { .. } => Self::invalid(&["body", "event_id"], error.to_string()),
             ControlError::Store(error) => error.into(),
         }
     }
@@ -101,11 +102,39 @@ impl From<StartError> for ApiError {
         match error {
             StartError::UnknownWorkflow(_) => Self::not_found(detail),
             StartError::AlreadyExists(_) => Self::conflict(detail),
+            StartError::NotOnBehalf(_) => Self::forbidden(detail),
             StartError::TooLarge { .. } => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, detail),
             StartError::ShuttingDown => Self::Status(StatusCode::SERVICE_UNAVAILABLE, detail),
             StartError::InvalidInput(problems) => Self::Invalid(problems.into_iter().map(place).collect()),
             StartError::Guest(error) => error.into(),
             StartError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<MessageError> for ApiError {
+    fn from(error: MessageError) -> Self {
+        let detail = error.to_string();
+        match error {
+            MessageError::Control(error) => error.into(),
+            MessageError::UnknownHandler { .. } => Self::not_found(detail),
+            MessageError::InvalidInput { problems, .. } => {
+                Self::Invalid(problems.into_iter().map(place).collect())
+            }
+            MessageError::TooLarge { .. } => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            // The workflow's own answer, and nothing that trying again would change.
+            MessageError::Failed(_) => Self::Status(StatusCode::BAD_REQUEST, detail),
+            MessageError::NotStarted(_) => Self::conflict(detail),
+            MessageError::Guest(error) => error.into(),
+        }
+    }
+}
+
+impl From<SignalWithStartError> for ApiError {
+    fn from(error: SignalWithStartError) -> Self {
+        match error {
+            SignalWithStartError::Start(error) => error.into(),
+            SignalWithStartError::Signal(error) => error.into(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use airlock_engine::{
     Failure, Json as Text,
-    history::{Command, End, Job, Outcome, Record, Seq, StoredRecord, TaskEvent, TaskPhase},
+    history::{Command, Continuation, End, Job, Outcome, Record, Seq, StoredRecord, TaskEvent, TaskPhase},
     store::ExecutionRow,
 };
 use serde_json::{Value, json};
@@ -16,6 +16,10 @@ pub(crate) struct Events {
     row: ExecutionRow,
     /// What the numbers of operations stand for.
     names: HashMap<Seq, String>,
+    /// What a workflow that continues as new gives to its next run.
+    next: (Option<String>, Text),
+    /// The end of a run that is followed by another is no end for clients.
+    withheld: Vec<Event>,
 }
 
 /// An event with its number in the order of the whole store.
@@ -28,23 +32,26 @@ pub(crate) struct Event {
 /// Activities of the platform itself have names that begin like this.
 const CALL_TOOL: &str = "__internal__connector_tool_call";
 const LIST_TOOLS: &str = "__internal__list_tools";
+const EXECUTE_CHILD: &str = "__internal__execute_workflow";
 
 impl Events {
     pub(crate) fn new(row: ExecutionRow) -> Self {
-        Self { row, names: HashMap::new() }
+        Self { row, names: HashMap::new(), next: (None, Text::null()), withheld: Vec::new() }
     }
 
     /// The events of the next record.
     pub(crate) fn of(&mut self, stored: &StoredRecord) -> Vec<Event> {
-        let mut events = Vec::new();
+        let mut events = std::mem::take(&mut self.withheld);
+        if matches!(&stored.record, Record::Continued { reason: Continuation::Retry, .. }) {
+            events.clear();
+        }
+        let (row, withheld) = (&self.row, &mut self.withheld);
         let mut put = |offset: usize, found: Option<(&str, Value)>| {
             if let Some((kind, attributes)) = found {
                 let number = stored.first_event + offset as u64;
-                events.push(Event {
-                    number,
-                    body: event(&self.row, number, stored.at, kind, attributes),
-                    at: stored.at,
-                });
+                let body = event(row, number, stored.at, kind, attributes);
+                let place = if kind == "WORKFLOW_EXECUTION_FAILED" { &mut *withheld } else { &mut events };
+                place.push(Event { number, body, at: stored.at });
             }
         };
         match &stored.record {
@@ -60,6 +67,9 @@ impl Events {
                     put(offset, job_event(job, &self.names));
                 }
                 for (offset, command) in commands.iter().enumerate() {
+                    if let Command::ContinueAsNew { workflow, input } = command {
+                        self.next = (workflow.clone(), input.clone());
+                    }
                     let found = command_event(command, &mut self.names, &self.row);
                     put(jobs.len() + offset, found);
                 }
@@ -84,10 +94,41 @@ impl Events {
                 });
                 put(0, Some(("WORKFLOW_TASK_FAILED", attributes)));
             }
+            Record::Continued { run_id, reason: Continuation::AsNew } => {
+                let attributes = json!({
+                    "task_id": self.row.run_id.to_string(), "new_execution_run_id": run_id.to_string(),
+                    "workflow_name": self.next.0.as_deref().unwrap_or(&self.row.workflow), "input": payload(&self.next.1),
+                });
+                put(0, Some(("WORKFLOW_EXECUTION_CONTINUED_AS_NEW", attributes)));
+            }
+            Record::Received { jobs } => {
+                for (offset, job) in jobs.iter().enumerate() {
+                    put(offset, job_event(job, &self.names));
+                }
+            }
+            Record::Continued { run_id, reason: Continuation::Retry | Continuation::Reset } => {
+                // The execution goes on: clients are not told that it has failed.
+                let message = format!("the run is followed by another one, {run_id}");
+                let attributes =
+                    json!({ "task_id": self.row.run_id.to_string(), "failure": { "message": message } });
+                put(0, Some(("WORKFLOW_TASK_FAILED", attributes)));
+            }
             // There is no event for executions that were terminated or timed out; the stream ends.
-            Record::Ended { .. } | Record::Bound { .. } | Record::Unblocked => {}
+            Record::Ended { .. }
+            | Record::Bound { .. }
+            | Record::Unblocked
+            | Record::Heartbeat { .. }
+            | Record::Paused { .. }
+            | Record::Resumed
+            | Record::Upgraded { .. }
+            | Record::Copied { .. } => {}
         }
         events
+    }
+
+    /// What was held back because another run might have followed: none did.
+    pub(crate) fn end(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.withheld)
     }
 
     /// The frame of the event stream around an event.
@@ -101,8 +142,8 @@ impl Events {
                 "namespace": wire::WORKSPACE,
                 "workflow_name": self.row.workflow,
                 "workflow_exec_id": self.row.id,
-                "parent_workflow_exec_id": null,
-                "root_workflow_exec_id": self.row.id,
+                "parent_workflow_exec_id": self.row.parent.as_ref().map(|parent| &parent.id),
+                "root_workflow_exec_id": self.row.root,
             },
             "data": event.body,
         })
@@ -113,8 +154,9 @@ fn event(row: &ExecutionRow, number: u64, at: u64, kind: &str, attributes: Value
     json!({
         "event_id": format!("evt-{number}"),
         "event_timestamp": at.saturating_mul(1_000_000),
-        "root_workflow_exec_id": row.id,
-        "parent_workflow_exec_id": null,
+        "root_workflow_exec_id": row.root,
+        "parent_workflow_exec_id": row.parent.as_ref().map(|parent| &parent.id),
+        "schedule_id": row.schedule,
         "workflow_exec_id": row.id,
         "workflow_run_id": row.run_id.to_string(),
         "workflow_name": row.workflow,
@@ -151,12 +193,18 @@ fn resolved(seq: Seq, outcome: &Outcome, names: &HashMap<Seq, String>) -> (&'sta
 
 fn job_event(job: &Job, names: &HashMap<Seq, String>) -> Option<(&'static str, Value)> {
     match job {
-        Job::ActivityResolved { seq, outcome } | Job::ToolResolved { seq, outcome } => {
-            Some(resolved(*seq, outcome, names))
-        }
-        Job::Started | Job::TimerFired { .. } | Job::AuthResolved { .. } | Job::CancelRequested { .. } => {
-            None
-        }
+        Job::ActivityResolved { seq, outcome }
+        | Job::ToolResolved { seq, outcome }
+        | Job::ChildResolved { seq, outcome } => Some(resolved(*seq, outcome, names)),
+        Job::ChildStarted { seq, outcome: Err(failure) } => Some(resolved(*seq, &Err(failure.clone()), names)),
+        Job::Started
+        | Job::TimerFired { .. }
+        | Job::AuthResolved { .. }
+        | Job::CancelRequested { .. }
+        | Job::ChildStarted { .. }
+        | Job::ExternalResolved { .. }
+        | Job::Signal { .. }
+        | Job::Update { .. } => None,
     }
 }
 
@@ -193,7 +241,23 @@ fn command_event(
         Command::Cancelled => {
             Some(("WORKFLOW_EXECUTION_CANCELED", json!({ "task_id": run, "reason": null, "attempt": 1 })))
         }
-        Command::StartTimer { .. } | Command::AwaitAuth { .. } | Command::Cancel { .. } => None,
+        Command::StartChild { seq, child } => started(
+            *seq,
+            EXECUTE_CHILD,
+            json!({ "workflow_name": child.workflow, "execution_id": child.execution_id, "input": child.input.value() }),
+        ),
+        Command::StartTimer { .. }
+        | Command::AwaitAuth { .. }
+        | Command::Cancel { .. }
+        | Command::SignalExternal { .. }
+        | Command::CancelExternal { .. }
+        | Command::UpdateAccepted { .. }
+        | Command::UpdateRejected { .. }
+        | Command::UpdateCompleted { .. }
+        | Command::UpsertSearchKeys { .. }
+        | Command::Patched { .. }
+        // The record after it names the next run.
+        | Command::ContinueAsNew { .. } => None,
     }
 }
 
@@ -243,6 +307,9 @@ mod tests {
             status: Status::Running,
             started_at: 1_000,
             ended_at: None,
+            parent: None,
+            root: "order-7".parse().expect("a valid id"),
+            schedule: None,
         }
     }
 
@@ -272,6 +339,13 @@ mod tests {
                 wishes: vec![],
                 seed: 1,
                 execution_timeout: Duration::from_secs(60),
+                first_started_at: 1_000,
+                not_before: 1_000,
+                retry: None,
+                attempt: 1,
+                parent: None,
+                continued_from: None,
+                search_keys: vec![],
             })),
             Record::Bound { bindings: vec![] },
             Record::Activation {
@@ -283,6 +357,7 @@ mod tests {
                 attempt: 1,
                 failure: Failure::retryable("Declined", "try again"),
                 retry_at: 9,
+                details: None,
             },
             Record::Emitted { event: progress },
             Record::Emitted { event: failed },
@@ -306,7 +381,7 @@ mod tests {
         for record in history() {
             let stored = StoredRecord { first_event: number, at: 1_000, record };
             number += stored.record.event_count();
-            for event in events.of(&stored) {
+            for event in events.of(&stored).into_iter().chain(events.end()) {
                 lines.push(format!(
                     "{} {} {}",
                     event.number, event.body["event_type"], event.body["attributes"]

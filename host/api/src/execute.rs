@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use airlock_engine::{
-    Json as Text,
-    engine::{ExecutionView, StartRequest},
+    Json as Text, RetryPolicy,
+    engine::{ExecutionView, IdConflict, IdReuse, StartError, StartRequest},
     store::Status,
     tools::BindingWish,
 };
@@ -22,6 +22,8 @@ use crate::{
     ApiState,
     caller::Caller,
     error::{ApiError, ApiResult},
+    executions,
+    messages::Invocation,
     page::JsonBody,
     wire, workflows,
 };
@@ -35,6 +37,88 @@ pub(crate) struct ExecuteBody {
     wait_for_result: Option<bool>,
     timeout_seconds: Option<f64>,
     extensions: Option<Value>,
+    /// Ours: whether the id of an execution that has ended can be given again.
+    id_reuse_policy: Option<IdReuse>,
+    /// Ours: what to do when an execution with this id is running.
+    id_conflict_policy: Option<IdConflict>,
+    /// Ours: nothing happens for so long.
+    start_delay_seconds: Option<f64>,
+    /// Ours: instead of the definition's.
+    execution_timeout_seconds: Option<f64>,
+    /// Ours: instead of the definition's.
+    retry: Option<Retry>,
+    /// Ours, for signal-with-start.
+    pub(crate) signal: Option<Invocation>,
+}
+
+/// When a run that failed is tried again; what is absent is as for activities.
+#[derive(Deserialize)]
+struct Retry {
+    maximum_attempts: Option<u32>,
+    initial_interval_seconds: Option<f64>,
+    backoff_coefficient: Option<f64>,
+    maximum_interval_seconds: Option<f64>,
+    #[serde(default)]
+    non_retryable_kinds: Vec<String>,
+}
+
+impl Retry {
+    fn policy(self) -> ApiResult<RetryPolicy> {
+        let default = RetryPolicy::default();
+        let backoff_coefficient = self.backoff_coefficient.unwrap_or(default.backoff_coefficient);
+        if !(backoff_coefficient.is_finite() && backoff_coefficient >= 1.0) {
+            return Err(ApiError::invalid(&["body", "retry", "backoff_coefficient"], "it must be at least 1"));
+        }
+        Ok(RetryPolicy {
+            initial_interval: seconds("initial_interval_seconds", self.initial_interval_seconds)?
+                .unwrap_or(default.initial_interval),
+            backoff_coefficient,
+            maximum_interval: seconds("maximum_interval_seconds", self.maximum_interval_seconds)?
+                .unwrap_or(default.maximum_interval),
+            maximum_attempts: self.maximum_attempts.unwrap_or(default.maximum_attempts),
+            non_retryable_kinds: self.non_retryable_kinds,
+        })
+    }
+}
+
+/// A field of the body that holds seconds.
+pub(crate) fn seconds(field: &str, value: Option<f64>) -> ApiResult<Option<Duration>> {
+    let parse = |seconds| {
+        Duration::try_from_secs_f64(seconds).map_err(|_| {
+            ApiError::invalid(&["body", field], "it must be a number of seconds from 0 on")
+        })
+    };
+    value.map(parse).transpose()
+}
+
+impl ExecuteBody {
+    /// What is asked of the engine.
+    pub(crate) fn request(self, state: &ApiState, workflow: String, caller: &Caller) -> ApiResult<StartRequest> {
+        let execution_id = match self.execution_id {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|error: airlock_engine::ids::InvalidId| {
+                ApiError::invalid(&["body", "execution_id"], error.to_string())
+            })?),
+        };
+        // Whoever may not see an execution may not have it given, signalled or ended either.
+        if let Some(id) = &execution_id
+            && (self.id_conflict_policy.is_some() || self.id_reuse_policy.is_some())
+            && let Some(view) = state.engine.get(id)?
+            && !executions::may_see(caller, &view.row)
+        {
+            return Err(StartError::AlreadyExists(id.clone()).into());
+        }
+        Ok(StartRequest {
+            execution_id,
+            wishes: wishes(self.extensions.as_ref())?,
+            reuse: self.id_reuse_policy.unwrap_or_default(),
+            conflict: self.id_conflict_policy.unwrap_or_default(),
+            delay: seconds("start_delay_seconds", self.start_delay_seconds)?.unwrap_or_default(),
+            execution_timeout: seconds("execution_timeout_seconds", self.execution_timeout_seconds)?,
+            retry: self.retry.map(Retry::policy).transpose()?,
+            ..StartRequest::new(workflow, input(self.input, self.encoded_input)?, caller.principal.clone())
+        })
+    }
 }
 
 /// `NetworkEncodedInput`: an empty list of options means plain base64 of the JSON.
@@ -74,27 +158,10 @@ pub(crate) async fn execute_registration(
 }
 
 async fn start(state: &ApiState, workflow: String, caller: Caller, body: ExecuteBody) -> ApiResult<Response> {
-    let execution_id = match body.execution_id {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|error: airlock_engine::ids::InvalidId| {
-            ApiError::invalid(&["body", "execution_id"], error.to_string())
-        })?),
-    };
-    let limit = match body.timeout_seconds {
-        None => None,
-        Some(seconds) => Some(Duration::try_from_secs_f64(seconds).map_err(|_| {
-            ApiError::invalid(&["body", "timeout_seconds"], "it must be a number of seconds from 0 on")
-        })?),
-    };
-    let request = StartRequest {
-        workflow,
-        execution_id,
-        input: input(body.input, body.encoded_input)?,
-        principal: caller.principal,
-        wishes: wishes(body.extensions.as_ref())?,
-    };
+    let (wait, limit) = (body.wait_for_result == Some(true), seconds("timeout_seconds", body.timeout_seconds)?);
+    let request = body.request(state, workflow, &caller)?;
     let mut view = state.engine.start(request).await?;
-    if body.wait_for_result != Some(true) {
+    if !wait {
         return Ok(Json(wire::execution(&view)).into_response());
     }
     if view.row.status == Status::Running {
@@ -109,8 +176,7 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
 }
 
 /// The answer to a caller that waited: three keys for a result, the whole execution when time ran out or the daemon
-/// stops, and 424 when the
-/// workflow did not complete. (Not 5xx: clients retry those, and that would start it again.)
+/// stops, and 424 when the workflow did not complete. (Not 5xx: clients retry those, and that would start it again.)
 fn waited(view: &ExecutionView) -> Response {
     match view.row.status {
         Status::Completed => Json(json!({
@@ -129,7 +195,7 @@ fn waited(view: &ExecutionView) -> Response {
     }
 }
 
-fn input(plain: Option<Box<RawValue>>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
+pub(crate) fn input(plain: Option<Box<RawValue>>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
     let place = ["body", "encoded_input"];
     let text = match (plain, encoded) {
         (Some(_), Some(_)) => return Err(ApiError::invalid(&place, "send either input or encoded_input")),

@@ -1,9 +1,9 @@
 //! Looking at executions and stopping them.
 
 use airlock_engine::{
-    ExecutionId,
-    engine::ExecutionView,
-    store::{ExecutionRow, Status},
+    Digest, ExecutionId,
+    engine::{ControlError, ExecutionView, ResetRequest, Upgrade},
+    store::{ExecutionRow, ListFilter, Status},
 };
 use axum::{
     Json,
@@ -17,7 +17,7 @@ use crate::{
     ApiState,
     caller::Caller,
     error::{ApiError, ApiResult},
-    page::JsonBody,
+    page::{JsonBody, Query},
     wire,
 };
 
@@ -41,8 +41,20 @@ pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
+    query: Query,
 ) -> ApiResult<Json<Value>> {
-    Ok(Json(wire::execution(&find(&state, &caller, &id)?)))
+    let view = find(&state, &caller, &id)?;
+    let mut value = wire::execution(&view);
+    if query.flag("include_search_keys")? == Some(true) {
+        let keys: Map<String, Value> = state
+            .engine
+            .search_keys(view.row.key)?
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        value["search_keys"] = keys.into();
+    }
+    Ok(Json(value))
 }
 
 /// `GET /v1/workflows/executions/{execution_id}/history`: every record with the number of its first event.
@@ -65,13 +77,16 @@ pub(crate) fn whole_history(state: &ApiState, view: &ExecutionView) -> ApiResult
         for stored in page {
             index += 1;
             records.push(json!({
-                "event_id": event, "event_time": wire::time(stored.at), "sequence": stored.first_event,
-                "record": stored.record,
+                "event_id": event, "event_time": wire::time(stored.at), "at_ms": stored.at,
+                "sequence": stored.first_event, "record": stored.record,
             }));
             event += stored.record.event_count();
         }
     }
-    Ok(Json(json!({ "execution_id": view.row.id, "run_id": view.row.run_id.to_string(), "events": records })))
+    Ok(Json(json!({
+        "execution_id": view.row.id, "run_id": view.row.run_id.to_string(), "workflow_name": view.row.workflow,
+        "digest": view.row.digest.to_string(), "events": records,
+    })))
 }
 
 /// `POST /v1/workflows/executions/{execution_id}/cancel`
@@ -149,6 +164,134 @@ async fn many(state: &ApiState, caller: &Caller, body: &Batch, how: Stop) -> Api
         results.insert(id.clone(), result);
     }
     Ok(Json(json!({ "results": results })))
+}
+
+/// `ResetInvocationBody`
+#[derive(Deserialize)]
+pub(crate) struct Reset {
+    event_id: u64,
+    reason: Option<String>,
+    exclude_signals: Option<bool>,
+    exclude_updates: Option<bool>,
+}
+
+/// `POST /v1/workflows/executions/{execution_id}/reset`
+pub(crate) async fn reset(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Reset>,
+) -> ApiResult<StatusCode> {
+    let view = find(&state, &caller, &id)?;
+    let request = ResetRequest {
+        event: body.event_id,
+        reason: body.reason.unwrap_or_else(|| format!("by {}", caller.principal.user)),
+        exclude_signals: body.exclude_signals.unwrap_or(false),
+        exclude_updates: body.exclude_updates.unwrap_or(false),
+    };
+    state.engine.reset(&view.row.id, request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Why somebody does something.
+#[derive(Deserialize)]
+pub(crate) struct Reason {
+    reason: Option<String>,
+}
+
+/// `POST /v1/airlock/executions/{execution_id}/pause`
+pub(crate) async fn pause(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Reason>,
+) -> ApiResult<Json<Value>> {
+    let view = find(&state, &caller, &id)?;
+    let reason = body.reason.unwrap_or_else(|| format!("by {}", caller.principal.user));
+    state.engine.pause(&view.row.id, reason).await?;
+    Ok(Json(json!({ "message": "the execution is paused" })))
+}
+
+/// `POST /v1/airlock/executions/{execution_id}/resume`
+pub(crate) async fn resume(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    let view = find(&state, &caller, &id)?;
+    if view.row.status == Status::Running && view.paused.is_none() {
+        return Err(ApiError::conflict(format!("the execution '{id}' is not paused")));
+    }
+    state.engine.resume(&view.row.id).await?;
+    Ok(Json(json!({ "message": "the execution goes on" })))
+}
+
+/// Which executions to move to newer code.
+#[derive(Deserialize)]
+pub(crate) struct UpgradeBody {
+    /// Only these.
+    #[serde(default)]
+    execution_ids: Vec<String>,
+    /// All open ones of this workflow.
+    workflow: Option<String>,
+    /// The code; absent: what serves the workflow now.
+    digest: Option<String>,
+    /// Only say what would happen.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Executions that are looked at in one request.
+const UPGRADES: usize = 10_000;
+
+/// `POST /v1/airlock/executions/upgrade`: for each execution, whether the code repeats its history; unless it is a dry run,
+/// those that fit go on with it.
+pub(crate) async fn upgrade(
+    State(state): State<ApiState>,
+    caller: Caller,
+    JsonBody(body): JsonBody<UpgradeBody>,
+) -> ApiResult<Json<Value>> {
+    let mut rows = Vec::new();
+    for id in &body.execution_ids {
+        rows.push(find(&state, &caller, id)?.row);
+    }
+    if let Some(workflow) = &body.workflow {
+        let user = if caller.is_owner() { None } else { Some(caller.principal.user.clone()) };
+        rows.extend(state.engine.list(&ListFilter {
+            workspace: Some(caller.principal.workspace.clone()),
+            user,
+            workflows: vec![workflow.clone()],
+            status: vec![Status::Running],
+            limit: UPGRADES,
+            ..ListFilter::default()
+        })?);
+    }
+    if body.execution_ids.is_empty() && body.workflow.is_none() {
+        return Err(ApiError::invalid(&["body"], "say which: execution_ids, or workflow for all open ones of it"));
+    }
+    let digest = match &body.digest {
+        None => None,
+        Some(text) => Some(text.parse::<Digest>().map_err(|error| {
+            ApiError::invalid(&["body", "digest"], error.to_string())
+        })?),
+    };
+    let mut results = Map::new();
+    for row in rows {
+        let newer = digest.or_else(|| state.engine.guests().serving(&row.workflow));
+        let (status, why) = match newer {
+            None => ("refused", Some(format!("no plugin serves the workflow '{}' now", row.workflow))),
+            Some(newer) => match state.engine.upgrade(&row.id, newer, body.dry_run).await {
+                Ok(Upgrade::Already) => ("already", None),
+                Ok(Upgrade::Fits) if body.dry_run => ("fits", None),
+                Ok(Upgrade::Fits) => ("upgraded", None),
+                Ok(Upgrade::Refused(why)) => ("refused", Some(why)),
+                Err(ControlError::Store(error)) => return Err(error.into()),
+                Err(error) => ("refused", Some(error.to_string())),
+            },
+        };
+        results.insert(row.id.to_string(), json!({ "status": status, "reason": why }));
+    }
+    Ok(Json(json!({ "results": results, "dry_run": body.dry_run })))
 }
 
 /// `POST /v1/airlock/executions/{execution_id}/unblock`

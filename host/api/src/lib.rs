@@ -12,6 +12,7 @@ mod events;
 mod execute;
 mod executions;
 mod keys;
+mod messages;
 mod own;
 mod page;
 mod router;

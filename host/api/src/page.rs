@@ -40,18 +40,21 @@ impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let axum::extract::Query(pairs) =
-            axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-                .map_err(|error| ApiError::invalid(&["query"], error.to_string()))?;
+        Self::of(&parts.uri)
+    }
+}
+
+impl Query {
+    pub(crate) fn of(uri: &axum::http::Uri) -> ApiResult<Self> {
+        let axum::extract::Query(pairs) = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|error| ApiError::invalid(&["query"], error.to_string()))?;
         let mut values: HashMap<String, Vec<String>> = HashMap::new();
         for (key, value) in pairs {
             values.entry(key).or_default().push(value);
         }
         Ok(Self(values))
     }
-}
 
-impl Query {
     /// The first value of a key; `*` and nothing mean no filter.
     pub(crate) fn filter(&self, key: &str) -> Option<&str> {
         self.get(key).filter(|value| !value.is_empty() && *value != "*")

@@ -12,7 +12,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    ApiState, connectors as c, description, execute, executions as x, own, runs, stream, unserved,
+    ApiState, connectors as c, description, execute, executions as x, messages as m, own, runs, stream, unserved,
     workflows as w,
 };
 
@@ -48,6 +48,15 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/airlock/keys" ["get" "All API keys, without their text", "post" "Make an API key"]
         get(own::keys).post(own::create_key);
     "/v1/airlock/keys/{id}" ["delete" "Revoke an API key"] delete(own::revoke_key);
+    "/v1/airlock/executions/upgrade" ["post" "Move open executions to newer code, or only try"] post(x::upgrade);
+    "/v1/airlock/executions/{execution_id}/pause" ["post" "Let it rest"] post(x::pause);
+    "/v1/airlock/executions/{execution_id}/resume" ["post" "Let it go on"] post(x::resume);
+    "/v1/airlock/executions/{execution_id}/updates" ["post" "Update it, and wait as far as wanted"]
+        post(m::update_state);
+    "/v1/airlock/executions/{execution_id}/updates/{update_id}" ["get" "How far an update has come"]
+        get(m::get_update);
+    "/v1/airlock/workflows/{workflow}/signal-with-start" ["post" "Signal an execution, starting it if need be"]
+        post(m::signal_with_start);
     "/v1/airlock/executions/{execution_id}/unblock" ["post" "Try a blocked execution again"] post(x::unblock);
     "/v1/whoami" ["get" "Who the caller is"] get(own::whoami);
     "/v1/users/me" ["get" "Who the caller is"] get(own::identity);
@@ -71,6 +80,10 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/workflows/executions/{execution_id}/stream" ["get" "Its events (server-sent events)"] get(stream::execution);
     "/v1/workflows/executions/{execution_id}/cancel" ["post" "Ask it to stop"] post(x::cancel);
     "/v1/workflows/executions/{execution_id}/terminate" ["post" "End it"] post(x::terminate);
+    "/v1/workflows/executions/{execution_id}/signals" ["post" "Send a signal"] post(m::signal);
+    "/v1/workflows/executions/{execution_id}/queries" ["post" "Ask it something"] post(m::query);
+    "/v1/workflows/executions/{execution_id}/updates" ["post" "Update it and wait for the answer"] post(m::update);
+    "/v1/workflows/executions/{execution_id}/reset" ["post" "Start it again from an event"] post(x::reset);
     "/v1/workflows/{workflow}" ["get" "One workflow", "put" "Change its title, tags …"] get(w::get).put(w::update);
     "/v1/workflows/{workflow}/execute" ["post" "Start an execution"] post(execute::execute);
     "/v1/workflows/{workflow}/archive" ["put" "Archive it"] put(w::archive);
@@ -100,10 +113,6 @@ pub fn router(state: ApiState) -> Router {
     }
     let not_yet = || axum::routing::any(unserved::not_yet);
     router
-        .route("/v1/workflows/executions/{id}/signals", not_yet())
-        .route("/v1/workflows/executions/{id}/queries", not_yet())
-        .route("/v1/workflows/executions/{id}/updates", not_yet())
-        .route("/v1/workflows/executions/{id}/reset", not_yet())
         .route("/v1/workflows/executions/{id}/logs", not_yet())
         .route("/v1/workflows/executions/{id}/logs/stream", not_yet())
         .route("/v1/workflows/executions/{id}/trace/{what}", not_yet())

@@ -1,16 +1,22 @@
 //! Events as they happen (server-sent events), and stored ones in pages.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
-use airlock_engine::engine::ExecutionView;
+use airlock_engine::{
+    Engine, ExecutionId,
+    engine::Progress,
+    history::{Command, Record},
+    store::{ExecutionRow, ListFilter, Sort, Status, StoreError},
+};
 use axum::{
     Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::sse::{Event as Frame, KeepAlive, Sse},
 };
-use futures::Stream;
+use futures::{Stream, future::select_all};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{
     ApiState,
@@ -49,7 +55,7 @@ struct Filter {
     activity_name: Option<String>,
     activity_id: Option<String>,
     workflow_name: Option<String>,
-    /// A filter that nothing passes: events carry no metadata, and executions have no children yet.
+    /// A filter that nothing passes: events carry no metadata.
     nothing: bool,
 }
 
@@ -67,8 +73,7 @@ impl Filter {
             activity_name: owned("activity_name"),
             activity_id: owned("activity_id"),
             workflow_name: owned("workflow_name"),
-            nothing: query.keys().any(|key| !KNOWN.contains(&key))
-                || query.filter("parent_workflow_exec_id").is_some(),
+            nothing: query.keys().any(|key| !KNOWN.contains(&key)),
         })
     }
 
@@ -103,11 +108,9 @@ pub(crate) async fn events(
         let detail = "one of root_workflow_exec_id, workflow_exec_id and parent_workflow_exec_id is needed";
         return Err(ApiError::Status(StatusCode::BAD_REQUEST, detail.into()));
     };
-    let view = executions::find(&state, &caller, id)?;
-    let mut filter = Filter::new(&query, &headers)?;
-    // An execution is its own root: ids that contradict each other leave nothing.
-    filter.nothing |= ids.iter().filter_map(|key| query.filter(key)).any(|other| other != id);
-    follow(&state, view, filter)
+    executions::find(&state, &caller, id)?;
+    let filter = Filter::new(&query, &headers)?;
+    follow(&state, Scope::new(&query)?, filter)
 }
 
 /// `GET /v1/workflows/executions/{execution_id}/stream`
@@ -119,56 +122,188 @@ pub(crate) async fn execution(
     headers: HeaderMap,
 ) -> ApiResult<Sse<impl Stream<Item = Result<Frame, Infallible>>>> {
     let view = executions::find(&state, &caller, &id)?;
-    follow(&state, view, Filter::new(&query, &headers)?)
+    let scope = Scope { id: Some(view.row.id), ..Scope::default() };
+    follow(&state, scope, Filter::new(&query, &headers)?)
+}
+
+/// Whose events are wanted.
+#[derive(Default)]
+struct Scope {
+    id: Option<ExecutionId>,
+    root: Option<ExecutionId>,
+    parent: Option<ExecutionId>,
+}
+
+/// Runs that are followed at once.
+const RUNS: usize = 2_000;
+
+/// How long a child may take to appear after its parent wanted it, before somebody looks again.
+const CHILD_PAUSE: Duration = Duration::from_millis(100);
+
+impl Scope {
+    fn new(query: &Query) -> ApiResult<Self> {
+        let id = |key: &str| {
+            let parse = |text: &str| {
+                let unknown = || ApiError::not_found(format!("no execution has the id '{text}'"));
+                text.parse().map_err(|_| unknown())
+            };
+            query.filter(key).map(parse).transpose()
+        };
+        Ok(Self {
+            id: id("workflow_exec_id")?,
+            root: id("root_workflow_exec_id")?,
+            parent: id("parent_workflow_exec_id")?,
+        })
+    }
+
+    /// Every run in it, oldest first.
+    fn rows(&self, engine: &Engine) -> Result<Vec<ExecutionRow>, StoreError> {
+        engine.list(&ListFilter {
+            id: self.id.clone(),
+            root: self.root.clone(),
+            parent: self.parent.clone(),
+            sort: Sort::OldestStart,
+            limit: RUNS,
+            ..ListFilter::default()
+        })
+    }
+
+    /// Whether children belong to it.
+    fn has_children(&self) -> bool {
+        self.id.is_none()
+    }
+
+    /// Whether the end of this run, if none follows it, is the end of all.
+    fn ends_with(&self, row: &ExecutionRow) -> bool {
+        match (&self.id, &self.root) {
+            (Some(id), _) | (None, Some(id)) => row.id == *id,
+            // The children of an execution may come one after the other, as long as it lives.
+            (None, None) => false,
+        }
+    }
+}
+
+/// A run whose events are sent.
+struct Followed {
+    row: ExecutionRow,
+    progress: watch::Receiver<Progress>,
+    events: Events,
+    index: u32,
+    /// All of it is sent.
+    done: bool,
+    /// Another run follows it.
+    continued: bool,
 }
 
 /// Stored events first, then those that come, until the execution ends or the daemon stops.
 fn follow(
     state: &ApiState,
-    view: ExecutionView,
+    scope: Scope,
     filter: Filter,
 ) -> ApiResult<Sse<impl Stream<Item = Result<Frame, Infallible>> + use<>>> {
-    let unknown = || ApiError::not_found("the execution is gone");
-    let followed = state.engine.follow(&view.row.id)?.ok_or_else(unknown)?;
     let (engine, closing) = (state.engine.clone(), state.closing.clone());
-    let (key, mut progress) = (followed.key, followed.progress);
-    let mut events = Events::new(view.row);
     let stream = async_stream::stream! {
-        let mut index = 0;
-        let mut waiting = VecDeque::new();
+        let mut followed: Vec<Followed> = Vec::new();
+        let (mut wanted_children, mut look) = (0usize, true);
         loop {
-            // Before the read, so that nothing that comes meanwhile is missed.
-            let seen = *progress.borrow_and_update();
-            loop {
-                let page = match engine.history(key, index, PAGE) {
-                    Ok(page) => page,
+            if std::mem::take(&mut look) {
+                let rows = match scope.rows(&engine) {
+                    Ok(rows) => rows,
                     Err(error) => {
                         tracing::error!(%error, "an event stream ends early");
                         return;
                     }
                 };
-                if page.is_empty() {
-                    break;
-                }
-                index += page.len() as u32;
-                for stored in &page {
-                    waiting.extend(events.of(stored).into_iter().filter(|event| filter.passes(event)));
-                }
-                while let Some(event) = waiting.pop_front() {
-                    let frame = Frame::default().id(event.number.to_string());
-                    yield Ok(frame.data(events.frame(&event).to_string()));
+                for row in rows {
+                    if followed.iter().any(|known| known.row.key == row.key) {
+                        continue;
+                    }
+                    if let Ok(Some(follow)) = engine.follow(row.key) {
+                        let events = Events::new(row.clone());
+                        let progress = follow.progress;
+                        followed.push(Followed { row, progress, events, index: 0, done: false, continued: false });
+                    }
                 }
             }
-            if seen.ended {
+            // Events of several runs are sent in the order in which they happened.
+            let mut batch: Vec<(u64, String)> = Vec::new();
+            let several = followed.iter().filter(|run| !run.done).count() > 1;
+            for run in followed.iter_mut().filter(|run| !run.done) {
+                // Before the read, so that nothing that comes meanwhile is missed.
+                let ended = run.progress.borrow_and_update().ended;
+                loop {
+                    let page = match engine.history(run.row.key, run.index, PAGE) {
+                        Ok(page) => page,
+                        Err(error) => {
+                            tracing::error!(%error, "an event stream ends early");
+                            return;
+                        }
+                    };
+                    let last = page.is_empty();
+                    run.index += page.len() as u32;
+                    let mut found: Vec<Event> = Vec::new();
+                    for stored in &page {
+                        wanted_children += children(&stored.record);
+                        run.continued |= matches!(stored.record, Record::Continued { .. });
+                        found.extend(run.events.of(stored));
+                    }
+                    if last && ended {
+                        found.extend(run.events.end());
+                    }
+                    let frames = found.into_iter().filter(|event| filter.passes(event));
+                    batch.extend(frames.map(|event| (event.number, run.events.frame(&event).to_string())));
+                    if !several {
+                        for (number, frame) in batch.drain(..) {
+                            yield Ok(Frame::default().id(number.to_string()).data(frame));
+                        }
+                    }
+                    if last {
+                        break;
+                    }
+                }
+                if ended {
+                    run.done = true;
+                    look |= run.continued;
+                }
+            }
+            batch.sort_by_key(|(number, _)| *number);
+            for (number, frame) in batch {
+                yield Ok(Frame::default().id(number.to_string()).data(frame));
+            }
+            if look {
+                continue;
+            }
+            if followed.iter().any(|run| run.done && !run.continued && scope.ends_with(&run.row)) {
                 return;
             }
+            let known = followed.iter().filter(|run| run.row.parent.is_some()).count();
+            let expects = scope.has_children() && (scope.parent.is_some() || wanted_children > known) && known < RUNS;
+            let changes = followed.iter_mut().filter(|run| !run.done).map(|run| Box::pin(run.progress.changed()));
+            let changes: Vec<_> = changes.collect();
+            if changes.is_empty() && !expects {
+                return;
+            }
+            let changed = async {
+                if changes.is_empty() { std::future::pending().await } else { select_all(changes).await.0 }
+            };
             tokio::select! {
-                changed = progress.changed() => if changed.is_err() { return },
+                _ = changed => {}
+                () = tokio::time::sleep(CHILD_PAUSE), if expects => look = true,
                 () = closing.cancelled() => return,
             }
         }
     };
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive")))
+}
+
+/// Children that a turn wants.
+fn children(record: &Record) -> usize {
+    match record {
+        Record::Activation { commands, .. } => {
+            commands.iter().filter(|command| matches!(command, Command::StartChild { .. })).count()
+        }
+        _ => 0,
+    }
 }
 
 /// `GET /v1/workflows/events/list`: stored events in their order. The cursor is the number of the next event.
@@ -184,22 +319,33 @@ pub(crate) async fn list(
         let message = "one of root_workflow_exec_id and workflow_exec_id is needed";
         return Err(ApiError::invalid(&["query", "root_workflow_exec_id"], message));
     };
-    let view = executions::find(&state, &caller, id)?;
+    executions::find(&state, &caller, id)?;
     let run = query.filter("workflow_run_id");
-    let key = view.row.key;
-    let other_run = run.is_some_and(|run| run != view.row.run_id.to_string());
-    let mut events = Events::new(view.row);
-    let (mut found, mut index) = (Vec::new(), 0);
-    while found.len() <= limit && !other_run {
-        let page = state.engine.history(key, index, PAGE)?;
-        if page.is_empty() {
-            break;
+    let mut found: Vec<Event> = Vec::new();
+    for row in Scope::new(&query)?.rows(&state.engine)? {
+        if run.is_some_and(|run| run != row.run_id.to_string()) {
+            continue;
         }
-        index += page.len() as u32;
-        for stored in &page {
-            found.extend(events.of(stored).into_iter().filter(|event| event.number >= from));
+        let (key, ended) = (row.key, row.status != Status::Running);
+        let (mut events, mut index, mut taken) = (Events::new(row), 0, 0);
+        // One more than asked for, to see whether there is a next page.
+        while taken <= limit {
+            let page = state.engine.history(key, index, PAGE)?;
+            let last = page.is_empty();
+            index += page.len() as u32;
+            let mut more: Vec<Event> = page.iter().flat_map(|stored| events.of(stored)).collect();
+            if last && ended {
+                more.extend(events.end());
+            }
+            let before = found.len();
+            found.extend(more.into_iter().filter(|event| event.number >= from));
+            taken += found.len() - before;
+            if last {
+                break;
+            }
         }
     }
+    found.sort_by_key(|event| event.number);
     let next = found.get(limit).map(|event| event.number.to_string());
     found.truncate(limit);
     let bodies: Vec<Value> = found.into_iter().map(|event| event.body).collect();

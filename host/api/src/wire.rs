@@ -30,20 +30,22 @@ pub(crate) fn row(row: &ExecutionRow) -> Value {
     json!({
         "workflow_name": row.workflow,
         "execution_id": row.id,
-        "root_execution_id": row.id,
+        "root_execution_id": row.root,
         "status": row.status,
         "start_time": time(row.started_at),
         "end_time": row.ended_at.map(time),
         "workflow_id": workflow_id(&row.workflow),
         "deployment_name": null,
-        "parent_execution_id": null,
+        "parent_execution_id": row.parent.as_ref().map(|parent| &parent.id),
         "run_id": row.run_id.to_string(),
         "user_id": row.principal.user,
         "total_duration_ms": total,
+        "schedule_id": row.schedule,
     })
 }
 
-/// `WorkflowExecutionResponse`, with `failure` and `blocked` beside what the client knows.
+/// `WorkflowExecutionResponse`, with `failure`, `blocked`, `paused` and `digest` beside what the client
+/// knows.
 pub(crate) fn execution(view: &ExecutionView) -> Value {
     let mut value = row(&view.row);
     value["result"] = view.result.as_ref().map_or(Value::Null, airlock_engine::Json::value);
@@ -54,5 +56,7 @@ pub(crate) fn execution(view: &ExecutionView) -> Value {
         None => Value::Null,
     };
     value["blocked"] = json!(view.blocked);
+    value["paused"] = json!(view.paused);
+    value["digest"] = json!(view.row.digest.to_string());
     value
 }

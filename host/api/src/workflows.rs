@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use airlock_engine::{Digest, PluginDefinition, WorkflowDefinition, guests::PluginState, records::Change};
+use airlock_engine::{Digest, Handler, PluginDefinition, WorkflowDefinition, guests::PluginState, records::Change};
 use axum::{
     Json,
     extract::{Path, State},
@@ -93,7 +93,8 @@ impl Served {
             "definition": {
                 "input_schema": definition.input_schema.value(),
                 "output_schema": definition.output_schema.as_ref().map(airlock_engine::Json::value),
-                "signals": [], "queries": [], "updates": [],
+                "signals": handlers(&definition.signals), "queries": handlers(&definition.queries),
+                "updates": handlers(&definition.updates),
                 "enforce_determinism": true,
                 "on_behalf_of": definition.on_behalf_of,
                 "execution_timeout": timeout.as_secs_f64(),
@@ -104,6 +105,28 @@ impl Served {
             "workflow": with_workflow.then(|| self.full()),
         })
     }
+}
+
+/// `SignalDefinition`, `QueryDefinition` and `UpdateDefinition`, by name.
+fn handlers(handlers: &[Handler]) -> Vec<Value> {
+    let mut sorted: Vec<&Handler> = handlers.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let shown = |handler: &&Handler| {
+        json!({
+            "name": handler.name, "description": handler.description,
+            "input_schema": handler.input_schema.value(),
+            "output_schema": handler.output_schema.as_ref().map(airlock_engine::Json::value),
+        })
+    };
+    sorted.iter().map(shown).collect()
+}
+
+/// The names of workflows with all of these tags, of this plugin if one is named.
+pub(crate) fn served_as(state: &ApiState, tags: &[String], plugin: Option<&str>) -> ApiResult<Vec<String>> {
+    let mut all = served(state)?;
+    all.retain(|workflow| tags.iter().all(|tag| workflow.notes.tags.contains(tag)));
+    all.retain(|workflow| plugin.is_none_or(|plugin| workflow.plugin == plugin));
+    Ok(all.into_iter().map(|workflow| workflow.name).collect())
 }
 
 /// All workflows that are served now, by title.

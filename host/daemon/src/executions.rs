@@ -1,7 +1,7 @@
 //! `airlock executions …`
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Ended,
@@ -18,9 +18,19 @@ pub(crate) enum Command {
         /// Only executions of this workflow.
         #[arg(long)]
         workflow: Option<String>,
-        /// Only executions with this status: RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, TIMED_OUT.
+        /// Only executions with this status: RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, TIMED_OUT,
+        /// CONTINUED_AS_NEW.
         #[arg(long)]
         status: Vec<String>,
+        /// Only executions in the tree below this one.
+        #[arg(long)]
+        root: Option<String>,
+        /// Only executions with this search key: NAME:part, NAME==:value, NAME, or NAME== for no value. At most three.
+        #[arg(long)]
+        search_key: Vec<String>,
+        /// Only executions whose id begins with this text or whose workflow's name contains it.
+        #[arg(long)]
+        search: Option<String>,
         /// At most so many.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
@@ -34,6 +44,88 @@ pub(crate) enum Command {
     Events {
         /// Its id.
         id: String,
+    },
+    /// Show the history of one execution, for `airlock replay` and the SDK's tests with --json.
+    History {
+        /// Its id.
+        id: String,
+    },
+    /// Send a signal.
+    Signal {
+        /// The execution's id.
+        id: String,
+        /// The signal.
+        name: String,
+        /// What it carries, a JSON object.
+        #[arg(long, short, value_parser = json)]
+        input: Option<Value>,
+    },
+    /// Ask an execution something, also one that has ended.
+    Query {
+        /// The execution's id.
+        id: String,
+        /// The query.
+        name: String,
+        /// What it carries, a JSON object.
+        #[arg(long, short, value_parser = json)]
+        input: Option<Value>,
+    },
+    /// Ask for an update, and wait until it is done.
+    Update {
+        /// The execution's id.
+        id: String,
+        /// The update.
+        name: String,
+        /// What it carries, a JSON object.
+        #[arg(long, short, value_parser = json)]
+        input: Option<Value>,
+        /// An id: an update that is sent twice with the same one is carried out once.
+        #[arg(long)]
+        update_id: Option<String>,
+    },
+    /// Let an execution rest: nothing new begins until it is resumed.
+    Pause {
+        /// Its id.
+        id: String,
+        /// Why.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Let a paused execution go on.
+    Resume {
+        /// Its id.
+        id: String,
+    },
+    /// Start an execution again from an event of its history. What happened up to the event is kept.
+    Reset {
+        /// Its id.
+        id: String,
+        /// The event's number, as `airlock executions history` shows it.
+        #[arg(long)]
+        event: u64,
+        /// Why.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Leave out signals that came after the event.
+        #[arg(long)]
+        exclude_signals: bool,
+        /// Leave out updates that came after the event.
+        #[arg(long)]
+        exclude_updates: bool,
+    },
+    /// Move open executions to newer code, those whose history it repeats.
+    Upgrade {
+        /// Executions.
+        ids: Vec<String>,
+        /// All open ones of this workflow.
+        #[arg(long)]
+        workflow: Option<String>,
+        /// The component's SHA-256 [default: what serves the workflow now].
+        #[arg(long)]
+        digest: Option<String>,
+        /// Only say for each whether it could be.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Follow an execution to its end.
     Watch {
@@ -59,8 +151,9 @@ pub(crate) enum Command {
 
 pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> anyhow::Result<Ended> {
     let path = |id: &str, rest: &str| format!("/v1/workflows/executions/{}{rest}", segment(id));
+    let own = |id: &str, rest: &str| format!("/v1/airlock/executions/{}{rest}", segment(id));
     match command {
-        Command::List { workflow, status, limit } => {
+        Command::List { workflow, status, root, search_key, search, limit } => {
             let mut query = format!("/v1/workflows/runs?page_size={limit}");
             workflow
                 .iter()
@@ -68,6 +161,10 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             status
                 .iter()
                 .for_each(|word| query.push_str(&format!("&status={}", segment(&word.to_uppercase()))));
+            let mut filter = |key: &str, value: &String| query.push_str(&format!("&{key}={}", segment(value)));
+            root.iter().for_each(|id| filter("root_execution_id", id));
+            search_key.iter().for_each(|term| filter("search_key", term));
+            search.iter().for_each(|text| filter("search", text));
             let list = daemon.get(&query).await?;
             let rows: Vec<Vec<String>> =
                 list["executions"].as_array().into_iter().flatten().map(|row| line(row, output)).collect();
@@ -82,6 +179,58 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         Command::Events { id } => {
             let events = Value::Array(events(daemon, &id).await?);
             println!("{}", pretty(&events));
+        }
+        Command::History { id } => {
+            let history = daemon.get(&path(&id, "/history")).await?;
+            output.value(&history, || history_lines(&history, output));
+        }
+        Command::Signal { id, name, input } => {
+            let body = json!({ "name": name, "input": input });
+            daemon.call(Method::POST, &path(&id, "/signals"), Some(&body)).await?;
+            output.value(&Value::Null, || println!("the signal is recorded"));
+        }
+        Command::Query { id, name, input } => {
+            let body = json!({ "name": name, "input": input });
+            let answer = daemon.call(Method::POST, &path(&id, "/queries"), Some(&body)).await?;
+            output.value(&answer["result"], || println!("{}", pretty(&answer["result"])));
+        }
+        Command::Update { id, name, input, update_id } => {
+            let body = json!({ "name": name, "input": input, "update_id": update_id });
+            let answer = daemon.call(Method::POST, &path(&id, "/updates"), Some(&body)).await?;
+            output.value(&answer["result"], || println!("{}", pretty(&answer["result"])));
+        }
+        Command::Pause { id, reason } => {
+            let body = json!({ "reason": reason });
+            let answer = daemon.call(Method::POST, &own(&id, "/pause"), Some(&body)).await?;
+            output.value(&answer, || println!("{}", text(&answer["message"])));
+        }
+        Command::Resume { id } => {
+            let answer = daemon.call(Method::POST, &own(&id, "/resume"), None).await?;
+            output.value(&answer, || println!("{}", text(&answer["message"])));
+        }
+        Command::Reset { id, event, reason, exclude_signals, exclude_updates } => {
+            let body = json!({
+                "event_id": event, "reason": reason, "exclude_signals": exclude_signals,
+                "exclude_updates": exclude_updates,
+            });
+            daemon.call(Method::POST, &path(&id, "/reset"), Some(&body)).await?;
+            output.value(&Value::Null, || println!("{id} goes on from event {event} in a new run"));
+        }
+        Command::Upgrade { ids, workflow, digest, dry_run } => {
+            let body = json!({
+                "execution_ids": ids, "workflow": workflow, "digest": digest, "dry_run": dry_run,
+            });
+            let answer =
+                daemon.call(Method::POST, "/v1/airlock/executions/upgrade", Some(&body)).await?;
+            let results = answer["results"].as_object();
+            let rows: Vec<Vec<String>> = results
+                .into_iter()
+                .flatten()
+                .map(|(id, it)| vec![id.clone(), text(&it["status"]), short(&text(&it["reason"]), 200)])
+                .collect();
+            output.value(&answer, || output.table(&["EXECUTION", "RESULT", "WHY"], &rows));
+            let refused = results.into_iter().flatten().any(|(_, it)| it["status"] == "refused");
+            return Ok(if refused { Ended::Failed } else { Ended::Well });
         }
         Command::Watch { id } => {
             // An unknown id is an error of the caller's, not something to wait for.
@@ -103,6 +252,33 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
     }
     Ok(Ended::Well)
+}
+
+/// A JSON value on the command line.
+pub(crate) fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))
+}
+
+/// A line for each record: its number, when, what.
+fn history_lines(history: &Value, output: Output) {
+    for event in history["events"].as_array().into_iter().flatten() {
+        let record = &event["record"];
+        let (kind, body) = match record.as_object().and_then(|map| map.iter().next()) {
+            Some((kind, body)) => (kind.as_str(), body),
+            None => (record.as_str().unwrap_or_default(), &Value::Null),
+        };
+        let number = event["event_id"].as_u64().unwrap_or_default();
+        let time: String = text(&event["event_time"]).chars().take(23).collect();
+        println!("{} {} {kind}", output.paint(Tone::Quiet, &format!("{number:>6}")), output.paint(Tone::Quiet, &time));
+        let mut number = number;
+        for part in ["jobs", "commands"] {
+            for entry in body[part].as_array().into_iter().flatten() {
+                let mark = if part == "jobs" { "<-" } else { "->" };
+                println!("{} {mark} {}", output.paint(Tone::Quiet, &format!("{number:>6}")), short(&entry.to_string(), 160));
+                number += 1;
+            }
+        }
+    }
 }
 
 async fn events(daemon: &Daemon, id: &str) -> anyhow::Result<Vec<Value>> {
@@ -147,6 +323,9 @@ fn show(execution: &Value, output: Output) {
     println!("{} {}", label("status"), output.status(&text(&execution["status"])));
     if let Some(why) = execution["blocked"].as_str() {
         println!("{} {}", label("blocked"), plain(why));
+    }
+    if let Some(why) = execution["paused"].as_str() {
+        println!("{} {}", label("paused"), plain(why));
     }
     if execution["failure"].is_object() {
         let failure = &execution["failure"];

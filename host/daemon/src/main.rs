@@ -1,5 +1,6 @@
 //! `airlock`: the daemon and the command line.
 
+mod backup;
 mod client;
 mod connectors;
 mod credentials;
@@ -11,6 +12,7 @@ mod logging;
 mod master_key;
 mod output;
 mod plugins;
+mod replay;
 mod run;
 mod scaffold;
 mod serve;
@@ -56,6 +58,12 @@ enum Command {
     /// Make and revoke API keys.
     #[command(subcommand, alias = "key")]
     Keys(keys::Command),
+    /// Repeat a downloaded history against a component, without a daemon.
+    Replay(replay::Arguments),
+    /// Copy a data folder, also while its daemon works.
+    Backup(backup::Backup),
+    /// Make a data folder from a backup.
+    Restore(backup::Restore),
     /// What the daemon is doing.
     Status,
     /// Which airlock this is.
@@ -119,6 +127,9 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
         Command::Plugins(plugins::Command::New { name, folder }) => {
             scaffold::new_plugin(&name, folder.as_deref(), output)
         }
+        Command::Backup(arguments) => backup::main(arguments, output).await,
+        Command::Restore(arguments) => backup::restore(arguments, output).await,
+        Command::Replay(arguments) => replay::main(arguments, output).await,
         Command::Run(arguments) => run::main(&daemon()?, arguments, output).await,
         Command::Executions(command) => executions::main(&daemon()?, command, output).await,
         Command::Plugins(command) => plugins::main(&daemon()?, command, output).await,

@@ -46,7 +46,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     private_folder(&settings.data)?;
     let master = master_key::load(settings.master_key_file.as_deref(), &settings.data)?;
-    let store = SqliteStore::open(&settings.data, &master.derive("airlock journal 1"))?;
+    let store =
+        SqliteStore::open_with(&settings.data, &master.derive("airlock journal 1"), &settings.objects)?;
+    tokio::spawn(sweep(Arc::downgrade(&store)));
     let records: Arc<dyn Records> = Arc::clone(&store) as _;
     let config = ConnectorsConfig {
         allow_loopback: settings.allow_loopback,
@@ -65,7 +67,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     })?;
     let sandbox = Sandbox::open(SandboxConfig::new(&settings.plugins, &settings.data)).await?;
     let tools = Arc::new(connectors.clone());
-    let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, EngineConfig::default()).await?;
+    let config = EngineConfig {
+        retention: settings.retention,
+        max_input_bytes: settings.max_input_bytes,
+        ..EngineConfig::default()
+    };
+    let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, config).await?;
 
     let stop = CancellationToken::new();
     let stats = move || {
@@ -82,6 +89,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing::info!("the daemon stops");
     engine.shutdown().await;
     Ok(())
+}
+
+/// Removes large payloads that nothing refers to, now and once a day.
+async fn sweep(store: std::sync::Weak<SqliteStore>) {
+    loop {
+        {
+            let Some(store) = store.upgrade() else { return };
+            if let Err(error) = store.sweep_objects().await {
+                tracing::warn!(%error, "the object store could not be tidied; trying again tomorrow");
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(86_400)).await;
+    }
 }
 
 /// Resolves into the token's end at SIGTERM or SIGINT.

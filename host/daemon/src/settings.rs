@@ -1,10 +1,13 @@
 //! What the daemon is told: flags before variables before the file before defaults.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use airlock_store::ObjectConfig;
 use anyhow::Context as _;
 use serde::Deserialize;
 
@@ -39,6 +42,16 @@ pub(crate) struct Flags {
     /// AIRLOCK_MASTER_KEY may hold the key itself.
     #[arg(long, env = "AIRLOCK_MASTER_KEY_FILE")]
     pub(crate) master_key_file: Option<PathBuf>,
+    /// How long executions are kept after their end: 30d, 12h, 90m, 45s [default: for ever].
+    #[arg(long, env = "AIRLOCK_RETENTION")]
+    pub(crate) retention: Option<String>,
+    /// Where payloads above 2 MB are kept: s3://BUCKET/PREFIX, gs://…, az://…, file:///… [default: objects in the data
+    /// folder].
+    #[arg(long, env = "AIRLOCK_OBJECT_STORE")]
+    pub(crate) object_store: Option<String>,
+    /// The largest input of an execution or a message, in bytes [default: 15000000].
+    #[arg(long, env = "AIRLOCK_MAX_INPUT_BYTES")]
+    pub(crate) max_input_bytes: Option<usize>,
 }
 
 /// The same in a file.
@@ -53,10 +66,16 @@ struct File {
     allow_loopback: Option<bool>,
     allow_private_networks: Option<bool>,
     master_key_file: Option<PathBuf>,
+    retention: Option<String>,
+    object_store: Option<String>,
+    /// Options of the object store by name, for instance `aws_region`. Secrets are better off in the environment.
+    #[serde(default)]
+    object_store_options: BTreeMap<String, String>,
+    max_input_bytes: Option<usize>,
 }
 
 /// What holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) plugins: PathBuf,
     pub(crate) data: PathBuf,
@@ -66,7 +85,13 @@ pub(crate) struct Settings {
     pub(crate) allow_loopback: bool,
     pub(crate) allow_private_networks: bool,
     pub(crate) master_key_file: Option<PathBuf>,
+    pub(crate) retention: Option<Duration>,
+    pub(crate) objects: ObjectConfig,
+    pub(crate) max_input_bytes: usize,
 }
+
+/// Beside an input stands what else a request says, within the limit of a request's body.
+const MAX_INPUT_BYTES: usize = 15_000_000;
 
 impl Settings {
     /// Puts the sources together.
@@ -90,8 +115,33 @@ impl Settings {
                 .or(file.allow_private_networks)
                 .unwrap_or(false),
             master_key_file: flags.master_key_file.or(file.master_key_file),
+            retention: match flags.retention.or(file.retention) {
+                None => None,
+                Some(text) => Some(duration(&text).with_context(|| {
+                    format!("the retention '{text}' is not a time such as 30d, 12h, 90m or 45s")
+                })?),
+            },
+            objects: ObjectConfig {
+                url: flags.object_store.or(file.object_store),
+                options: file.object_store_options.into_iter().collect(),
+            },
+            max_input_bytes: flags.max_input_bytes.or(file.max_input_bytes).unwrap_or(MAX_INPUT_BYTES),
         })
     }
+}
+
+/// A number with a unit: `d`, `h`, `m` or `s`. At least a second.
+fn duration(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let seconds = match unit {
+        'd' => 86_400,
+        'h' => 3_600,
+        'm' => 60,
+        's' => 1,
+        _ => return None,
+    };
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    Some(Duration::from_secs(number.checked_mul(seconds)?)).filter(|duration| !duration.is_zero())
 }
 
 impl File {
@@ -122,6 +172,17 @@ mod tests {
         assert_eq!((settings.log.as_str(), settings.listen.port()), ("debug", 9));
         assert!(settings.allow_loopback && !settings.allow_private_networks);
         assert_eq!(settings.plugins, Path::new("plugins"));
+    }
+
+    #[test]
+    fn a_retention_is_a_number_with_a_unit() {
+        let settings = with_file("retention = \"30d\"", Flags::default()).expect("is valid");
+        assert_eq!(settings.retention, Some(Duration::from_secs(30 * 86_400)));
+        for bad in ["30", "d", "-1d", "0s", "1w"] {
+            let flags = Flags { retention: Some(bad.into()), ..Flags::default() };
+            let error = format!("{:#}", with_file("", flags).expect_err("is refused"));
+            assert!(error.contains("30d, 12h"), "{error}");
+        }
     }
 
     #[test]

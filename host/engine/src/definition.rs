@@ -48,6 +48,8 @@ impl Default for RetryPolicy {
 /// The limits of an activity; what is absent comes from the definition, then from [`ActivityOptions::DEFAULT_START_TO_CLOSE`] and [`RetryPolicy::default`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ActivityOptions {
+    /// From the moment an attempt is due to the moment it runs.
+    pub schedule_to_start: Option<Duration>,
     /// One attempt.
     pub start_to_close: Option<Duration>,
     /// All attempts and the waits between them.
@@ -65,6 +67,7 @@ impl ActivityOptions {
     /// These options where they say something, else those of `fallback`.
     pub fn or(&self, fallback: &Self) -> Self {
         Self {
+            schedule_to_start: self.schedule_to_start.or(fallback.schedule_to_start),
             start_to_close: self.start_to_close.or(fallback.start_to_close),
             schedule_to_close: self.schedule_to_close.or(fallback.schedule_to_close),
             heartbeat: self.heartbeat.or(fallback.heartbeat),
@@ -109,6 +112,34 @@ pub struct WorkflowDefinition {
     pub execution_timeout: Option<Duration>,
     /// The connectors it and its activities call.
     pub slots: Vec<Slot>,
+    /// What may be said to it.
+    pub signals: Vec<Handler>,
+    /// What it may be asked.
+    pub queries: Vec<Handler>,
+    /// What it may be told to do, with an answer.
+    pub updates: Vec<Handler>,
+    /// When a failed run is tried again; absent: never.
+    pub retry: Option<RetryPolicy>,
+    /// Dotted paths into the input whose values become search keys.
+    pub search_keys: Vec<String>,
+}
+
+/// A message that a workflow takes while it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Handler {
+    /// Unique among the workflow's handlers of its sort.
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// JSON Schema of the input.
+    pub input_schema: Json,
+    /// JSON Schema of the answer; a signal has none.
+    pub output_schema: Option<Json>,
+}
+
+impl Handler {
+    /// Handlers whose names begin like this belong to the SDK, not to the workflow's author, and are not declared.
+    pub const RESERVED: &str = "__";
 }
 
 impl WorkflowDefinition {

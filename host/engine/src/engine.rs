@@ -10,10 +10,16 @@
 
 mod activity;
 mod cell;
+mod children;
+mod messages;
 mod preflight;
+mod reset;
+mod retention;
 mod start;
+mod succession;
 mod timers;
 mod turn;
+mod upgrade;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,13 +33,22 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-pub use self::start::{InputProblem, StartError, StartRequest};
-use self::{cell::Cell, timers::Timers};
+pub(crate) use self::turn::patches;
+pub use self::{
+    messages::{MessageError, UpdateState, WaitFor},
+    reset::ResetRequest,
+    start::{IdConflict, IdReuse, InputProblem, SignalWithStartError, StartError, StartRequest},
+    upgrade::Upgrade,
+};
+use self::{
+    cell::{Cell, Refused},
+    timers::Timers,
+};
 use crate::{
-    ExecutionId, ExecutionKey, Failure, Json,
+    ExecutionId, ExecutionKey, Failure, Json, RunId,
     guests::Guests,
     history::{Command, End, Record, StoredRecord, UnixMs},
-    machine::Input,
+    machine::{BLOCKED_KEY, Input, PAUSED_KEY},
     store::{ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
     tools::Tools,
 };
@@ -56,6 +71,8 @@ pub struct EngineConfig {
     pub cancel_grace: Duration,
     /// How long to wait after the store or the host failed before trying again. Default: 1 s.
     pub retry_pause: Duration,
+    /// How long executions are kept after their end. Default: for ever.
+    pub retention: Option<Duration>,
 }
 
 impl Default for EngineConfig {
@@ -68,6 +85,7 @@ impl Default for EngineConfig {
             auth_window: Duration::from_secs(600),
             cancel_grace: Duration::from_secs(5),
             retry_pause: Duration::from_secs(1),
+            retention: None,
         }
     }
 }
@@ -111,6 +129,16 @@ pub struct ExecutionView {
     pub failure: Option<Failure>,
     /// Why it is blocked, if it is.
     pub blocked: Option<String>,
+    /// Why it is paused, if it is.
+    pub paused: Option<String>,
+    /// The run that took this one's place, if there is one.
+    pub continued: Option<RunId>,
+}
+
+impl ExecutionView {
+    pub(crate) fn running(row: ExecutionRow) -> Self {
+        Self { row, result: None, failure: None, blocked: None, paused: None, continued: None }
+    }
 }
 
 /// A way to see an execution's history grow.
@@ -143,6 +171,14 @@ pub enum ControlError {
     /// It waits for the right code and cannot hear of anything.
     #[error("the execution '{0}' is blocked: unblock it first, or terminate it")]
     Blocked(ExecutionId),
+    /// The history has no such event.
+    #[error("the history has the events 1 to {events}, there is no event {event}")]
+    NoSuchEvent {
+        /// What was asked for.
+        event: u64,
+        /// How many there are.
+        events: u64,
+    },
     /// It cannot be recorded.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -191,6 +227,9 @@ impl Engine {
             turns: watch::Sender::new(0),
         });
         tokio::spawn(timers::run(Arc::downgrade(&engine)));
+        if let Some(keep) = engine.config.retention {
+            tokio::spawn(retention::run(Arc::downgrade(&engine), keep));
+        }
         let mut now = Vec::new();
         for (key, wake) in open {
             match wake {
@@ -206,6 +245,7 @@ impl Engine {
         );
         let resuming = Arc::clone(&engine);
         tokio::spawn(async move {
+            resuming.close_orphans().await;
             for key in now {
                 // One after the other: they come back by themselves afterwards, and new work is not kept waiting.
                 resuming.wake(key).await;
@@ -232,27 +272,57 @@ impl Engine {
         }
     }
 
+    /// A run as it is now.
+    pub fn get_run(&self, run: &RunId) -> Result<Option<ExecutionView>, StoreError> {
+        match self.store.find_run(run)? {
+            Some(row) => self.view(row).map(Some),
+            None => Ok(None),
+        }
+    }
+
     fn view(&self, row: ExecutionRow) -> Result<ExecutionView, StoreError> {
-        let last = self.store.last_record(row.key)?.map(|stored| stored.record);
-        let mut view = ExecutionView { row, result: None, failure: None, blocked: None };
-        match last {
-            Some(Record::Activation { mut commands, .. }) => match commands.pop() {
-                Some(Command::Complete { result }) => view.result = Some(result),
-                Some(Command::Fail { failure }) => view.failure = Some(failure),
+        let mut view = ExecutionView::running(row);
+        if view.row.status == Status::Running {
+            for (name, value) in self.store.search_keys(view.row.key)? {
+                match name.as_str() {
+                    BLOCKED_KEY => view.blocked = value,
+                    PAUSED_KEY => view.paused = value,
+                    _ => {}
+                }
+            }
+            return Ok(view);
+        }
+        for stored in self.store.last_records(view.row.key, 2)? {
+            match stored.original().record {
+                Record::Continued { run_id, .. } => {
+                    view.continued = Some(run_id);
+                    continue;
+                }
+                Record::Activation { mut commands, .. } => match commands.pop() {
+                    Some(Command::Complete { result }) => view.result = Some(result),
+                    Some(Command::Fail { failure }) => view.failure = Some(failure),
+                    _ => {}
+                },
+                Record::Ended { end: End::Failed(failure) } => view.failure = Some(failure),
+                Record::Ended { end: End::TimedOut } => {
+                    let message = "the execution took longer than its limit";
+                    view.failure = Some(Failure::timeout("execution", message));
+                }
+                Record::Ended { end: End::Terminated(reason) } => {
+                    view.failure = Some(Failure::permanent(Failure::TERMINATED, reason));
+                }
                 _ => {}
-            },
-            Some(Record::Ended { end: End::Failed(failure) }) => view.failure = Some(failure),
-            Some(Record::Ended { end: End::TimedOut }) => {
-                let message = "the execution took longer than its limit";
-                view.failure = Some(Failure::permanent(Failure::TIMEOUT, message));
             }
-            Some(Record::Ended { end: End::Terminated(reason) }) => {
-                view.failure = Some(Failure::permanent("Terminated", reason));
-            }
-            Some(Record::Blocked { difference }) => view.blocked = Some(difference),
-            _ => {}
+            break;
         }
         Ok(view)
+    }
+
+    /// The search keys of a run that are not the host's own. `None` is a key without a value.
+    pub fn search_keys(&self, key: ExecutionKey) -> Result<Vec<(String, Option<String>)>, StoreError> {
+        let mut keys = self.store.search_keys(key)?;
+        keys.retain(|(name, _)| name != BLOCKED_KEY && name != PAUSED_KEY);
+        Ok(keys)
     }
 
     /// Executions, newest first.
@@ -267,55 +337,68 @@ impl Engine {
         from: u32,
         limit: usize,
     ) -> Result<Vec<StoredRecord>, StoreError> {
-        self.store.history(key, from, limit)
+        let page = self.store.history(key, from, limit)?;
+        Ok(page.into_iter().map(StoredRecord::original).collect())
     }
 
-    /// A way to see the history grow; `None` for an unknown execution.
-    pub fn follow(&self, id: &ExecutionId) -> Result<Option<Follow>, StoreError> {
-        if let Some(cell) = self.cell_in_memory(id) {
-            return Ok(Some(Follow { key: cell.key, progress: cell.progress.subscribe() }));
+    /// A way to see the history of a run grow; `None` for one that is not there any more.
+    pub fn follow(&self, key: ExecutionKey) -> Result<Option<Follow>, StoreError> {
+        let in_memory = self.cells.lock().by_key.get(&key).cloned();
+        if let Some(cell) = in_memory {
+            return Ok(Some(Follow { key, progress: cell.progress.subscribe() }));
         }
-        let Some(row) = self.store.find(id)? else { return Ok(None) };
+        let Some(row) = self.store.row(key)? else { return Ok(None) };
         if row.status == Status::Running {
             let cell = self.cell(&row);
-            return Ok(Some(Follow { key: cell.key, progress: cell.progress.subscribe() }));
+            return Ok(Some(Follow { key, progress: cell.progress.subscribe() }));
         }
         // The number of records is not needed once it has ended: the reader stops when there are no more.
         let (_, progress) = watch::channel(Progress { records: u32::MAX, ended: true });
-        Ok(Some(Follow { key: row.key, progress }))
+        Ok(Some(Follow { key, progress }))
     }
 
-    /// Waits until the execution ends, or until `limit` has passed; then the answer is as it is at that moment.
+    /// Waits until the execution ends, with all runs that follow, or until `limit` has passed; then the answer is as it is
+    /// at that moment.
     pub async fn wait(
         &self,
         id: &ExecutionId,
         limit: Option<Duration>,
     ) -> Result<Option<ExecutionView>, StoreError> {
-        let cell = match self.cell_in_memory(id) {
-            Some(cell) => cell,
-            None => match self.store.find(id)? {
-                None => return Ok(None),
-                Some(row) if row.status != Status::Running => return self.view(row).map(Some),
-                Some(row) => self.cell(&row),
+        let until = async {
+            loop {
+                let cell = match self.cell_in_memory(id) {
+                    Some(cell) => cell,
+                    None => match self.store.find(id)? {
+                        None => return Ok(None),
+                        Some(row) if row.status != Status::Running => return self.view(row).map(Some),
+                        Some(row) => self.cell(&row),
+                    },
+                };
+                let mut ended = cell.ended.subscribe();
+                if ended.wait_for(|ended| *ended).await.is_err() {
+                    return self.get(id);
+                }
+                match cell.outcome.get() {
+                    Some(view) if view.continued.is_none() => return Ok(Some(ExecutionView::clone(view))),
+                    // Another run goes on, or this cell was made when it had ended already.
+                    _ => match self.get(id)? {
+                        Some(view) if view.row.status == Status::Running => {}
+                        other => return Ok(other),
+                    },
+                }
+            }
+        };
+        match limit {
+            Some(limit) => match tokio::time::timeout(limit, until).await {
+                Ok(outcome) => outcome,
+                Err(_) => self.get(id),
             },
-        };
-        let mut ended = cell.ended.subscribe();
-        let ended = ended.wait_for(|ended| *ended);
-        let in_time = match limit {
-            Some(limit) => tokio::time::timeout(limit, ended).await.is_ok(),
-            None => ended.await.is_ok(),
-        };
-        match cell.outcome.get() {
-            Some(view) if in_time => Ok(Some(ExecutionView::clone(view))),
-            _ => self.get(id),
+            None => until.await,
         }
     }
 
     /// Asks an execution to stop. Durable when it returns; when it ends is up to the workflow.
     pub async fn cancel(&self, id: &ExecutionId, reason: String) -> Result<(), ControlError> {
-        if self.get(id)?.is_some_and(|view| view.blocked.is_some()) {
-            return Err(ControlError::Blocked(id.clone()));
-        }
         self.control(id, Input::Cancel(reason)).await
     }
 
@@ -324,23 +407,38 @@ impl Engine {
         self.control(id, Input::Terminate(reason)).await
     }
 
+    /// Lets a workflow rest: it has no turn and no attempt of an activity begins until [`Engine::resume`]. What happens
+    /// meanwhile is recorded. Its time goes on.
+    pub async fn pause(&self, id: &ExecutionId, reason: String) -> Result<(), ControlError> {
+        self.control(id, Input::Pause(reason)).await
+    }
+
+    /// Lets a paused execution go on.
+    pub async fn resume(&self, id: &ExecutionId) -> Result<(), ControlError> {
+        self.control(id, Input::Resume).await
+    }
+
     /// Tries a blocked execution again.
     pub async fn unblock(&self, id: &ExecutionId) -> Result<(), ControlError> {
         self.control(id, Input::Unblock).await
     }
 
     async fn control(&self, id: &ExecutionId, input: Input) -> Result<(), ControlError> {
-        let row = self.store.find(id)?.ok_or_else(|| ControlError::Unknown(id.clone()))?;
-        if row.status != Status::Running {
-            return Err(ControlError::Ended(id.clone()));
-        }
-        let cell = self.cell(&row);
-        let recorded = cell.post_and_confirm(input);
-        self.drive(&cell).await;
-        match recorded.await {
-            Ok(result) => result.map_err(ControlError::Store),
-            // The cell was dropped because the execution ended meanwhile.
-            Err(_) => Err(ControlError::Ended(id.clone())),
+        let mut before = None;
+        loop {
+            let row = self.store.find(id)?.ok_or_else(|| ControlError::Unknown(id.clone()))?;
+            // A run that has just ended may have been followed by another, which is asked in its place.
+            if row.status != Status::Running || before == Some(row.key) {
+                return Err(ControlError::Ended(id.clone()));
+            }
+            let cell = self.cell(&row);
+            let recorded = cell.post_and_confirm(input.clone());
+            self.drive(&cell).await;
+            match recorded.await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(Refused::Store(error))) => return Err(error.into()),
+                Ok(Err(Refused::Ended)) | Err(_) => before = Some(row.key),
+            }
         }
     }
 
@@ -375,7 +473,10 @@ impl Engine {
     fn drop_cell(&self, cell: &Cell) {
         let mut cells = self.cells.lock();
         cells.by_key.remove(&cell.key);
-        cells.by_id.remove(&cell.row.id);
+        // The id may belong to a later run by now.
+        if cells.by_id.get(&cell.row.id) == Some(&cell.key) {
+            cells.by_id.remove(&cell.row.id);
+        }
     }
 
     /// Lets time pass for an execution, loading it if need be.
@@ -426,7 +527,9 @@ impl Engine {
             // The map's and ours: nobody follows it, and nothing runs for it.
             if Arc::strong_count(&old) == 2 && old.progress.receiver_count() == 0 && old.is_quiet() {
                 cells.by_key.remove(&key);
-                cells.by_id.remove(&old.row.id);
+                if cells.by_id.get(&old.row.id) == Some(&key) {
+                    cells.by_id.remove(&old.row.id);
+                }
             }
             if self.loaded.load(Ordering::Relaxed) <= self.config.max_cached_instances
                 && idle.len() <= 4 * self.config.max_cached_instances.max(16)

@@ -34,10 +34,29 @@ impl Failure {
     pub const CONNECTOR_TOOL_CALL: &str = "ConnectorToolCallError";
     /// Too much in too little time.
     pub const RATE_LIMITED: &str = "RateLimited";
+    /// The execution was ended by force.
+    pub const TERMINATED: &str = "Terminated";
+    /// The history has become too long or too large.
+    pub const HISTORY_LIMIT: &str = "HistoryLimit";
+    /// There is no such execution, workflow or handler.
+    pub const NOT_FOUND: &str = "NotFound";
+    /// The execution id is taken.
+    pub const ALREADY_EXISTS: &str = "AlreadyExists";
+    /// The execution has ended.
+    pub const ENDED: &str = "Ended";
+    /// Something that only a workflow on behalf of its caller may do.
+    pub const NOT_ON_BEHALF: &str = "NotOnBehalfOf";
 
     /// A failure that a retry may cure.
     pub fn retryable(kind: &str, message: impl Into<String>) -> Self {
         Self { kind: kind.into(), message: message.into(), non_retryable: false, details: None }
+    }
+
+    /// A timeout that a retry may cure. `which` is the limit that was reached: `schedule-to-start`, `start-to-close`,
+    /// `schedule-to-close`, `heartbeat` or `execution`; it stands in the details as `{"timeout": which}`.
+    pub fn timeout(which: &str, message: impl Into<String>) -> Self {
+        let details = Json::from(serde_json::json!({ "timeout": which }));
+        Self { details: Some(details), ..Self::retryable(Self::TIMEOUT, message) }
     }
 
     /// A failure that no retry cures.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     Digest, ExecutionId, Failure, Json, PluginDefinition, RunId,
-    history::{Command, Job, TaskEvent},
+    history::{Command, HistorySize, Job, Outcome, TaskEvent},
 };
 
 /// Runs guest code.
@@ -99,6 +99,10 @@ pub struct WorkflowInit {
     pub seed: u64,
     /// Unix time in milliseconds.
     pub started_at_ms: u64,
+    /// The execution that started this one as its child.
+    pub parent: Option<ExecutionId>,
+    /// 1, and more when the run before failed and is tried again.
+    pub attempt: u32,
 }
 
 /// A workflow waiting in memory. Dropping it loses nothing: it is built again by replay.
@@ -106,6 +110,9 @@ pub struct WorkflowInit {
 pub trait WorkflowInstance: Send {
     /// Tells the workflow what happened and returns what it wants next. After an error the instance is not used again.
     async fn activate(&mut self, activation: Activation<'_>) -> Result<Vec<Command>, GuestError>;
+
+    /// Asks the workflow something. Its state is the same afterwards. After an error the instance is not used again.
+    async fn query(&mut self, name: &str, input: &Json) -> Result<Outcome, GuestError>;
 }
 
 /// One turn of a workflow.
@@ -117,6 +124,10 @@ pub struct Activation<'a> {
     pub replaying: bool,
     /// What happened since the last turn, in order.
     pub jobs: &'a [Job],
+    /// When the turn is repeated: the patches that it noted the first time.
+    pub patches: &'a [String],
+    /// How much the history held before the turn.
+    pub history: HistorySize,
 }
 
 /// One attempt of an activity.
@@ -134,6 +145,8 @@ pub struct ActivityCall {
     pub idempotency_key: String,
     /// 1 for the first.
     pub attempt: u32,
+    /// What an attempt before said with its last heartbeat.
+    pub heartbeat_details: Option<Json>,
 }
 
 /// What a running activity may ask of its host. The engine implements it, one object per attempt.
@@ -147,8 +160,8 @@ pub trait ActivityHost: Send + Sync + 'static {
     async fn await_auth(&self, slot: &str) -> Result<Json, Failure>;
     /// Records a custom task event. In order, and before the activity's result.
     fn emit_event(&self, event: TaskEvent) -> Result<(), Failure>;
-    /// The activity is alive.
-    fn heartbeat(&self);
+    /// The activity is alive, and says how far it is, for the next attempt if this one fails.
+    fn heartbeat(&self, details: Option<Json>);
     /// Whether the activity was asked to stop.
     fn is_cancelled(&self) -> bool;
     /// Resolves when the activity is asked to stop.

@@ -115,9 +115,9 @@ impl Principal {
 pub struct RunId(pub Uuid);
 
 impl RunId {
-    /// A new random id.
+    /// A new id, ordered by time.
     pub fn generate() -> Self {
-        Self(Uuid::new_v4())
+        Self(Uuid::now_v7())
     }
 }
 

@@ -21,11 +21,12 @@ pub mod ids;
 pub mod json;
 pub mod machine;
 pub mod records;
+pub mod replay;
 pub mod store;
 pub mod tools;
 
 pub use definition::{
-    ActivityDefinition, ActivityOptions, PluginDefinition, RetryPolicy, Slot, WorkflowDefinition,
+    ActivityDefinition, ActivityOptions, Handler, PluginDefinition, RetryPolicy, Slot, WorkflowDefinition,
 };
 pub use engine::{Engine, EngineConfig};
 pub use failure::Failure;

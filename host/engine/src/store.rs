@@ -1,15 +1,16 @@
 //! The engine's view of a database. One conformance suite tests every implementation.
 //!
-//! A store keeps, for each execution, one [`ExecutionRow`] and its history, a list of records under consecutive
-//! indexes from 0. The engine owns the only connection that writes: a store refuses to be opened twice.
+//! A store keeps, for each run of an execution, one [`ExecutionRow`] and its history, a list of records under consecutive
+//! indexes from 0. Several runs may have the same execution id, one after the other: the newest is the current one. The
+//! engine owns the only connection that writes: a store refuses to be opened twice.
 
 use std::collections::HashSet;
 
 use futures::future::BoxFuture;
 
 use crate::{
-    Digest, ExecutionId, ExecutionKey, Principal, RunId,
-    history::{Record, StoredRecord, UnixMs},
+    Digest, ExecutionId, ExecutionKey, Principal, RunId, UserId, WorkspaceId,
+    history::{Parent, ParentClose, Record, SearchValue, StoredRecord, UnixMs},
 };
 
 /// Keeps histories.
@@ -17,36 +18,64 @@ pub trait Store: Send + Sync + 'static {
     /// The number for a new execution; never given before.
     fn allocate(&self) -> ExecutionKey;
 
-    /// Appends to one history and changes its row, all in one transaction, durable when the future resolves.
+    /// Appends to one history and changes its row, and does the same for its successor if it has one, all in one
+    /// transaction, durable when the future resolves.
     ///
-    /// Appends take effect in the order of the calls. The store may put many of them into one transaction (group
-    /// commit). Fails with [`StoreError::Conflict`] when the first index is taken or the execution id is; nothing is
-    /// changed then.
+    /// Appends of one run take effect in the order of the calls. The store may put many of them into one transaction
+    /// (group commit). Fails with [`StoreError::Conflict`] when the first index is taken, or when the execution id of a
+    /// start belongs to another run than the one that it replaces; nothing is changed then.
     fn append(&self, append: Append) -> BoxFuture<'static, Result<Appended, StoreError>>;
 
-    /// The row of an execution.
+    /// The current run of an execution.
     fn find(&self, id: &ExecutionId) -> Result<Option<ExecutionRow>, StoreError>;
 
-    /// The row of an execution.
+    /// A run by its id.
+    fn find_run(&self, run: &RunId) -> Result<Option<ExecutionRow>, StoreError>;
+
+    /// A run by the store's number.
     fn row(&self, key: ExecutionKey) -> Result<Option<ExecutionRow>, StoreError>;
 
-    /// Up to `limit` records of a history from index `from` on.
+    /// Up to `limit` records of a history from index `from` on. May give fewer, but none only at the end.
     fn history(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
 
-    /// The last record of a history.
-    fn last_record(&self, key: ExecutionKey) -> Result<Option<StoredRecord>, StoreError>;
+    /// Up to `limit` of the last records of a history, the last one first.
+    fn last_records(&self, key: ExecutionKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
 
-    /// Every execution that has not ended, with when it wants to be looked at.
+    /// Every run that has not ended, with when it wants to be looked at.
     fn open_executions(&self) -> Result<Vec<(ExecutionKey, Wake)>, StoreError>;
 
-    /// The code that open executions are pinned to.
+    /// The open executions that an execution started as its children.
+    fn open_children(&self, parent: &ExecutionId) -> Result<Vec<Child>, StoreError>;
+
+    /// Open children, not to be abandoned, whose parent has ended: the process died before they heard of it.
+    fn orphans(&self) -> Result<Vec<Child>, StoreError>;
+
+    /// The code that open runs are pinned to.
     fn pinned(&self) -> Result<HashSet<Digest>, StoreError>;
 
-    /// Executions, newest first.
+    /// The search keys of a run, by name. `None` is a key without a value.
+    fn search_keys(&self, key: ExecutionKey) -> Result<Vec<(String, Option<String>)>, StoreError>;
+
+    /// Runs, in the order that the filter asks for.
     fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError>;
+
+    /// Removes up to `limit` runs that ended before `before`, with everything that belongs to them, and says how many.
+    /// Stops nothing: each call holds the store for as long as a commit takes.
+    fn purge(&self, before: UnixMs, limit: usize) -> BoxFuture<'static, Result<usize, StoreError>>;
 }
 
-/// What is known of an execution without its history.
+/// An open execution that another one started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// Its current run.
+    pub key: ExecutionKey,
+    /// Its id.
+    pub id: ExecutionId,
+    /// What becomes of it when its parent ends.
+    pub close: ParentClose,
+}
+
+/// What is known of a run without its history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecutionRow {
     /// The store's number.
@@ -67,6 +96,12 @@ pub struct ExecutionRow {
     pub started_at: UnixMs,
     /// When it ended.
     pub ended_at: Option<UnixMs>,
+    /// The execution that started it as its child.
+    pub parent: Option<Parent>,
+    /// The execution at the top of the tree; its own id if nobody started it as a child.
+    pub root: ExecutionId,
+    /// The schedule that started it.
+    pub schedule: Option<String>,
 }
 
 /// Where in its life an execution is; the words are the wire contract's.
@@ -85,12 +120,21 @@ pub enum Status {
     Terminated,
     /// Its time was over.
     TimedOut,
+    /// Another run of the same execution goes on with a new input.
+    ContinuedAsNew,
 }
 
 impl Status {
     /// All of them, in the order of their numbers in a store.
-    pub const ALL: [Self; 6] =
-        [Self::Running, Self::Completed, Self::Failed, Self::Canceled, Self::Terminated, Self::TimedOut];
+    pub const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Completed,
+        Self::Failed,
+        Self::Canceled,
+        Self::Terminated,
+        Self::TimedOut,
+        Self::ContinuedAsNew,
+    ];
 
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
@@ -101,6 +145,7 @@ impl Status {
             Self::Canceled => "CANCELED",
             Self::Terminated => "TERMINATED",
             Self::TimedOut => "TIMED_OUT",
+            Self::ContinuedAsNew => "CONTINUED_AS_NEW",
         }
     }
 }
@@ -116,10 +161,10 @@ pub enum Wake {
     Never,
 }
 
-/// One step of one execution.
+/// One step of one run.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// The execution.
+    /// The run.
     pub key: ExecutionKey,
     /// Index of the first record; the number of records before it.
     pub index: u32,
@@ -127,12 +172,45 @@ pub struct Append {
     pub at: UnixMs,
     /// What happened.
     pub records: Vec<Record>,
-    /// The row, for the first append of an execution.
-    pub start: Option<Box<ExecutionRow>>,
+    /// The row, for the first append of a run.
+    pub start: Option<Box<Start>>,
     /// A new status and the time of the end.
     pub end: Option<(Status, UnixMs)>,
-    /// When the execution wants to be looked at, if that changes.
+    /// When the run wants to be looked at, if that changes.
     pub wake: Option<Wake>,
+    /// The code that the run is pinned to from now on, if that changes.
+    pub digest: Option<Digest>,
+    /// Search keys that change.
+    pub search_keys: Vec<(String, SearchValue)>,
+    /// The first step of the run that takes this one's place, in the same transaction.
+    pub successor: Option<Box<Append>>,
+}
+
+impl Append {
+    /// A step that only appends records.
+    pub fn records(key: ExecutionKey, index: u32, at: UnixMs, records: Vec<Record>) -> Self {
+        Self {
+            key,
+            index,
+            at,
+            records,
+            start: None,
+            end: None,
+            wake: None,
+            digest: None,
+            search_keys: Vec::new(),
+            successor: None,
+        }
+    }
+}
+
+/// The birth of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// Its row.
+    pub row: ExecutionRow,
+    /// The run that the execution id belongs to until now; absent for an id that no run has.
+    pub replaces: Option<ExecutionKey>,
 }
 
 /// Where an append went.
@@ -142,23 +220,81 @@ pub struct Appended {
     pub first_event: u64,
 }
 
-/// What to list.
+/// What to list. What is absent or empty filters nothing.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
-    /// Only executions of this workspace.
-    pub workspace: Option<crate::WorkspaceId>,
-    /// Only executions of this user.
-    pub user: Option<crate::UserId>,
-    /// Only executions of this workflow.
-    pub workflow: Option<String>,
-    /// Only executions in one of these states; empty means all.
+    /// Only runs of this workspace.
+    pub workspace: Option<WorkspaceId>,
+    /// Only runs of this user.
+    pub user: Option<UserId>,
+    /// Only runs of one of these workflows.
+    pub workflows: Vec<String>,
+    /// Only runs in one of these states.
     pub status: Vec<Status>,
-    /// Only the execution with this run.
-    pub run: Option<RunId>,
-    /// Only executions started before this one (in the order of the list).
-    pub before: Option<ExecutionKey>,
+    /// Only runs of this execution.
+    pub id: Option<ExecutionId>,
+    /// Only runs of executions in the tree below this one, itself included.
+    pub root: Option<ExecutionId>,
+    /// Only runs of children of this execution.
+    pub parent: Option<ExecutionId>,
+    /// Only runs that this schedule started.
+    pub schedule: Option<String>,
+    /// Only runs started at or after this time.
+    pub started_from: Option<UnixMs>,
+    /// Only runs started before this time.
+    pub started_before: Option<UnixMs>,
+    /// Only runs ended at or after this time.
+    pub ended_from: Option<UnixMs>,
+    /// Only runs ended before this time.
+    pub ended_before: Option<UnixMs>,
+    /// Only runs whose execution id begins with this text or whose workflow's name contains it.
+    pub text: Option<String>,
+    /// Only runs that match all of these.
+    pub search_keys: Vec<SearchTerm>,
+    /// In which order.
+    pub sort: Sort,
+    /// Only the current run of each execution.
+    pub current: bool,
+    /// Only what comes after this run, the last one of the page before, in the order of the list.
+    pub after: Option<ExecutionKey>,
     /// At most so many.
     pub limit: usize,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sort {
+    /// By start, newest first.
+    #[default]
+    NewestStart,
+    /// By start, oldest first.
+    OldestStart,
+    /// By end, newest first; runs that have not ended come before all others.
+    NewestEnd,
+    /// By end, oldest first; runs that have not ended come after all others.
+    OldestEnd,
+}
+
+/// A condition on a search key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchTerm {
+    /// The key's name.
+    pub name: String,
+    /// What its value must be.
+    pub value: SearchMatch,
+}
+
+/// What the value of a search key must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SearchMatch {
+    /// Anything, also nothing: the key is there.
+    Present,
+    /// Nothing.
+    Null,
+    /// Exactly this.
+    Exactly(String),
+    /// This somewhere in it, in any case of letters.
+    Similar(String),
 }
 
 /// A store could not do what was asked.

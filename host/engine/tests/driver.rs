@@ -11,15 +11,15 @@ use std::{
 
 use airlock_engine::{
     ActivityDefinition, ActivityOptions, Digest, Engine, EngineConfig, ExecutionId, ExecutionKey, Failure,
-    Json, OrganizationId, PluginDefinition, Principal, RetryPolicy, Slot, UserId, WorkflowDefinition,
+    Handler, Json, OrganizationId, PluginDefinition, Principal, RetryPolicy, RunId, Slot, UserId, WorkflowDefinition,
     WorkspaceId,
-    engine::{ControlError, ExecutionView, StartError, StartRequest},
+    engine::{ControlError, ExecutionView, MessageError, ResetRequest, StartError, StartRequest},
     guests::{
         Activation, ActivityCall, ActivityError, ActivityHost, GuestError, Guests, PluginStatus,
         WorkflowInit, WorkflowInstance,
     },
-    history::{Command, Job, Record, StoredRecord, TaskEvent, TaskPhase},
-    store::{Append, Appended, ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
+    history::{Command, Job, Message, Outcome, Record, StoredRecord, TaskEvent, TaskPhase, UnixMs},
+    store::{Append, Appended, Child, ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
     tools::{AuthMoment, AuthNeeded, Authorization, Binding, BindingWish, CallOrigin, Tools},
 };
 use airlock_store::SqliteStore;
@@ -106,6 +106,10 @@ impl WorkflowInstance for Instance {
         }
         Ok(commands)
     }
+
+    async fn query(&mut self, name: &str, _: &Json) -> Result<Outcome, GuestError> {
+        Ok(Ok(Json::from(json!({ "asked": name, "done": self.done }))))
+    }
 }
 
 struct Cast(Arc<Play>);
@@ -140,6 +144,16 @@ fn definition() -> PluginDefinition {
             "auth" => vec![Slot { connector: "svc".into(), auto_auth: false, credentials_name: None }],
             _ => Vec::new(),
         },
+        signals: Vec::new(),
+        queries: vec![Handler {
+            name: "progress".into(),
+            description: None,
+            input_schema: any(),
+            output_schema: None,
+        }],
+        updates: Vec::new(),
+        retry: None,
+        search_keys: Vec::new(),
     };
     let activity = |name: &str, options: ActivityOptions| ActivityDefinition {
         name: name.into(),
@@ -300,8 +314,28 @@ impl Store for Fillable {
     fn history(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
         self.inner.history(key, from, limit)
     }
-    fn last_record(&self, key: ExecutionKey) -> Result<Option<StoredRecord>, StoreError> {
-        self.inner.last_record(key)
+    fn last_records(&self, key: ExecutionKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+        self.inner.last_records(key, limit)
+    }
+
+    fn find_run(&self, run: &RunId) -> Result<Option<ExecutionRow>, StoreError> {
+        self.inner.find_run(run)
+    }
+
+    fn open_children(&self, parent: &ExecutionId) -> Result<Vec<Child>, StoreError> {
+        self.inner.open_children(parent)
+    }
+
+    fn orphans(&self) -> Result<Vec<Child>, StoreError> {
+        self.inner.orphans()
+    }
+
+    fn search_keys(&self, key: ExecutionKey) -> Result<Vec<(String, Option<String>)>, StoreError> {
+        self.inner.search_keys(key)
+    }
+
+    fn purge(&self, before: UnixMs, limit: usize) -> BoxFuture<'static, Result<usize, StoreError>> {
+        self.inner.purge(before, limit)
     }
     fn open_executions(&self) -> Result<Vec<(ExecutionKey, Wake)>, StoreError> {
         self.inner.open_executions()
@@ -403,17 +437,12 @@ impl Stage {
 }
 
 fn request(workflow: &str, input: serde_json::Value) -> StartRequest {
-    StartRequest {
-        workflow: workflow.into(),
-        execution_id: None,
-        input: input.into(),
-        principal: Principal {
-            user: UserId::new("ada"),
-            workspace: WorkspaceId::new("default"),
-            organization: OrganizationId::new("default"),
-        },
-        wishes: Vec::new(),
-    }
+    let principal = Principal {
+        user: UserId::new("ada"),
+        workspace: WorkspaceId::new("default"),
+        organization: OrganizationId::new("default"),
+    };
+    StartRequest::new(workflow, input.into(), principal)
 }
 
 fn kind(view: &ExecutionView) -> &str {
@@ -548,12 +577,63 @@ async fn code_that_does_not_repeat_its_history_blocks_the_execution_and_loses_no
     let expected = "event 3 of the history is schedule activity 'step' (1), but the code now wants schedule \
                     activity 'other' (1)";
     assert!(difference.starts_with(expected), "{difference}");
-    let deaf = stage.engine.cancel(id, "stop".into()).await;
-    assert!(matches!(deaf, Err(ControlError::Blocked(_))), "{deaf:?}");
+    let asked = stage.engine.query(id, message("progress")).await;
+    assert!(matches!(asked, Err(MessageError::Control(ControlError::Blocked(_)))), "{asked:?}");
     stage.play.changed.store(false, Ordering::SeqCst);
     stage.engine.unblock(id).await.expect("is tried again");
     let view = stage.ended(id).await;
     assert_eq!(view.result, Some(Json::from(json!({ "done": 400 }))));
+    let answer = stage.engine.query(id, message("progress")).await.expect("an ended execution answers");
+    assert_eq!(answer.value(), json!({ "asked": "progress", "done": 400 }));
+}
+
+#[tokio::test]
+async fn a_paused_execution_rests_and_a_reset_one_does_its_steps_anew() {
+
+    let stage = Stage::new().await;
+    let started = stage.start("steps", json!({ "steps": 200 })).await.expect("starts");
+    let id = &started.row.id;
+    stage.engine.pause(id, "lunch".into()).await.expect("pauses");
+    let view = || stage.engine.get(id).expect("reads").expect("is there");
+    assert_eq!(view().paused.as_deref(), Some("lunch"));
+    // What ran when it was paused ends and is recorded; nothing begins after that.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let rested = stage.play.attempts.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(stage.play.attempts.load(Ordering::SeqCst), rested);
+    stage.engine.resume(id).await.expect("goes on");
+    let ended = stage.ended(id).await;
+    assert_eq!(ended.result, Some(Json::from(json!({ "done": 200 }))));
+
+    let before = stage.play.attempts.load(Ordering::SeqCst);
+    let request = |event| ResetRequest {
+        event,
+        reason: "once more".into(),
+        exclude_signals: false,
+        exclude_updates: false,
+    };
+    let missing = stage.engine.reset(id, request(100_000)).await;
+    assert!(matches!(missing, Err(ControlError::NoSuchEvent { .. })), "{missing:?}");
+    // The result of the first step is kept, and 199 are left.
+    let (mut event, mut result) = (0, 0);
+    for record in stage.records(&ended) {
+        if let Record::Activation { jobs, .. } | Record::Received { jobs } = &record
+            && let Some(place) = jobs.iter().position(|job| matches!(job, Job::ActivityResolved { .. }))
+        {
+            result = event + place as u64 + 1;
+            break;
+        }
+        event += record.event_count();
+    }
+    stage.engine.reset(id, request(result)).await.expect("is reset");
+    let again = stage.ended(id).await;
+    assert_eq!(again.result, Some(Json::from(json!({ "done": 200 }))));
+    assert_ne!(again.row.run_id, ended.row.run_id);
+    assert_eq!(stage.play.attempts.load(Ordering::SeqCst) - before, 199);
+}
+
+fn message(name: &str) -> Message {
+    Message { name: name.into(), input: Json::null(), sender: "ada".into() }
 }
 
 #[tokio::test]

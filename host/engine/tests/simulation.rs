@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use airlock_engine::{
     ActivityDefinition, ActivityOptions, Digest, Failure, Json, OrganizationId, PluginDefinition, Principal,
     RetryPolicy, RunId, Slot, UserId, WorkflowDefinition, WorkspaceId,
-    history::{Command, Job, Record, Seq, Started, TaskEvent, TaskPhase, decode, encode},
+    history::{
+        Command, Job, Message, ParentClose, Record, SearchValue, Seq, StartChild, Started, TaskEvent, TaskPhase,
+        decode, encode,
+    },
     machine::{Effect, Input, Machine, Operation},
     store::Status,
     tools::Binding,
@@ -19,6 +22,12 @@ struct Program {
     random: StdRng,
     seq: Seq,
     open: Vec<Seq>,
+    /// Children that were started with `await_start` and have not begun.
+    unborn: Vec<Seq>,
+    /// Updates that were accepted and not answered.
+    accepted: Vec<String>,
+    /// What it was told, in order: signals by id.
+    heard: Vec<String>,
     budget: u32,
     ended: bool,
 }
@@ -27,7 +36,16 @@ impl Program {
     fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let budget = random.random_range(1..30);
-        Self { random, seq: 0, open: Vec::new(), budget, ended: false }
+        Self {
+            random,
+            seq: 0,
+            open: Vec::new(),
+            unborn: Vec::new(),
+            accepted: Vec::new(),
+            heard: Vec::new(),
+            budget,
+            ended: false,
+        }
     }
 
     fn activate(&mut self, jobs: &[Job]) -> Vec<Command> {
@@ -44,10 +62,34 @@ impl Program {
                         return commands;
                     }
                 }
+                Job::Signal { id, .. } => self.heard.extend(id.clone()),
+                Job::Update { id, .. } => {
+                    self.heard.push(id.clone());
+                    if self.random.random_bool(0.3) {
+                        let failure = Failure::permanent("Refused", "as the program says");
+                        commands.push(Command::UpdateRejected { id: id.clone(), failure });
+                    } else {
+                        commands.push(Command::UpdateAccepted { id: id.clone() });
+                        self.accepted.push(id.clone());
+                    }
+                }
+                Job::ChildStarted { seq, outcome: Ok(_) } => {
+                    match self.unborn.iter().position(|unborn| unborn == seq) {
+                        Some(place) => drop(self.unborn.remove(place)),
+                        None => assert!(given_up.contains(seq), "child {seq} begins twice"),
+                    }
+                }
                 Job::ActivityResolved { seq, .. }
                 | Job::TimerFired { seq }
                 | Job::ToolResolved { seq, .. }
-                | Job::AuthResolved { seq, .. } => {
+                | Job::AuthResolved { seq, .. }
+                | Job::ChildStarted { seq, .. }
+                | Job::ChildResolved { seq, .. }
+                | Job::ExternalResolved { seq, .. } => {
+                    if let Some(place) = self.unborn.iter().position(|unborn| unborn == seq) {
+                        assert!(matches!(job, Job::ChildStarted { .. }), "child {seq} ends before it begins");
+                        self.unborn.remove(place);
+                    }
                     match self.open.iter().position(|open| open == seq) {
                         Some(place) => drop(self.open.remove(place)),
                         // A job before it in the same turn may have made the program give it up.
@@ -69,25 +111,43 @@ impl Program {
                 commands.push(wish);
             }
         }
+        while !self.accepted.is_empty() && self.random.random_bool(0.5) {
+            let id = self.accepted.remove(0);
+            commands.push(Command::UpdateCompleted { id, outcome: Ok(Json::null()) });
+        }
         if self.open.is_empty() {
             self.ended = true;
-            let failure = Failure::permanent("Error", "as the program says");
-            commands.push(match self.random.random_bool(0.8) {
-                true => Command::Complete { result: Json::null() },
-                false => Command::Fail { failure },
+            let failure = Failure::retryable("Error", "as the program says");
+            commands.push(match self.random.random_range(0..10) {
+                0 => Command::ContinueAsNew { workflow: None, input: Json::null() },
+                1..3 => Command::Fail { failure },
+                _ => Command::Complete { result: Json::null() },
             });
         }
         commands
     }
 
     fn wish(&mut self) -> Command {
-        let kind = self.random.random_range(0..8);
+        let kind = self.random.random_range(0..13);
         if kind == 0 && !self.open.is_empty() {
             let place = self.random.random_range(0..self.open.len());
-            return Command::Cancel { seq: self.open.remove(place) };
+            let seq = self.open.remove(place);
+            self.unborn.retain(|unborn| *unborn != seq);
+            return Command::Cancel { seq };
         }
-        if kind == 1 {
-            return Command::EmitEvent { event: event() };
+        match kind {
+            1 => return Command::EmitEvent { event: event() },
+            8 => {
+                let value = match self.random.random_range(0..3) {
+                    0 => SearchValue::Removed,
+                    1 => SearchValue::Null,
+                    _ => SearchValue::Text("v".into()),
+                };
+                let name = format!("k{}", self.random.random_range(0..30));
+                return Command::UpsertSearchKeys { keys: vec![(name, value)] };
+            }
+            9 => return Command::Patched { id: "p".into() },
+            _ => {}
         }
         self.seq += self.random.random_range(1..3);
         let seq = self.seq;
@@ -100,6 +160,31 @@ impl Program {
             3 => Command::CallTool { seq, slot: "s".into(), tool: "t".into(), arguments: Json::null() },
             4 => Command::ListTools { seq, slot: "s".into() },
             5 => Command::AwaitAuth { seq, slot: "s".into() },
+            10 => {
+                let await_start = self.random.random_bool(0.5);
+                if await_start {
+                    self.unborn.push(seq);
+                }
+                let close = [ParentClose::Terminate, ParentClose::RequestCancel, ParentClose::Abandon]
+                    [self.random.random_range(0..3)];
+                let child = StartChild {
+                    workflow: "w".into(),
+                    execution_id: None,
+                    input: Json::null(),
+                    close,
+                    execution_timeout: None,
+                    retry: None,
+                    await_start,
+                };
+                Command::StartChild { seq, child: Box::new(child) }
+            }
+            11 => Command::SignalExternal {
+                seq,
+                execution_id: "other".into(),
+                name: "s".into(),
+                input: Json::null(),
+            },
+            12 => Command::CancelExternal { seq, execution_id: "other".into(), reason: "r".into() },
             _ => Command::ScheduleActivity {
                 seq,
                 activity: "a".into(),
@@ -127,6 +212,11 @@ fn definition(slots: bool) -> Arc<PluginDefinition> {
             on_behalf_of: true,
             execution_timeout: None,
             slots: if slots { vec![slot] } else { Vec::new() },
+            signals: Vec::new(),
+            queries: Vec::new(),
+            updates: Vec::new(),
+            retry: None,
+            search_keys: Vec::new(),
         }],
         activities: vec![ActivityDefinition {
             name: "a".into(),
@@ -142,6 +232,25 @@ fn definition(slots: bool) -> Arc<PluginDefinition> {
     })
 }
 
+const RUN: RunId = RunId(uuid::Uuid::from_u128(7));
+
+/// What can happen in a phase.
+fn words_of(phase: &str) -> impl Iterator<Item = &'static str> {
+    let always = [
+        "cancel", "terminate", "emit", "stale attempt", "signal", "update", "pause", "resume", "unblock",
+        "upgrade", "tick",
+    ];
+    let begun: &[&str] = match phase {
+        "binding" => &["bound"],
+        "running" | "paused" | "blocked" => &[
+            "trapped", "diverged", "heartbeat", "attempt ended", "tool ended", "told", "auth ended",
+            "child started", "child refused", "child ended",
+        ],
+        _ => &[],
+    };
+    always.into_iter().chain(begun.iter().copied())
+}
+
 /// One execution and the world around it.
 struct World {
     seed: u64,
@@ -155,6 +264,14 @@ struct World {
     running: BTreeMap<Seq, Effect>,
     timers: BTreeMap<Seq, u64>,
     crashes: u32,
+    /// Signals and updates that the machine has durably taken, in order.
+    sent: Vec<String>,
+    /// The same for those of the turn under way.
+    sending: Vec<String>,
+    /// The execution was resumed, so that what runs may be asked for again.
+    may_repeat: bool,
+    /// What happened in which phase.
+    seen: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 impl World {
@@ -174,8 +291,15 @@ impl World {
             wishes: Vec::new(),
             seed,
             execution_timeout: Duration::from_secs(random.random_range(5..7_200)),
+            first_started_at: 1_000,
+            not_before: if random.random_bool(0.2) { random.random_range(1_000..9_000) } else { 1_000 },
+            retry: random.random_bool(0.3).then(RetryPolicy::default),
+            attempt: random.random_range(1..4),
+            parent: None,
+            continued_from: None,
+            search_keys: vec![("k1".into(), None)],
         };
-        let machine = Machine::start(Arc::clone(&definition), started, 1_000);
+        let machine = Machine::start(Arc::clone(&definition), RUN, started, 1_000);
         Self {
             seed,
             random,
@@ -187,6 +311,22 @@ impl World {
             running: BTreeMap::new(),
             timers: BTreeMap::new(),
             crashes: 0,
+            sent: Vec::new(),
+            sending: Vec::new(),
+            may_repeat: false,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn tell(&mut self, word: &'static str, input: Input, now: u64) {
+        *self.seen.entry((self.machine.phase(), word)).or_default() += 1;
+        let id = match &input {
+            Input::Signal { id: Some(id), .. } | Input::Update { id, .. } => Some(id.clone()),
+            _ => None,
+        };
+        let taken = self.machine.receive(input, now);
+        if let Some(id) = id.filter(|id| taken && !self.sent.contains(id) && !self.sending.contains(id)) {
+            self.sending.push(id);
         }
     }
 
@@ -212,6 +352,7 @@ impl World {
         for record in records {
             self.history.push(encode(self.now, &record));
         }
+        self.sent.append(&mut self.sending);
         if self.random.random_bool(0.1) {
             return self.crash();
         }
@@ -223,11 +364,16 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Preflight => drop(self.running.insert(0, effect)),
-                Effect::RunActivity { seq, .. } | Effect::CallTool { seq } | Effect::AwaitAuth { seq } => {
+                Effect::RunActivity { seq, .. }
+                | Effect::CallTool { seq }
+                | Effect::AwaitAuth { seq }
+                | Effect::StartChild { seq }
+                | Effect::Tell { seq } => {
                     let before = self.running.insert(seq, effect);
-                    assert_eq!(before, None, "operation {seq} runs twice at once");
+                    // What goes on after a pause is asked for again; the driver knows what runs.
+                    assert!(before.is_none() || self.may_repeat, "operation {seq} runs twice at once");
                 }
-                Effect::Stop { seq } => drop(self.running.remove(&seq)),
+                Effect::Stop { seq } | Effect::CancelChild { seq, .. } => drop(self.running.remove(&seq)),
                 Effect::Finish => self.running.clear(),
             }
         }
@@ -245,9 +391,11 @@ impl World {
     fn crash(&mut self) {
         self.crashes += 1;
         self.running.clear();
+        self.sending.clear();
         let mut records = self.history.iter().map(|row| decode(row).expect("decodes"));
         let Some((at, Record::Started(started))) = records.next() else { panic!("no start") };
-        let mut machine = Machine::read(Arc::clone(&self.definition), *started, at);
+        let digest = started.digest;
+        let mut machine = Machine::read(Arc::clone(&self.definition), digest, RUN, *started, at);
         let mut program = Program::new(self.seed);
         let mut begun = false;
         for (at, record) in records {
@@ -261,6 +409,7 @@ impl World {
             machine.replay(at, &record).expect("the history makes sense");
         }
         machine.resume();
+        // Where it stood before the crash, if that was after a commit, it stands again.
         self.machine = machine;
         self.program = program;
         self.note_timers();
@@ -274,15 +423,51 @@ impl World {
         self.now += self.random.random_range(0..50);
         let now = self.now;
         let pick = self.random.random_range(0..100);
+        let number = self.random.random_range(0..6);
+        let message = Message { name: "m".into(), input: Json::null(), sender: "u".into() };
         match pick {
-            0 => self.machine.receive(Input::Cancel("stop".into()), now),
-            1 if self.random.random_bool(0.1) => self.machine.receive(Input::Terminate("now".into()), now),
-            2 => self.machine.receive(Input::Emit(event()), now),
+            0 => self.tell("cancel", Input::Cancel("stop".into()), now),
+            1 if self.random.random_bool(0.1) => self.tell("terminate", Input::Terminate("now".into()), now),
+            2 => self.tell("emit", Input::Emit(event()), now),
             // An answer of an attempt that is not the current one changes nothing.
-            3 => self.machine.receive(
-                Input::AttemptEnded { seq: 1, attempt: 99, outcome: Ok(Json::null()), jitter: 0.0 },
+            3 => self.tell(
+                "stale attempt",
+                Input::AttemptEnded {
+                    seq: 1,
+                    attempt: 99,
+                    outcome: Ok(Json::null()),
+                    details: None,
+                    jitter: 0.0,
+                },
                 now,
             ),
+            4..8 => self.tell("signal", Input::Signal { id: Some(format!("signal-{number}")), message }, now),
+            8..11 => self.tell("update", Input::Update { id: format!("update-{number}"), message }, now),
+            11..13 => self.tell("pause", Input::Pause("rest".into()), now),
+            13..16 => {
+                self.may_repeat = true;
+                self.tell("resume", Input::Resume, now);
+            }
+            16 if self.machine.activated() && self.random.random_bool(0.3) => {
+                self.tell("diverged", Input::Diverged("difference".into()), now);
+            }
+            17 => {
+                self.may_repeat = true;
+                self.tell("unblock", Input::Unblock, now);
+            }
+            18 if self.random.random_bool(0.05) => {
+                self.tell("trapped", Input::Trapped(Failure::permanent("Trap", "trap")), now);
+            }
+            19 => self.tell("upgrade", Input::Upgrade(Digest([0; 32])), now),
+            20..23 => {
+                let running = self.running.iter().find_map(|(&seq, effect)| match effect {
+                    Effect::RunActivity { attempt, .. } => Some((seq, *attempt)),
+                    _ => None,
+                });
+                if let Some((seq, attempt)) = running {
+                    self.tell("heartbeat", Input::Heartbeat { seq, attempt, details: Json::null() }, now);
+                }
+            }
             _ if pick < 60 && !self.running.is_empty() => {
                 let place = self.random.random_range(0..self.running.len());
                 let seq = *self.running.keys().nth(place).expect("in range");
@@ -292,36 +477,60 @@ impl World {
                     1 if self.random.random_bool(0.3) => Err(Failure::permanent("Error", "never")),
                     _ => Ok(Json::from(serde_json::json!({ "seq": seq }))),
                 };
-                let input = match effect {
-                    Effect::Preflight => Input::Bound(outcome.map(|_| {
-                        vec![Binding {
-                            slot: "s".into(),
-                            auto_auth: true,
-                            connector_name: "s".into(),
-                            connector_id: "1".into(),
-                            credentials_name: None,
-                        }]
-                    })),
+                let (word, input) = match effect {
+                    Effect::Preflight => (
+                        "bound",
+                        Input::Bound(outcome.map(|_| {
+                            vec![Binding {
+                                slot: "s".into(),
+                                auto_auth: true,
+                                connector_name: "s".into(),
+                                connector_id: "1".into(),
+                                credentials_name: None,
+                            }]
+                        })),
+                    ),
                     Effect::RunActivity { attempt, .. } => {
-                        Input::AttemptEnded { seq, attempt, outcome, jitter: self.random.random() }
+                        let details = self.random.random_bool(0.3).then(Json::null);
+                        let jitter = self.random.random();
+                        ("attempt ended", Input::AttemptEnded { seq, attempt, outcome, details, jitter })
                     }
-                    Effect::CallTool { .. } => Input::ToolEnded { seq, outcome },
-                    _ => Input::AuthEnded { seq, outcome },
+                    Effect::CallTool { .. } => ("tool ended", Input::ToolEnded { seq, outcome }),
+                    Effect::Tell { .. } => ("told", Input::Told { seq, outcome }),
+                    Effect::StartChild { .. } => match self.random.random_range(0..3) {
+                        0 => ("child started", {
+                            // It goes on, and ends later.
+                            self.running.insert(seq, Effect::StartChild { seq });
+                            Input::ChildStarted { seq }
+                        }),
+                        1 if outcome.is_err() => {
+                            let failure = Failure::permanent("NotFound", "no such workflow");
+                            ("child refused", Input::ChildRefused { seq, failure })
+                        }
+                        _ => ("child ended", Input::ChildEnded { seq, outcome }),
+                    },
+                    _ => ("auth ended", Input::AuthEnded { seq, outcome }),
                 };
-                self.machine.receive(input, now);
+                self.tell(word, input, now);
             }
             _ => {
                 if self.running.is_empty() {
                     // Nobody works on it, so it must know when something happens by itself.
-                    let next = self.machine.next_time().expect("an open execution waits for a time");
-                    self.now = self.now.max(next);
+                    match self.machine.next_time() {
+                        Some(next) => self.now = self.now.max(next),
+                        None => {
+                            assert_eq!(self.machine.phase(), "blocked", "an open execution waits for a time");
+                            self.may_repeat = true;
+                            self.tell("unblock", Input::Unblock, self.now);
+                        }
+                    }
                 }
-                self.machine.receive(Input::Tick, self.now);
+                self.tell("tick", Input::Tick, self.now);
             }
         }
     }
 
-    fn run(mut self) -> (Status, u32) {
+    fn run(mut self) -> (Status, u32, BTreeMap<(&'static str, &'static str), u64>) {
         self.turn();
         let mut steps = 0;
         while !self.machine.ended() {
@@ -330,7 +539,25 @@ impl World {
             steps += 1;
             assert!(steps < 20_000, "the execution is stuck");
         }
-        (self.machine.status(), self.crashes)
+        // It may have ended while it was read back after a crash.
+        for record in self.machine.take_records() {
+            self.history.push(encode(self.now, &record));
+        }
+        // Whatever was durably taken was told, once and in its order, unless the execution ended first.
+        let told = self.program.heard.iter();
+        let mut expected = self.sent.iter();
+        for id in told {
+            assert!(expected.any(|sent| sent == id), "{id} was told out of order, twice or without being sent");
+        }
+        let by_itself = matches!(self.machine.status(), Status::Completed | Status::ContinuedAsNew);
+        if by_itself {
+            assert_eq!(self.program.heard, self.sent, "nothing that was sent is lost");
+        }
+        let records = self.history.iter().map(|row| decode(row).expect("decodes").1);
+        let mut size = airlock_engine::history::HistorySize::default();
+        records.for_each(|record| size.add(&record));
+        assert_eq!(self.machine.size(), size, "the size is the same however often it was read back");
+        (self.machine.status(), self.crashes, self.seen)
     }
 }
 
@@ -343,14 +570,28 @@ fn random_executions_with_crashes_end_with_each_step_recorded_once() {
     };
     let mut ends: BTreeMap<&str, u32> = BTreeMap::new();
     let mut crashes = 0;
+    let mut seen: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for seed in seeds.clone() {
         let run = std::panic::catch_unwind(|| World::new(seed).run());
-        let (status, crashed) = run.unwrap_or_else(|_| panic!("repeat this with SEED={seed}"));
+        let (status, crashed, transitions) = run.unwrap_or_else(|_| panic!("repeat this with SEED={seed}"));
         *ends.entry(status.as_str()).or_default() += 1;
         crashes += crashed;
+        for (transition, count) in transitions {
+            *seen.entry(transition).or_default() += count;
+        }
     }
     println!("{} histories, {crashes} crashes, ends: {ends:?}", seeds.end - seeds.start);
     if seeds.end - seeds.start > 1_000 {
-        assert_eq!(ends.len(), 5, "every way to end is met: {ends:?}");
+        assert_eq!(ends.len(), 6, "every way to end is met: {ends:?}");
+        let mut missing = Vec::new();
+        for phase in ["delayed", "binding", "running", "paused", "blocked"] {
+            for word in words_of(phase) {
+                if !seen.contains_key(&(phase, word)) {
+                    missing.push((phase, word));
+                }
+            }
+        }
+        println!("transitions taken: {seen:#?}");
+        assert!(missing.is_empty(), "transitions that were never taken: {missing:?}");
     }
 }

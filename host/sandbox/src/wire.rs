@@ -5,7 +5,9 @@ use std::time::Duration;
 use airlock_engine::{
     ActivityOptions, Failure, Json, RetryPolicy,
     guests::{Activation, ActivityCall, WorkflowInit},
-    history::{Command, Job, Outcome, TaskEvent, TaskPhase},
+    history::{
+        Command, HistorySize, Job, Message, Outcome, ParentClose, SearchValue, StartChild, TaskEvent, TaskPhase,
+    },
 };
 
 use crate::{
@@ -87,6 +89,7 @@ fn outcome_to_wit(outcome: &Outcome) -> Result<String, wit::Failure> {
 pub(crate) fn activity_options(options: wit::ActivityOptions) -> Result<ActivityOptions, Invalid> {
     let milliseconds = |ms: Option<u64>| ms.map(Duration::from_millis);
     Ok(ActivityOptions {
+        schedule_to_start: milliseconds(options.schedule_to_start_ms),
         start_to_close: milliseconds(options.start_to_close_ms),
         schedule_to_close: milliseconds(options.schedule_to_close_ms),
         heartbeat: milliseconds(options.heartbeat_ms),
@@ -94,7 +97,7 @@ pub(crate) fn activity_options(options: wit::ActivityOptions) -> Result<Activity
     })
 }
 
-fn retry_policy(policy: wit::RetryPolicy) -> Result<RetryPolicy, Invalid> {
+pub(crate) fn retry_policy(policy: wit::RetryPolicy) -> Result<RetryPolicy, Invalid> {
     if !(policy.backoff_coefficient.is_finite() && policy.backoff_coefficient >= 1.0) {
         let coefficient = policy.backoff_coefficient;
         return Err(Invalid(format!(
@@ -149,6 +152,7 @@ pub(crate) fn call_to_wit(call: ActivityCall) -> Call {
         workflow: call.workflow,
         idempotency_key: call.idempotency_key,
         attempt: call.attempt,
+        heartbeat_details: call.heartbeat_details.map(|details| details.as_str().to_owned()),
     }
 }
 
@@ -161,6 +165,8 @@ pub(crate) fn init_to_wit(init: &WorkflowInit) -> workflows::Init {
         input: init.input.as_str().to_owned(),
         seed: init.seed,
         started_at_ms: init.started_at_ms,
+        parent: init.parent.as_ref().map(|id| id.as_str().to_owned()),
+        attempt: init.attempt,
     }
 }
 
@@ -170,6 +176,18 @@ pub(crate) fn activation_to_wit(activation: Activation<'_>) -> workflows::Activa
         now_ms: activation.now_ms,
         replaying: activation.replaying,
         jobs: activation.jobs.iter().map(job_to_wit).collect(),
+        patches: activation.patches.to_vec(),
+        history_events: activation.history.events,
+        history_bytes: activation.history.bytes,
+        continue_as_new_suggested: activation.history.reaches(&HistorySize::SUGGEST),
+    }
+}
+
+fn message_to_wit(message: &Message) -> workflows::Message {
+    workflows::Message {
+        name: message.name.clone(),
+        input: message.input.as_str().to_owned(),
+        sender: message.sender.clone(),
     }
 }
 
@@ -183,6 +201,20 @@ fn job_to_wit(job: &Job) -> workflows::Job {
         Job::ToolResolved { seq, outcome } => workflows::Job::ToolResolved(resolution(seq, outcome)),
         Job::AuthResolved { seq, outcome } => workflows::Job::AuthResolved(resolution(seq, outcome)),
         Job::CancelRequested { reason } => workflows::Job::CancelRequested(reason.clone()),
+        Job::ChildStarted { seq, outcome } => workflows::Job::ChildStarted(workflows::ChildStart {
+            seq: *seq,
+            outcome: match outcome {
+                Ok(id) => Ok(id.as_str().to_owned()),
+                Err(failure) => Err(failure_to_wit(failure)),
+            },
+        }),
+        Job::ChildResolved { seq, outcome } => workflows::Job::ChildResolved(resolution(seq, outcome)),
+        Job::ExternalResolved { seq, outcome } => workflows::Job::ExternalResolved(resolution(seq, outcome)),
+        Job::Signal { message, .. } => workflows::Job::Signal(message_to_wit(message)),
+        Job::Update { id, message } => workflows::Job::Update(workflows::UpdateRequest {
+            id: id.clone(),
+            message: message_to_wit(message),
+        }),
     }
 }
 
@@ -228,6 +260,94 @@ fn command(command: workflows::Command, limits: &Limits) -> Result<Command, Inva
         }
         workflows::Command::Fail(it) => Command::Fail { failure: failure(it, limits)? },
         workflows::Command::Cancelled => Command::Cancelled,
+        workflows::Command::StartChild(it) => Command::StartChild {
+            seq: it.seq,
+            child: Box::new(StartChild {
+                workflow: name("the name of a child's workflow", it.workflow)?,
+                execution_id: it.execution_id,
+                input: json("the input of a child", it.input, limits)?,
+                close: match it.close {
+                    workflows::ParentClose::Terminate => ParentClose::Terminate,
+                    workflows::ParentClose::RequestCancel => ParentClose::RequestCancel,
+                    workflows::ParentClose::Abandon => ParentClose::Abandon,
+                },
+                execution_timeout: it.execution_timeout_ms.map(Duration::from_millis),
+                retry: it.retry.map(retry_policy).transpose()?,
+                await_start: it.await_start,
+            }),
+        },
+        workflows::Command::SignalExternal(it) => Command::SignalExternal {
+            seq: it.seq,
+            execution_id: name("the id of an execution", it.execution_id)?,
+            name: name("the name of a signal", it.name)?,
+            input: json("the input of a signal", it.input, limits)?,
+        },
+        workflows::Command::CancelExternal(it) => Command::CancelExternal {
+            seq: it.seq,
+            execution_id: name("the id of an execution", it.execution_id)?,
+            reason: cut_owned(it.reason, MESSAGE_BYTES),
+        },
+        workflows::Command::UpdateAccepted(id) => Command::UpdateAccepted { id },
+        workflows::Command::UpdateRejected(it) => {
+            Command::UpdateRejected { id: it.id, failure: failure(it.failure, limits)? }
+        }
+        workflows::Command::UpdateCompleted(it) => Command::UpdateCompleted {
+            id: it.id,
+            outcome: match it.outcome {
+                Ok(value) => Ok(json("the result of an update", value, limits)?),
+                Err(it) => Err(failure(it, limits)?),
+            },
+        },
+        workflows::Command::UpsertSearchKeys(keys) => Command::UpsertSearchKeys {
+            keys: keys.into_iter().map(search_key).collect::<Result<_, _>>()?,
+        },
+        workflows::Command::Patched(id) => Command::Patched { id: name("the name of a patch", id)? },
+        workflows::Command::ContinueAsNew(it) => Command::ContinueAsNew {
+            workflow: it.workflow.map(|workflow| name("the name of the next workflow", workflow)).transpose()?,
+            input: json("the input of the next run", it.input, limits)?,
+        },
+    })
+}
+
+/// A search key has a name of at most so many characters, and a value of at most so many (contract/workflow-features.md
+/// §12).
+const SEARCH_KEY: (usize, usize) = (256, 8_192);
+
+/// The search key of an execution that waits for somebody: the only one of the host's own that a workflow may set.
+const EXECUTION_STATE: &str = "internal.execution.state";
+
+/// Whether a search key can have this name.
+pub(crate) fn search_key_name(name: &str) -> Result<(), Invalid> {
+    let valid = (1..=SEARCH_KEY.0).contains(&name.chars().count())
+        && name.trim() == name
+        && !name.contains(':')
+        && !name.ends_with('=')
+        && (!name.starts_with("internal.") || name == EXECUTION_STATE);
+    if valid {
+        return Ok(());
+    }
+    Err(Invalid(format!(
+        "{name:?} cannot be a search key: 1 to {} characters, without ':', without spaces around it, not ending in '=', \
+         not beginning with 'internal.'",
+        SEARCH_KEY.0
+    )))
+}
+
+fn search_key(it: workflows::SearchKey) -> Result<(String, SearchValue), Invalid> {
+    search_key_name(&it.name)?;
+    let value = match it.value {
+        workflows::SearchValue::Text(text) => SearchValue::Text(text.chars().take(SEARCH_KEY.1).collect()),
+        workflows::SearchValue::Null => SearchValue::Null,
+        workflows::SearchValue::Removed => SearchValue::Removed,
+    };
+    Ok((it.name, value))
+}
+
+/// The answer to a query.
+pub(crate) fn answer(answer: Result<String, wit::Failure>, limits: &Limits) -> Result<Outcome, Invalid> {
+    Ok(match answer {
+        Ok(value) => Ok(json("the answer to a query", value, limits)?),
+        Err(it) => Err(failure(it, limits)?),
     })
 }
 

@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use airlock_engine::store::{Append, Appended, ExecutionRow, Status, StoreError, Wake};
-use parking_lot::{Condvar, Mutex};
-use rusqlite::{Connection, params};
+use airlock_engine::store::{Appended, StoreError};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use crate::{failure, seal::Row};
+use crate::{failure, names::Names, step::Step, write};
 
 /// Appends that share a transaction at most, so that the first does not wait for too many others.
 const GROUP: usize = 512;
@@ -27,14 +27,16 @@ pub(crate) struct Committer {
 }
 
 struct Pending {
-    append: Append,
-    rows: Vec<Row>,
+    step: Step,
     done: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
 struct Writer {
     connection: Connection,
     next_event: i64,
+    names: Names,
+    /// Somebody else may have the folder by now.
+    closed: bool,
 }
 
 impl Committer {
@@ -42,7 +44,7 @@ impl Committer {
         let committer = Arc::new(Self {
             queue: Mutex::default(),
             work: Condvar::new(),
-            writer: Mutex::new(Writer { connection, next_event }),
+            writer: Mutex::new(Writer { connection, next_event, names: Names::default(), closed: false }),
         });
         let weak = Arc::downgrade(&committer);
         // Without the thread nothing that queues up would ever be committed: better not to start at all.
@@ -55,13 +57,15 @@ impl Committer {
     }
 
     /// Queues an append, and commits it if nobody else is committing.
-    pub(crate) fn submit(
-        &self,
-        append: Append,
-        rows: Vec<Row>,
-    ) -> oneshot::Receiver<Result<Appended, StoreError>> {
+    pub(crate) fn submit(&self, step: Step) -> oneshot::Receiver<Result<Appended, StoreError>> {
         let (done, durable) = oneshot::channel();
-        self.queue.lock().push_back(Pending { append, rows, done });
+        self.submit_for(step, done);
+        durable
+    }
+
+    /// The same for somebody who waits already.
+    pub(crate) fn submit_for(&self, step: Step, done: oneshot::Sender<Result<Appended, StoreError>>) {
+        self.queue.lock().push_back(Pending { step, done });
         if let Some(mut writer) = self.writer.try_lock() {
             let group = self.next_group();
             writer.commit(group);
@@ -70,7 +74,6 @@ impl Committer {
         if !self.queue.lock().is_empty() {
             self.work.notify_one();
         }
-        durable
     }
 
     fn next_group(&self) -> Vec<Pending> {
@@ -80,13 +83,43 @@ impl Committer {
     }
 
     /// The connection, for writes of another kind.
-    pub(crate) fn write<T>(&self, work: impl FnOnce(&mut Connection) -> T) -> T {
-        let result = work(&mut self.writer.lock().connection);
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.write_at(|connection, _| work(connection))
+    }
+
+    /// The connection and the number of the next event, for writes of another kind.
+    pub(crate) fn write_at<T>(
+        &self,
+        work: impl FnOnce(&mut Connection, i64) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let mut writer = self.writer.lock();
+        if writer.closed {
+            return Err(closed());
+        }
+        let next_event = writer.next_event;
+        let result = work(&mut writer.connection, next_event);
+        // Many such writes one after the other must not keep the appends away.
+        MutexGuard::unlock_fair(writer);
         if !self.queue.lock().is_empty() {
             self.work.notify_one();
         }
-        result
+        result.map_err(|error| failure(&error))
     }
+
+    /// Writes nothing more. What is being committed is committed when it returns.
+    pub(crate) fn close(&self) {
+        self.writer.lock().closed = true;
+        self.queue.lock().clear();
+        self.work.notify_one();
+    }
+}
+
+/// What whoever still waits is told.
+pub(crate) fn closed() -> StoreError {
+    StoreError::Failed("the store was closed".into())
 }
 
 /// Commits what queues up, until the store is dropped.
@@ -110,6 +143,10 @@ impl Writer {
     /// Commits a group, or, if one of it cannot be written, each by itself.
     fn commit(&mut self, mut group: Vec<Pending>) {
         if group.is_empty() {
+            return;
+        }
+        if self.closed {
+            group.drain(..).for_each(|pending| answer(pending, Err(closed())));
             return;
         }
         let outcome = self.transaction(&group);
@@ -137,9 +174,16 @@ impl Writer {
 
     fn transaction(&mut self, group: &[Pending]) -> Result<Vec<Appended>, StoreError> {
         let mut next_event = self.next_event;
-        let appended = self.try_transaction(group, &mut next_event).map_err(|error| failure(&error))?;
-        self.next_event = next_event;
-        Ok(appended)
+        match self.try_transaction(group, &mut next_event) {
+            Ok(appended) => {
+                self.next_event = next_event;
+                Ok(appended)
+            }
+            Err(error) => {
+                self.names.forget();
+                Err(failure(&error))
+            }
+        }
     }
 
     fn try_transaction(
@@ -147,39 +191,21 @@ impl Writer {
         group: &[Pending],
         next_event: &mut i64,
     ) -> rusqlite::Result<Vec<Appended>> {
-        if let [Pending { append, rows, .. }] = group
-            && rows.len() == 1
-            && append.start.is_none()
-            && append.end.is_none()
-            && append.wake.is_none()
+        if let [Pending { step, .. }] = group
+            && step.is_one_record()
         {
             // One row by itself, as for every step of a lone execution: the statement is a transaction.
             let first_event = *next_event as u64;
-            insert_records(&self.connection, append, rows, next_event)?;
+            write::records(&self.connection, step, next_event)?;
             return Ok(vec![Appended { first_event }]);
         }
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut appended = Vec::with_capacity(group.len());
-        for Pending { append, rows, .. } in group {
-            let key = append.key.0;
-            if let Some(row) = &append.start {
-                insert_execution(&transaction, row, append)?;
-            } else {
-                if let Some((status, at)) = append.end {
-                    transaction
-                        .prepare_cached(
-                            "UPDATE executions SET status = ?2, ended_at = ?3, wake_at = NULL WHERE key = ?1",
-                        )?
-                        .execute(params![key, status_number(status), at as i64])?;
-                } else if let Some(wake) = append.wake {
-                    transaction
-                        .prepare_cached("UPDATE executions SET wake_at = ?2 WHERE key = ?1")?
-                        .execute(params![key, wake_number(wake)])?;
-                }
-            }
+        for pending in group {
             appended.push(Appended { first_event: *next_event as u64 });
-            insert_records(&transaction, append, rows, next_event)?;
+            for step in pending.step.chain() {
+                write::step(&transaction, &mut self.names, step, next_event)?;
+            }
         }
         transaction.commit()?;
         Ok(appended)
@@ -189,63 +215,4 @@ impl Writer {
 fn answer(pending: Pending, outcome: Result<Appended, StoreError>) {
     // Whoever asked may have stopped waiting; the append stands all the same.
     let _ = pending.done.send(outcome);
-}
-
-fn insert_execution(connection: &Connection, row: &ExecutionRow, append: &Append) -> rusqlite::Result<()> {
-    let (status, ended_at) = match append.end {
-        Some((status, at)) => (status, Some(at as i64)),
-        None => (row.status, None),
-    };
-    let wake = match append.wake {
-        Some(wake) if append.end.is_none() => wake_number(wake),
-        _ => None,
-    };
-    connection
-        .prepare_cached(
-            "INSERT INTO executions (key, id, run_id, workflow, digest, user, workspace, organization, status, \
-             started_at, ended_at, wake_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?
-        .execute(params![
-            row.key.0,
-            row.id.as_str(),
-            row.run_id.0.as_bytes().as_slice(),
-            row.workflow,
-            row.digest.0.as_slice(),
-            row.principal.user.as_str(),
-            row.principal.workspace.as_str(),
-            row.principal.organization.as_str(),
-            status_number(status),
-            row.started_at as i64,
-            ended_at,
-            wake,
-        ])?;
-    Ok(())
-}
-
-fn insert_records(
-    connection: &Connection,
-    append: &Append,
-    rows: &[Row],
-    next_event: &mut i64,
-) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO journal (event, execution, idx, events, body) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?;
-    for (row, index) in rows.iter().zip(append.index..) {
-        insert.execute(params![*next_event, append.key.0, index, row.events as i64, row.body])?;
-        *next_event += row.events as i64;
-    }
-    Ok(())
-}
-
-pub(crate) fn status_number(status: Status) -> i64 {
-    Status::ALL.iter().position(|known| *known == status).map_or(0, |position| position as i64)
-}
-
-fn wake_number(wake: Wake) -> Option<i64> {
-    match wake {
-        Wake::Now => Some(0),
-        Wake::At(at) => Some(at as i64),
-        Wake::Never => None,
-    }
 }

@@ -7,48 +7,15 @@ use std::{
     sync::{Arc, atomic::AtomicI64},
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use crate::{Seal, SqliteStore, commit::Committer};
-
-/// Version of the layout below.
-const LAYOUT: i64 = 1;
-
-/// `status` is a position in `Status::ALL`. `wake_at` is 0 for "has work", a Unix time in milliseconds, or NULL for
-/// "not by itself". The journal is in the order of commits, so that a commit of many executions writes few pages;
-/// `event` numbers every event of the store, a row takes up `events` of them.
-const TABLES: &str = "
-    CREATE TABLE executions (
-        key INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
-        run_id BLOB NOT NULL,
-        workflow TEXT NOT NULL,
-        digest BLOB NOT NULL,
-        user TEXT NOT NULL,
-        workspace TEXT NOT NULL,
-        organization TEXT NOT NULL,
-        status INTEGER NOT NULL,
-        started_at INTEGER NOT NULL,
-        ended_at INTEGER,
-        wake_at INTEGER
-    ) STRICT;
-    CREATE INDEX executions_open ON executions (wake_at) WHERE status = 0;
-    CREATE TABLE journal (
-        event INTEGER PRIMARY KEY,
-        execution INTEGER NOT NULL,
-        idx INTEGER NOT NULL,
-        events INTEGER NOT NULL,
-        body BLOB NOT NULL
-    ) STRICT;
-    CREATE UNIQUE INDEX journal_execution ON journal (execution, idx);
-    CREATE TABLE records (
-        name TEXT NOT NULL,
-        key TEXT NOT NULL,
-        value BLOB NOT NULL,
-        PRIMARY KEY (name, key)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE seal_check (body BLOB NOT NULL) STRICT;
-";
+use crate::{
+    Seal, SqliteStore,
+    commit::Committer,
+    layout::{LAYOUT, TABLES},
+    list,
+    objects::{ObjectConfig, ObjectConfigError, Objects, Uploads},
+};
 
 /// Sealed at creation and opened at every start: a wrong key is noticed before anything is written with it.
 const SEAL_CHECK: &[u8] = b"airlock";
@@ -78,14 +45,36 @@ pub enum OpenError {
         /// The folder's layout.
         found: i64,
     },
+    /// It was laid out by an airlock from before the first release.
+    #[error(
+        "the data folder {} has layout {found}, from before the first release, which this airlock does not read: \
+         start with an empty data folder, and if something in this one is still wanted, run the version that wrote it",
+        folder.display()
+    )]
+    Older {
+        /// The folder.
+        folder: PathBuf,
+        /// Its layout.
+        found: i64,
+    },
+    /// The object store cannot be used.
+    #[error(transparent)]
+    Objects(#[from] ObjectConfigError),
     /// SQLite says no.
     #[error("the database in the data folder cannot be opened: {0}")]
     Database(#[from] rusqlite::Error),
 }
 
 impl SqliteStore {
-    /// Opens the database in `folder`, creating it if there is none. `key` seals histories.
+    /// Opens the database in `folder`, creating it if there is none. `key` seals histories. Large payloads go into the
+    /// folder `objects` beside it.
     pub fn open(folder: &Path, key: &[u8; 32]) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(folder, key, &ObjectConfig::default())
+    }
+
+    /// Opens the database in `folder`, with an object store of the caller's choice for large payloads. Nothing is asked of
+    /// the object store before the first large payload.
+    pub fn open_with(folder: &Path, key: &[u8; 32], objects: &ObjectConfig) -> Result<Arc<Self>, OpenError> {
         let folder_problem = |problem| OpenError::Folder { path: folder.into(), problem };
         std::fs::create_dir_all(folder).map_err(folder_problem)?;
         let lock = File::options()
@@ -102,7 +91,8 @@ impl SqliteStore {
         let path = folder.join("airlock.db");
         let mut connection = Connection::open(&path)?;
         configure(&connection)?;
-        let seal = Seal::new(key);
+        let seal = Arc::new(Seal::new(key));
+        let objects = Arc::new(Objects::open(folder, objects)?);
         match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
             0 => {
                 let transaction = connection.transaction()?;
@@ -119,19 +109,31 @@ impl SqliteStore {
                     return Err(OpenError::WrongKey(folder.into()));
                 }
             }
+            found if found < LAYOUT => return Err(OpenError::Older { folder: folder.into(), found }),
             found => return Err(OpenError::Newer { found }),
         }
-        let next_key: i64 =
-            connection.query_row("SELECT coalesce(max(key), 0) + 1 FROM executions", [], |row| row.get(0))?;
-        let next_event: i64 = connection.query_row(
-            "SELECT coalesce((SELECT event + events FROM journal ORDER BY event DESC LIMIT 1), 1)",
+        note_location(&connection, &objects)?;
+        // What was purged had its numbers too.
+        let next_key: i64 = connection.query_row(
+            "SELECT max(coalesce((SELECT max(key) + 1 FROM executions), 1), \
+             coalesce((SELECT value FROM marks WHERE name = 'key'), 1))",
             [],
             |row| row.get(0),
         )?;
+        let next_event: i64 = connection.query_row(
+            "SELECT max(coalesce((SELECT event + events FROM journal ORDER BY event DESC LIMIT 1), 1), \
+             coalesce((SELECT value FROM marks WHERE name = 'event'), 1))",
+            [],
+            |row| row.get(0),
+        )?;
+        let committer = Committer::start(connection, next_event);
+        let uploads = Uploads::new(Arc::clone(&objects), Arc::clone(&committer), Arc::clone(&seal));
         Ok(Arc::new(Self {
             path,
             seal,
-            committer: Committer::start(connection, next_event),
+            committer,
+            objects,
+            uploads,
             readers: parking_lot::Mutex::default(),
             next_key: AtomicI64::new(next_key),
             _lock: lock,
@@ -139,10 +141,32 @@ impl SqliteStore {
     }
 }
 
+/// Notes where large payloads go, for backups. A change is fine once the objects have been moved there.
+fn note_location(connection: &Connection, objects: &Objects) -> rusqlite::Result<()> {
+    let before: Option<String> =
+        connection.query_row("SELECT location FROM object_store", [], |row| row.get(0)).optional()?;
+    if before.as_deref() == Some(objects.location()) {
+        return Ok(());
+    }
+    if before.is_some()
+        && connection.query_row("SELECT EXISTS (SELECT 1 FROM objects)", [], |row| row.get(0))?
+    {
+        tracing::warn!(
+            "large payloads of this data folder were stored elsewhere before: move them to the new object store, \
+             under the same paths, or executions that need them cannot go on"
+        );
+    }
+    connection.execute("DELETE FROM object_store", [])?;
+    connection.execute("INSERT INTO object_store (location) VALUES (?1)", [objects.location()])?;
+    Ok(())
+}
+
 /// The settings under which a commit is durable.
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // A backup or a purge lets the log grow; afterwards it is cut to this.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -8192)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -158,5 +182,6 @@ pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.busy_timeout(std::time::Duration::from_secs(30))?;
     connection.set_prepared_statement_cache_capacity(32);
+    list::functions(&connection)?;
     Ok(connection)
 }

@@ -1,22 +1,33 @@
-//! Queries.
+//! Reading rows, histories and what hangs together.
 
 use std::collections::HashSet;
 
 use airlock_engine::{
     Digest, ExecutionId, ExecutionKey, OrganizationId, Principal, RunId, UserId, WorkspaceId,
-    history::StoredRecord,
-    store::{ExecutionRow, ListFilter, Status, StoreError, Wake},
+    history::{self, Parent, Record, StoredRecord},
+    store::{Child, ExecutionRow, Status, StoreError, Wake},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params, types::Value};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use crate::{Seal, commit::status_number, failure};
+use crate::{Seal, failure, objects::Reference, write::CLOSES};
 
-const COLUMNS: &str =
-    "key, id, run_id, workflow, digest, user, workspace, organization, status, started_at, ended_at";
+/// What [`execution`] reads, of the table `executions`.
+pub(crate) const COLUMNS: &str = "executions.key, id, run_id, \
+    (SELECT name FROM names WHERE number = executions.workflow), digest, \
+    (SELECT name FROM names WHERE number = executions.user), \
+    (SELECT name FROM names WHERE number = executions.workspace), \
+    (SELECT name FROM names WHERE number = executions.organization), \
+    status, started_at, ended_at, parent, parent_run, parent_seq, parent_close, root, schedule";
 
 pub(crate) fn find(connection: &Connection, id: &ExecutionId) -> Result<Option<ExecutionRow>, StoreError> {
-    one(connection, &format!("SELECT {COLUMNS} FROM executions WHERE id = ?1"), params![id.as_str()])
+    let sql = format!("SELECT {COLUMNS} FROM executions WHERE id = ?1 AND current = 1");
+    one(connection, &sql, params![id.as_str()])
+}
+
+pub(crate) fn find_run(connection: &Connection, run: &RunId) -> Result<Option<ExecutionRow>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM executions WHERE run_id = ?1 ORDER BY key DESC LIMIT 1");
+    one(connection, &sql, params![run.0.as_bytes().as_slice()])
 }
 
 pub(crate) fn row(connection: &Connection, key: ExecutionKey) -> Result<Option<ExecutionRow>, StoreError> {
@@ -32,17 +43,31 @@ fn one(
     query().map_err(|error| failure(&error))
 }
 
-fn execution(row: &Row<'_>) -> rusqlite::Result<ExecutionRow> {
+pub(crate) fn execution(row: &Row<'_>) -> rusqlite::Result<ExecutionRow> {
     let wrong = |column: usize| {
         rusqlite::Error::InvalidColumnType(column, "executions".into(), rusqlite::types::Type::Blob)
     };
-    let id: String = row.get(1)?;
+    let id = |column: usize, text: String| text.parse::<ExecutionId>().map_err(|_| wrong(column));
+    let own: ExecutionId = id(1, row.get(1)?)?;
     let run_id: Vec<u8> = row.get(2)?;
     let digest: Vec<u8> = row.get(4)?;
     let status: u8 = row.get(8)?;
+    let parent = match row.get::<_, Option<String>>(11)? {
+        Some(parent) => Some(Parent {
+            id: id(11, parent)?,
+            run: ExecutionKey(row.get(12)?),
+            seq: row.get(13)?,
+            close: *CLOSES.get(usize::from(row.get::<_, u8>(14)?)).ok_or_else(|| wrong(14))?,
+        }),
+        None => None,
+    };
+    let root = match row.get::<_, Option<String>>(15)? {
+        Some(root) => id(15, root)?,
+        None => own.clone(),
+    };
     Ok(ExecutionRow {
         key: ExecutionKey(row.get(0)?),
-        id: id.parse().map_err(|_| wrong(1))?,
+        id: own,
         run_id: RunId(Uuid::from_slice(&run_id).map_err(|_| wrong(2))?),
         workflow: row.get(3)?,
         digest: Digest(digest.try_into().map_err(|_| wrong(4))?),
@@ -54,8 +79,22 @@ fn execution(row: &Row<'_>) -> rusqlite::Result<ExecutionRow> {
         status: *Status::ALL.get(usize::from(status)).ok_or_else(|| wrong(8))?,
         started_at: row.get::<_, i64>(9)? as u64,
         ended_at: row.get::<_, Option<i64>>(10)?.map(|at| at as u64),
+        parent,
+        root,
+        schedule: row.get(16)?,
     })
 }
+
+/// Records as they stand in the journal, some of them elsewhere.
+pub(crate) struct Records {
+    /// Those that are elsewhere are there with something in their place.
+    pub(crate) records: Vec<StoredRecord>,
+    /// Position among the records, index in the history, and where it is.
+    pub(crate) elsewhere: Vec<(usize, u32, Reference)>,
+}
+
+/// Bytes of objects that are read for one call at most, unless it is one object.
+const OBJECTS: u64 = 32_000_000;
 
 pub(crate) fn history(
     connection: &Connection,
@@ -63,18 +102,24 @@ pub(crate) fn history(
     key: ExecutionKey,
     from: u32,
     limit: usize,
-) -> Result<Vec<StoredRecord>, StoreError> {
+) -> Result<Records, StoreError> {
     let sql = "SELECT event, idx, body FROM journal WHERE execution = ?1 AND idx >= ?2 ORDER BY idx LIMIT ?3";
-    stored(connection, seal, key, sql, params![key.0, from, limit as i64])
+    stored(connection, seal, key, sql, params![key.0, from, rows(limit)], OBJECTS)
 }
 
-pub(crate) fn last_record(
+pub(crate) fn last_records(
     connection: &Connection,
     seal: &Seal,
     key: ExecutionKey,
-) -> Result<Option<StoredRecord>, StoreError> {
-    let sql = "SELECT event, idx, body FROM journal WHERE execution = ?1 ORDER BY idx DESC LIMIT 1";
-    Ok(stored(connection, seal, key, sql, params![key.0])?.pop())
+    limit: usize,
+) -> Result<Records, StoreError> {
+    let sql = "SELECT event, idx, body FROM journal WHERE execution = ?1 ORDER BY idx DESC LIMIT ?2";
+    stored(connection, seal, key, sql, params![key.0, rows(limit)], u64::MAX)
+}
+
+/// A limit as SQLite takes it.
+pub(crate) fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn stored(
@@ -83,19 +128,31 @@ fn stored(
     key: ExecutionKey,
     sql: &str,
     params: &[&dyn rusqlite::ToSql],
-) -> Result<Vec<StoredRecord>, StoreError> {
+    mut room: u64,
+) -> Result<Records, StoreError> {
     let failed = |error: rusqlite::Error| failure(&error);
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
     let mut rows = statement.query(params).map_err(failed)?;
-    let mut records = Vec::new();
+    let (mut records, mut elsewhere) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next().map_err(failed)? {
         let event: i64 = row.get(0).map_err(failed)?;
         let index: u32 = row.get(1).map_err(failed)?;
         let body = row.get_ref(2).and_then(|value| Ok(value.as_blob()?)).map_err(failed)?;
-        let (at, record) = seal.open_record(body, key, index)?;
+        let opened = seal.open_at(body, key, index)?;
+        let (at, record) = match Reference::decode(&opened) {
+            None => history::decode(&opened)?,
+            Some(reference) => {
+                if reference.length > room && !elsewhere.is_empty() {
+                    break;
+                }
+                room = room.saturating_sub(reference.length);
+                elsewhere.push((records.len(), index, reference));
+                (0, Record::Unblocked)
+            }
+        };
         records.push(StoredRecord { first_event: event as u64, at, record });
     }
-    Ok(records)
+    Ok(Records { records, elsewhere })
 }
 
 pub(crate) fn open_executions(connection: &Connection) -> Result<Vec<(ExecutionKey, Wake)>, StoreError> {
@@ -126,38 +183,55 @@ pub(crate) fn pinned(connection: &Connection) -> Result<HashSet<Digest>, StoreEr
     Ok(digests.into_iter().filter_map(|digest| Some(Digest(digest.try_into().ok()?))).collect())
 }
 
-pub(crate) fn list(connection: &Connection, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError> {
-    let mut sql = format!("SELECT {COLUMNS} FROM executions WHERE 1");
-    let mut values: Vec<Value> = Vec::new();
-    let mut matches = |column: &str, value: Value| {
-        values.push(value);
-        sql.push_str(&format!(" AND {column} ?{}", values.len()));
+/// Columns of [`child`].
+const CHILD: &str = "SELECT child.key, child.id, child.parent_close FROM executions AS child";
+
+pub(crate) fn open_children(connection: &Connection, parent: &ExecutionId) -> Result<Vec<Child>, StoreError> {
+    let sql = format!(
+        "{CHILD} INDEXED BY executions_parent \
+         WHERE child.parent = ?1 AND child.status = 0 AND child.current = 1 ORDER BY child.key"
+    );
+    children(connection, &sql, params![parent.as_str()])
+}
+
+pub(crate) fn orphans(connection: &Connection) -> Result<Vec<Child>, StoreError> {
+    let sql = format!(
+        "{CHILD} INDEXED BY executions_open \
+         WHERE child.status = 0 AND child.current = 1 AND child.parent IS NOT NULL AND child.parent_close <> 2 \
+         AND NOT EXISTS (SELECT 1 FROM executions AS parent \
+         WHERE parent.id = child.parent AND parent.current = 1 AND parent.status = 0) ORDER BY child.key"
+    );
+    children(connection, &sql, params![])
+}
+
+fn children(
+    connection: &Connection,
+    sql: &str,
+    params: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<Child>, StoreError> {
+    let wrong = |column: usize| {
+        rusqlite::Error::InvalidColumnType(column, "executions".into(), rusqlite::types::Type::Text)
     };
-    if let Some(workspace) = &filter.workspace {
-        matches("workspace =", workspace.as_str().to_owned().into());
-    }
-    if let Some(user) = &filter.user {
-        matches("user =", user.as_str().to_owned().into());
-    }
-    if let Some(workflow) = &filter.workflow {
-        matches("workflow =", workflow.clone().into());
-    }
-    if let Some(run) = &filter.run {
-        matches("run_id =", run.0.as_bytes().to_vec().into());
-    }
-    if let Some(before) = filter.before {
-        matches("key <", before.0.into());
-    }
-    if !filter.status.is_empty() {
-        let numbers: Vec<String> =
-            filter.status.iter().map(|status| status_number(*status).to_string()).collect();
-        sql.push_str(&format!(" AND status IN ({})", numbers.join(",")));
-    }
-    sql.push_str(&format!(" ORDER BY key DESC LIMIT {}", filter.limit));
+    let child = |row: &Row<'_>| {
+        Ok(Child {
+            key: ExecutionKey(row.get(0)?),
+            id: row.get::<_, String>(1)?.parse().map_err(|_| wrong(1))?,
+            close: *CLOSES.get(usize::from(row.get::<_, u8>(2)?)).ok_or_else(|| wrong(2))?,
+        })
+    };
+    let query =
+        || connection.prepare_cached(sql)?.query_map(params, child)?.collect::<rusqlite::Result<Vec<_>>>();
+    query().map_err(|error| failure(&error))
+}
+
+pub(crate) fn search_keys(
+    connection: &Connection,
+    key: ExecutionKey,
+) -> Result<Vec<(String, Option<String>)>, StoreError> {
     let query = || {
         connection
-            .prepare_cached(&sql)?
-            .query_map(rusqlite::params_from_iter(values), execution)?
+            .prepare_cached("SELECT name, value FROM search_keys WHERE execution = ?1 ORDER BY name")?
+            .query_map([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<Vec<_>>>()
     };
     query().map_err(|error| failure(&error))

@@ -71,7 +71,7 @@ impl Records for SqliteStore {
             }
             transaction.commit()
         };
-        self.committer.write(|connection| apply(connection).map_err(|error| failure(&error))).map_err(problem)
+        self.committer.write(apply).map_err(problem)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use airlock_engine::{
     ExecutionKey,
-    history::{self, CorruptRecord, Record, UnixMs},
+    history::{self, CorruptRecord, LARGE_PAYLOAD, Record, UnixMs},
     store::{Append, StoreError},
 };
 use chacha20poly1305::{
@@ -10,6 +10,8 @@ use chacha20poly1305::{
     aead::{Aead, Payload},
 };
 use rand::Rng;
+
+use crate::objects::Reference;
 
 const NONCE: usize = 24;
 
@@ -20,7 +22,17 @@ pub(crate) struct Seal(XChaCha20Poly1305);
 pub(crate) struct Row {
     /// How many event numbers it takes up.
     pub(crate) events: u64,
+    /// Sealed: the record, or a reference to the object that holds it.
     pub(crate) body: Vec<u8>,
+    /// Where that object is.
+    pub(crate) object: Option<Reference>,
+}
+
+impl Row {
+    /// Whether the body goes into the object store.
+    pub(crate) fn is_large(&self) -> bool {
+        self.body.len() > LARGE_PAYLOAD
+    }
 }
 
 impl Seal {
@@ -34,6 +46,7 @@ impl Seal {
         rows.map(|(record, index)| Row {
             events: record.event_count(),
             body: self.seal(&history::encode(append.at, record), &place(append.key, index)),
+            object: None,
         })
         .collect()
     }
@@ -57,16 +70,31 @@ impl Seal {
         self.0.decrypt(&XNonce::from(*nonce), Payload { msg: text, aad: place }).ok()
     }
 
+    /// Seals bytes for a place in a history.
+    pub(crate) fn seal_at(&self, bytes: &[u8], key: ExecutionKey, index: u32) -> Vec<u8> {
+        self.seal(bytes, &place(key, index))
+    }
+
+    /// Opens what stands at a place in a history.
+    pub(crate) fn open_at(
+        &self,
+        sealed: &[u8],
+        key: ExecutionKey,
+        index: u32,
+    ) -> Result<Vec<u8>, StoreError> {
+        let opened = self.open(sealed, &place(key, index)).ok_or_else(|| {
+            CorruptRecord::Damaged("its seal is broken: the row was changed or moved".into())
+        })?;
+        Ok(opened)
+    }
+
     pub(crate) fn open_record(
         &self,
         sealed: &[u8],
         key: ExecutionKey,
         index: u32,
     ) -> Result<(UnixMs, Record), StoreError> {
-        let row = self.open(sealed, &place(key, index)).ok_or_else(|| {
-            CorruptRecord::Damaged("its seal is broken: the row was changed or moved".into())
-        })?;
-        Ok(history::decode(&row)?)
+        Ok(history::decode(&self.open_at(sealed, key, index)?)?)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use airlock_engine::{
-    Digest, ExecutionKey, Json, OrganizationId, Principal, RunId, UserId, WorkspaceId,
+    Digest, ExecutionId, ExecutionKey, Json, OrganizationId, Principal, RunId, UserId, WorkspaceId,
     history::{Command, Record},
     records::{Change, Records, RecordsError},
-    store::{Append, ExecutionRow, Status, Store, StoreError, Wake},
+    store::{Append, ExecutionRow, Start, Status, Store, StoreError, Wake},
 };
 use airlock_store::{OpenError, SqliteStore};
 
@@ -21,9 +21,11 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn start(store: &SqliteStore, id: &str, secret: &str) -> Append {
+    let id: ExecutionId = id.parse().expect("a valid id");
     let row = ExecutionRow {
         key: store.allocate(),
-        id: id.parse().expect("a valid id"),
+        root: id.clone(),
+        id,
         run_id: RunId::generate(),
         workflow: "w".into(),
         digest: Digest([1; 32]),
@@ -35,11 +37,14 @@ fn start(store: &SqliteStore, id: &str, secret: &str) -> Append {
         status: Status::Running,
         started_at: 1,
         ended_at: None,
+        parent: None,
+        schedule: None,
     };
     let result = Json::from(serde_json::Value::from(secret));
     let records = vec![Record::Activation { jobs: vec![], commands: vec![Command::Complete { result }] }];
-    let (key, wake) = (row.key, Some(Wake::Now));
-    Append { key, index: 0, at: 1, records, start: Some(Box::new(row)), end: None, wake }
+    let key = row.key;
+    let start = Some(Box::new(Start { row, replaces: None }));
+    Append { start, wake: Some(Wake::Now), ..Append::records(key, 0, 1, records) }
 }
 
 #[tokio::test]
@@ -55,6 +60,9 @@ async fn row_17_no_payload_stands_in_the_database_or_its_log_in_plain_text() {
     store.append(start(&store, "sealed", "canary-payload-4711")).await.expect("appends");
     for file in std::fs::read_dir(folder.path()).expect("lists") {
         let path = file.expect("lists").path();
+        if path.is_dir() {
+            continue;
+        }
         let bytes = std::fs::read(&path).expect("reads");
         let found = bytes.windows(14).any(|window| window == b"canary-payload");
         assert!(!found, "the payload stands in {}", path.display());
@@ -96,6 +104,22 @@ fn a_folder_in_use_a_wrong_key_and_a_newer_layout_are_refused_with_a_reason() {
     drop(database);
     let newer = SqliteStore::open(folder.path(), &KEY).err();
     assert!(matches!(newer, Some(OpenError::Newer { found: 99 })), "{newer:?}");
+}
+
+#[test]
+fn a_folder_from_before_the_first_release_is_refused_with_what_to_do() {
+    let folder = folder();
+    let database = rusqlite::Connection::open(folder.path().join("airlock.db")).expect("opens");
+    database.execute_batch("CREATE TABLE executions (key INTEGER PRIMARY KEY)").expect("lays out");
+    database.pragma_update(None, "user_version", 1).expect("updates");
+    drop(database);
+    let older = SqliteStore::open(folder.path(), &KEY).err();
+    assert!(matches!(older, Some(OpenError::Older { found: 1, .. })), "{older:?}");
+    let message = older.expect("an error").to_string();
+    assert!(
+        message.contains("before the first release") && message.contains("empty data folder"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -52,7 +52,8 @@ fn chain(attempt: BoxFuture<'static, ()>) {
 impl Engine {
     /// Runs an attempt, unless it runs already.
     pub(super) fn run_activity(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq, attempt: u32) {
-        let Some(Operation::Activity { activity, input, options, scheduled_at, .. }) = machine.operation(seq)
+        let Some(Operation::Activity { activity, input, options, scheduled_at, due_at, details, .. }) =
+            machine.operation(seq)
         else {
             return;
         };
@@ -66,8 +67,15 @@ impl Engine {
             workflow: started.workflow.clone(),
             idempotency_key: origin.idempotency_key.clone(),
             attempt,
+            heartbeat_details: details.clone(),
         };
+        let digest = machine.digest();
         let host = Arc::new(Host {
+            seq,
+            attempt,
+            details: parking_lot::Mutex::default(),
+            recorded: AtomicU64::new(0),
+            throttle: throttle(options),
             cell: Arc::clone(cell),
             engine: Arc::clone(&engine),
             bindings: Arc::clone(machine.bindings()),
@@ -77,11 +85,30 @@ impl Engine {
             calls: AtomicU64::new(0),
         });
         let limits = Limits::new(options, *scheduled_at, machine.now());
+        let in_line = options.schedule_to_start.map(|limit| {
+            (limit, limit.saturating_sub(Duration::from_millis(now_ms().saturating_sub(*due_at))))
+        });
         let cell = Arc::clone(cell);
         let work = async move {
             // The pool lives as long as the engine; it is never closed.
-            let permit = engine.permits.acquire().await;
-            let digest = started.digest;
+            let permit = match in_line {
+                None => engine.permits.acquire().await,
+                Some((limit, rest)) => match tokio::time::timeout(rest, engine.permits.acquire()).await {
+                    Ok(permit) => permit,
+                    Err(_) => {
+                        let message = format!(
+                            "no place was free within the schedule-to-start timeout of {limit:?}: so many activities \
+                             run at once"
+                        );
+                        // Another attempt would only stand in the same line.
+                        let failure =
+                            Failure { non_retryable: true, ..Failure::timeout("schedule-to-start", message) };
+                        let (outcome, details) = (Err(failure), None);
+                        let input = Input::AttemptEnded { seq, attempt, outcome, details, jitter: 0.0 };
+                        return engine.settle(&cell, seq, input).await;
+                    }
+                },
+            };
             let run = engine.guests.run_activity(&digest, call, Arc::clone(&host) as Arc<dyn ActivityHost>);
             let outcome = limits.watch(run, &host, engine.config.cancel_grace).await;
             drop(permit);
@@ -93,7 +120,8 @@ impl Engine {
                 }
                 ActivityError::Guest(error) => Failure::retryable(Failure::TRAP, error.to_string()),
             });
-            let input = Input::AttemptEnded { seq, attempt, outcome, jitter: rand::random() };
+            let details = host.details.lock().take();
+            let input = Input::AttemptEnded { seq, attempt, outcome, details, jitter: rand::random() };
             engine.settle(&cell, seq, input).await;
         };
         chain(Box::pin(work));
@@ -162,7 +190,8 @@ impl Engine {
         CallOrigin {
             principal: machine.acting_principal(),
             execution: cell.row.id.clone(),
-            idempotency_key: format!("{}:{}:{seq}", cell.row.id, machine.started().run_id.0.simple()),
+            // A run that was reset does its steps anew, so they are other steps.
+            idempotency_key: format!("{}:{}:{seq}", cell.row.id, machine.run().0.simple()),
         }
     }
 }
@@ -217,7 +246,7 @@ impl Limits {
     ) -> Result<Json, ActivityError> {
         let timeout = |name: &str, limit: Duration| {
             let message = format!("the attempt took longer than its {name} timeout of {limit:?}");
-            Err(ActivityError::Failed(Failure::retryable(Failure::TIMEOUT, message)))
+            Err(ActivityError::Failed(Failure::timeout(name, message)))
         };
         tokio::select! {
             biased;
@@ -232,8 +261,21 @@ impl Limits {
     }
 }
 
+/// How often heartbeats with details are recorded: well before their absence would be noticed, and not for each of many.
+fn throttle(options: &ActivityOptions) -> Duration {
+    options.heartbeat.map_or(Duration::from_secs(30), |limit| limit.mul_f64(0.8).min(Duration::from_secs(60)))
+}
+
 /// What a running attempt may ask for.
 struct Host {
+    seq: Seq,
+    attempt: u32,
+    /// What the guest said with its last heartbeat.
+    details: parking_lot::Mutex<Option<Json>>,
+    /// When that was last recorded.
+    recorded: AtomicU64,
+    /// How long to wait before it is recorded again.
+    throttle: Duration,
     engine: Arc<Engine>,
     cell: Arc<Cell>,
     bindings: Arc<[Binding]>,
@@ -306,8 +348,18 @@ impl ActivityHost for Host {
         Ok(())
     }
 
-    fn heartbeat(&self) {
-        self.heartbeat.store(now_ms(), Ordering::Relaxed);
+    fn heartbeat(&self, details: Option<Json>) {
+        let now = now_ms();
+        self.heartbeat.store(now, Ordering::Relaxed);
+        let Some(details) = details else { return };
+        *self.details.lock() = Some(details.clone());
+        let since = now.saturating_sub(self.recorded.load(Ordering::Relaxed));
+        if since >= self.throttle.as_millis() as u64 {
+            self.recorded.store(now, Ordering::Relaxed);
+            self.cell.post(Input::Heartbeat { seq: self.seq, attempt: self.attempt, details });
+            let (engine, cell) = (Arc::clone(&self.engine), Arc::clone(&self.cell));
+            tokio::spawn(async move { engine.drive(&cell).await });
+        }
     }
 
     fn is_cancelled(&self) -> bool {

@@ -1,4 +1,4 @@
-//! One execution that is being worked on.
+//! One run that is being worked on.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,16 +9,16 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{FinalView, Progress};
+use super::{FinalView, Progress, messages::UpdateWaiters, reset::ResetRequest};
 use crate::{
-    ExecutionKey,
+    Digest, ExecutionKey, Json,
     guests::WorkflowInstance,
-    history::Seq,
+    history::{Outcome, Seq},
     machine::{Input, Machine},
     store::{ExecutionRow, StoreError, Wake},
 };
 
-/// An execution with its mailbox. The machine and the instance may be absent: then they are in the history.
+/// A run with its mailbox. The machine and the instance may be absent: then they are in the history.
 pub(super) struct Cell {
     pub(super) key: ExecutionKey,
     pub(super) row: ExecutionRow,
@@ -30,6 +30,8 @@ pub(super) struct Cell {
     pub(super) outcome: FinalView,
     /// What runs for the execution now, with the means to stop it.
     pub(super) running: Mutex<HashMap<Seq, CancellationToken>>,
+    /// Who waits for the answer to an update.
+    pub(super) updates: UpdateWaiters,
     /// When it was last put to rest.
     pub(super) stamp: AtomicU64,
     /// The earliest time that the timers know of.
@@ -42,10 +44,42 @@ struct Mailbox {
     driven: bool,
 }
 
-/// News, and who wants to know that they are recorded.
-pub(super) struct Message {
-    pub(super) input: Input,
-    pub(super) confirm: Option<oneshot::Sender<Result<(), StoreError>>>,
+/// Something for the driver.
+pub(super) enum Message {
+    /// News for the machine, and who wants to know that they are recorded.
+    News { input: Input, confirm: Option<Confirm> },
+    /// A question to the workflow.
+    Query { name: String, input: Json, reply: oneshot::Sender<Result<Outcome, Unanswered>> },
+    /// Go on with other code, if it gives the same commands so far; only say whether it does if `trial` is set.
+    Upgrade { digest: Digest, trial: bool, reply: oneshot::Sender<Result<Result<(), String>, Refused>> },
+    /// Start again from an earlier event.
+    Reset { request: ResetRequest, reply: oneshot::Sender<Result<(), super::ControlError>> },
+}
+
+pub(super) type Confirm = oneshot::Sender<Result<(), Refused>>;
+
+/// News could not be recorded.
+#[derive(Debug, Clone)]
+pub(super) enum Refused {
+    /// The run had ended before.
+    Ended,
+    /// The store failed.
+    Store(StoreError),
+}
+
+/// A question could not be put to the workflow.
+#[derive(Debug, Clone)]
+pub(super) enum Unanswered {
+    /// It has not begun.
+    NotStarted,
+    /// Its code does not repeat its history.
+    Blocked,
+    /// It went wrong.
+    Guest(crate::guests::GuestError),
+    /// Its history cannot be read.
+    Store(StoreError),
+    /// The run ended; its history has the answer.
+    Ended,
 }
 
 /// The state in memory.
@@ -56,6 +90,8 @@ pub(super) struct Live {
     pub(super) index: u32,
     /// What the store believes.
     pub(super) wake: Wake,
+    /// Somebody was told that the history grows long.
+    pub(super) warned: bool,
 }
 
 impl Cell {
@@ -69,6 +105,7 @@ impl Cell {
             ended: watch::Sender::new(false),
             outcome: FinalView::new(),
             running: Mutex::default(),
+            updates: UpdateWaiters::default(),
             stamp: AtomicU64::new(u64::MAX),
             alarm: AtomicU64::new(u64::MAX),
         }
@@ -82,13 +119,17 @@ impl Cell {
     }
 
     pub(super) fn post(&self, input: Input) {
-        self.mailbox.lock().messages.push_back(Message { input, confirm: None });
+        self.send(Message::News { input, confirm: None });
+    }
+
+    pub(super) fn send(&self, message: Message) {
+        self.mailbox.lock().messages.push_back(message);
     }
 
     /// Posts news; the answer comes when they are recorded.
-    pub(super) fn post_and_confirm(&self, input: Input) -> oneshot::Receiver<Result<(), StoreError>> {
+    pub(super) fn post_and_confirm(&self, input: Input) -> oneshot::Receiver<Result<(), Refused>> {
         let (sender, receiver) = oneshot::channel();
-        self.mailbox.lock().messages.push_back(Message { input, confirm: Some(sender) });
+        self.send(Message::News { input, confirm: Some(sender) });
         receiver
     }
 
@@ -137,6 +178,7 @@ impl Cell {
             && mailbox.messages.is_empty()
             && self.live.lock().is_none()
             && self.running.lock().is_empty()
+            && self.updates.is_empty()
     }
 
     /// Notes a time that the timers have to be told of, and gives the one that it takes the place of. `None` if they know

@@ -3,30 +3,34 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 
 use super::{
     Engine, ExecutionView,
-    cell::{Cell, Live},
-    now_ms, turn,
+    cell::{Cell, Live, Message as ToDriver},
+    messages::{Kind, MessageError},
+    now_ms,
+    turn::{self, Newborn},
 };
 use crate::{
-    Digest, ExecutionId, Json, Principal, RunId, WorkflowDefinition,
+    Digest, ExecutionId, Json, OrganizationId, Principal, RetryPolicy, RunId, UserId, WorkflowDefinition,
+    WorkspaceId,
     guests::GuestError,
-    history::Started,
-    machine::Machine,
-    store::{ExecutionRow, Status, StoreError, Wake},
+    history::{Message, Parent, Started},
+    machine::{Input, Machine},
+    store::{ExecutionRow, Start, Status, StoreError, Wake},
     tools::BindingWish,
 };
 
-/// What a caller wants to run.
+/// What a caller wants to run. Build it with [`StartRequest::new`].
 #[derive(Debug, Clone)]
 pub struct StartRequest {
     /// Name of the workflow.
     pub workflow: String,
-    /// An id of the caller's choice; it must be new.
+    /// An id of the caller's choice.
     pub execution_id: Option<ExecutionId>,
     /// The input; `null` stands for an empty object.
     pub input: Json,
@@ -34,6 +38,63 @@ pub struct StartRequest {
     pub principal: Principal,
     /// Credentials for the slots.
     pub wishes: Vec<BindingWish>,
+    /// What to do when an execution with this id has ended. Default: refuse.
+    pub reuse: IdReuse,
+    /// What to do when an execution with this id is running. Default: refuse.
+    pub conflict: IdConflict,
+    /// Nothing happens for so long. Default: no time.
+    pub delay: Duration,
+    /// Instead of the definition's.
+    pub execution_timeout: Option<Duration>,
+    /// Instead of the definition's.
+    pub retry: Option<RetryPolicy>,
+    /// The schedule that starts it.
+    pub schedule: Option<String>,
+}
+
+impl StartRequest {
+    /// A start with nothing special about it.
+    pub fn new(workflow: impl Into<String>, input: Json, principal: Principal) -> Self {
+        Self {
+            workflow: workflow.into(),
+            execution_id: None,
+            input,
+            principal,
+            wishes: Vec::new(),
+            reuse: IdReuse::default(),
+            conflict: IdConflict::default(),
+            delay: Duration::ZERO,
+            execution_timeout: None,
+            retry: None,
+            schedule: None,
+        }
+    }
+}
+
+/// Whether the id of an execution that has ended can be given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdReuse {
+    /// Never: a start that is sent twice runs once.
+    #[default]
+    RejectDuplicate,
+    /// Only if the execution did not complete.
+    AllowDuplicateFailedOnly,
+    /// Always.
+    AllowDuplicate,
+}
+
+/// What a start does when its id belongs to a running execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdConflict {
+    /// It is refused.
+    #[default]
+    Fail,
+    /// It gives the running execution.
+    UseExisting,
+    /// It ends the running execution by force.
+    TerminateExisting,
 }
 
 /// An execution could not be started.
@@ -50,6 +111,12 @@ pub enum StartError {
     /// The execution id is taken.
     #[error("an execution with the id '{0}' exists already: choose another id or leave it out")]
     AlreadyExists(ExecutionId),
+    /// A child wants an identity that its parent does not have.
+    #[error(
+        "the workflow '{0}' runs on behalf of its caller, and the workflow that starts it does not: declare that one \
+         on_behalf_of as well"
+    )]
+    NotOnBehalf(String),
     /// The input is too big.
     #[error("the input has {bytes} bytes, the limit is {limit}: pass a reference to the data instead")]
     TooLarge {
@@ -69,6 +136,17 @@ pub enum StartError {
     ShuttingDown,
 }
 
+/// A signal could not be sent, and no execution started for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SignalWithStartError {
+    /// The start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The signal.
+    #[error(transparent)]
+    Signal(#[from] MessageError),
+}
+
 /// A place where an input does not match.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct InputProblem {
@@ -78,26 +156,78 @@ pub struct InputProblem {
     pub message: String,
 }
 
-/// Compiled schemas, by component and workflow.
+/// A start as the engine sees it, whoever asks.
+pub(super) struct Birth {
+    pub(super) workflow: String,
+    pub(super) execution_id: Option<ExecutionId>,
+    pub(super) input: Json,
+    pub(super) principal: Principal,
+    pub(super) wishes: Vec<BindingWish>,
+    /// Wishes for slots that the workflow does not have are left out.
+    pub(super) only_known_wishes: bool,
+    /// Whoever starts it may act on behalf of the principal.
+    pub(super) caller_may_act: bool,
+    pub(super) parent: Option<Parent>,
+    pub(super) root: Option<ExecutionId>,
+    pub(super) schedule: Option<String>,
+    pub(super) delay: Duration,
+    pub(super) execution_timeout: Option<Duration>,
+    pub(super) retry: Option<RetryPolicy>,
+    pub(super) reuse: IdReuse,
+    /// Told in the first turn.
+    pub(super) signal: Option<(Option<String>, Message)>,
+}
+
+impl Default for Birth {
+    fn default() -> Self {
+        Self {
+            workflow: String::new(),
+            execution_id: None,
+            input: Json::null(),
+            principal: Principal {
+                user: UserId::new(""),
+                workspace: WorkspaceId::new(""),
+                organization: OrganizationId::new(""),
+            },
+            wishes: Vec::new(),
+            only_known_wishes: false,
+            caller_may_act: true,
+            parent: None,
+            root: None,
+            schedule: None,
+            delay: Duration::ZERO,
+            execution_timeout: None,
+            retry: None,
+            reuse: IdReuse::RejectDuplicate,
+            signal: None,
+        }
+    }
+}
+
+/// Compiled schemas, by component and place in it.
 #[derive(Default)]
 pub(super) struct Validators(Mutex<HashMap<(Digest, String), Arc<jsonschema::Validator>>>);
 
 /// Versions come and go while a daemon runs for months.
 const VALIDATORS_KEPT: usize = 512;
 
+/// A value is not as its schema says.
+pub(super) enum Invalid {
+    Problems(Vec<InputProblem>),
+    Schema(GuestError),
+}
+
 impl Validators {
-    fn check(&self, digest: Digest, workflow: &WorkflowDefinition, input: &Json) -> Result<(), StartError> {
-        let key = (digest, workflow.name.clone());
+    /// `place` names the schema within the component.
+    pub(super) fn check(&self, digest: Digest, place: String, schema: &Json, input: &Json) -> Result<(), Invalid> {
+        let key = (digest, place);
         let known = self.0.lock().get(&key).cloned();
         let validator = match known {
             Some(validator) => validator,
             None => {
-                let schema = workflow.input_schema.value();
-                let validator = jsonschema::validator_for(&schema).map_err(|error| {
-                    GuestError::Invalid(format!(
-                        "the input schema of '{}' is not valid: {error}",
-                        workflow.name
-                    ))
+                let validator = jsonschema::validator_for(&schema.value()).map_err(|error| {
+                    let message = format!("the input schema of '{}' is not valid: {error}", key.1);
+                    Invalid::Schema(GuestError::Invalid(message))
                 })?;
                 let validator = Arc::new(validator);
                 let mut kept = self.0.lock();
@@ -120,69 +250,237 @@ impl Validators {
                 message: error.masked().to_string(),
             })
             .collect();
-        Err(StartError::InvalidInput(problems))
+        Err(Invalid::Problems(problems))
     }
 }
 
+/// A search key's value is cut to so many characters (contract/workflow-features.md §12).
+const SEARCH_VALUE: usize = 8_192;
+
+/// The search keys that a workflow's definition takes from an input. What is absent or no scalar has no value.
+pub(super) fn search_keys_of(
+    workflow: Option<&WorkflowDefinition>,
+    input: &Json,
+) -> Vec<(String, Option<String>)> {
+    let Some(workflow) = workflow.filter(|workflow| !workflow.search_keys.is_empty()) else {
+        return Vec::new();
+    };
+    let input = input.value();
+    let value = |path: &String| {
+        let found = path.split('.').try_fold(&input, |value, key| value.get(key))?;
+        match found {
+            serde_json::Value::String(text) => Some(text.chars().take(SEARCH_VALUE).collect()),
+            serde_json::Value::Bool(_) | serde_json::Value::Number(_) => Some(found.to_string()),
+            _ => None,
+        }
+    };
+    workflow.search_keys.iter().map(|path| (path.clone(), value(path))).collect()
+}
+
 impl Engine {
-    /// Starts an execution. It is durable when this returns; the workflow has had its first turn by then.
+    /// Starts an execution. It is durable when this returns; the workflow has had its first turn by then, unless it has
+    /// to wait.
     pub async fn start(&self, request: StartRequest) -> Result<ExecutionView, StartError> {
+        let (conflict, id) = (request.conflict, request.execution_id.clone());
+        let birth = |request: &StartRequest| Birth {
+            workflow: request.workflow.clone(),
+            execution_id: request.execution_id.clone(),
+            input: request.input.clone(),
+            principal: request.principal.clone(),
+            wishes: request.wishes.clone(),
+            schedule: request.schedule.clone(),
+            delay: request.delay,
+            execution_timeout: request.execution_timeout,
+            retry: request.retry.clone(),
+            reuse: request.reuse,
+            ..Birth::default()
+        };
+        let (Some(id), true) = (id, conflict != IdConflict::Fail) else {
+            return self.begin(birth(&request)).await;
+        };
+        // Between two looks the execution with this id may end, or another one may begin.
+        for _ in 0..CONTESTED {
+            match self.get(&id)? {
+                Some(view) if view.row.status == Status::Running => {
+                    if view.row.principal.workspace != request.principal.workspace {
+                        return Err(StartError::AlreadyExists(id));
+                    }
+                    if conflict == IdConflict::UseExisting {
+                        return Ok(view);
+                    }
+                    // It may have ended by itself meanwhile; anything else shows in the start.
+                    let _ = self.terminate(&id, "another execution takes its place".into()).await;
+                }
+                _ => {}
+            }
+            let reuse = match conflict {
+                IdConflict::TerminateExisting => IdReuse::AllowDuplicate,
+                _ => request.reuse,
+            };
+            match self.begin(Birth { reuse, ..birth(&request) }).await {
+                Err(StartError::AlreadyExists(_)) if self.is_running(&id)? => {}
+                other => return other,
+            }
+        }
+        Err(StartError::AlreadyExists(id))
+    }
+
+    fn is_running(&self, id: &ExecutionId) -> Result<bool, StoreError> {
+        Ok(self.store.find(id)?.is_some_and(|row| row.status == Status::Running))
+    }
+
+    /// Sends a signal to the execution with this id; starts it first if none is running. Either both happen or none, and
+    /// a workflow that is started hears of the signal in its first turn.
+    pub async fn signal_with_start(
+        &self,
+        request: StartRequest,
+        signal_id: Option<String>,
+        message: Message,
+    ) -> Result<ExecutionView, SignalWithStartError> {
+        let id = request.execution_id.clone().unwrap_or_else(ExecutionId::generate);
+        for _ in 0..CONTESTED {
+            let running = self.get(&id).map_err(StartError::from)?;
+            let running = running.filter(|view| view.row.status == Status::Running);
+            if let Some(view) = running {
+                if view.row.principal.workspace != request.principal.workspace {
+                    return Err(StartError::AlreadyExists(id).into());
+                }
+                match self.signal(&id, signal_id.clone(), message.clone()).await {
+                    Err(MessageError::Control(super::ControlError::Ended(_))) => continue,
+                    Err(error) => return Err(error.into()),
+                    Ok(()) => return Ok(view),
+                }
+            }
+            let birth = Birth {
+                workflow: request.workflow.clone(),
+                execution_id: Some(id.clone()),
+                input: request.input.clone(),
+                principal: request.principal.clone(),
+                wishes: request.wishes.clone(),
+                delay: request.delay,
+                execution_timeout: request.execution_timeout,
+                retry: request.retry.clone(),
+                reuse: IdReuse::AllowDuplicate,
+                signal: Some((signal_id.clone(), message.clone())),
+                ..Birth::default()
+            };
+            let birth = self.with_checked_signal(birth).await?;
+            match self.begin(birth).await {
+                Err(StartError::AlreadyExists(_)) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(StartError::AlreadyExists(id).into())
+    }
+
+    async fn with_checked_signal(&self, mut birth: Birth) -> Result<Birth, SignalWithStartError> {
+        let Some(digest) = self.guests.serving(&birth.workflow) else { return Ok(birth) };
+        let definition = self.guests.definition(&digest).await.map_err(StartError::from)?;
+        if let Some((id, message)) = birth.signal.take() {
+            let message = self.checked_by(&definition, digest, &birth.workflow, Kind::Signal, message)?;
+            birth.signal = Some((id, message));
+        }
+        Ok(birth)
+    }
+
+    /// Starts an execution, whoever asks.
+    pub(super) async fn begin(&self, birth: Birth) -> Result<ExecutionView, StartError> {
         if self.closing.load(Ordering::SeqCst) {
             return Err(StartError::ShuttingDown);
         }
-        let bytes = request.input.as_str().len();
+        let bytes = birth.input.as_str().len();
         let limit = self.config.max_input_bytes;
         if bytes > limit {
             return Err(StartError::TooLarge { bytes, limit });
         }
-        let unknown = || StartError::UnknownWorkflow(request.workflow.clone());
-        let digest = self.guests.serving(&request.workflow).ok_or_else(unknown)?;
+        let unknown = || StartError::UnknownWorkflow(birth.workflow.clone());
+        let digest = self.guests.serving(&birth.workflow).ok_or_else(unknown)?;
         let definition = self.guests.definition(&digest).await?;
-        let workflow = definition.workflow(&request.workflow).ok_or_else(unknown)?;
-        let input = if request.input.is_null() { Json::from(serde_json::json!({})) } else { request.input };
-        self.validators.check(digest, workflow, &input)?;
+        let workflow = definition.workflow(&birth.workflow).ok_or_else(unknown)?;
+        if workflow.on_behalf_of && !birth.caller_may_act {
+            return Err(StartError::NotOnBehalf(birth.workflow));
+        }
+        let input = if birth.input.is_null() { Json::from(serde_json::json!({})) } else { birth.input };
+        let checked =
+            self.validators.check(digest, birth.workflow.clone(), &workflow.input_schema, &input);
+        checked.map_err(|error| match error {
+            Invalid::Problems(problems) => StartError::InvalidInput(problems),
+            Invalid::Schema(error) => error.into(),
+        })?;
+        let mut wishes = birth.wishes;
+        if birth.only_known_wishes {
+            wishes.retain(|wish| match &wish.connector_name {
+                Some(name) => workflow.slots.iter().any(|slot| slot.connector == *name),
+                None => workflow.slots.len() == 1,
+            });
+        }
 
         let _permit = self.turn_permits.acquire().await;
         let now = now_ms();
+        let id = birth.execution_id.unwrap_or_else(ExecutionId::generate);
+        let replaces = self.replaced(&id, birth.reuse)?;
+        let run_id = RunId::generate();
+        let delay = u64::try_from(birth.delay.as_millis()).unwrap_or(u64::MAX);
         let started = Started {
-            run_id: RunId::generate(),
-            workflow: request.workflow.clone(),
+            run_id,
+            workflow: birth.workflow.clone(),
             digest,
+            search_keys: search_keys_of(Some(workflow), &input),
             input,
-            principal: request.principal.clone(),
-            wishes: request.wishes,
+            principal: birth.principal.clone(),
+            wishes,
             seed: rand::random(),
-            execution_timeout: workflow
+            execution_timeout: birth
                 .execution_timeout
+                .or(workflow.execution_timeout)
                 .unwrap_or(WorkflowDefinition::DEFAULT_EXECUTION_TIMEOUT),
+            first_started_at: now,
+            not_before: now.saturating_add(delay),
+            retry: birth.retry.or_else(|| workflow.retry.clone()),
+            attempt: 1,
+            parent: birth.parent.clone(),
+            continued_from: None,
         };
         let row = ExecutionRow {
             key: self.store.allocate(),
-            id: request.execution_id.unwrap_or_else(ExecutionId::generate),
-            run_id: started.run_id,
-            workflow: request.workflow,
+            root: birth.root.unwrap_or_else(|| id.clone()),
+            id,
+            run_id,
+            workflow: birth.workflow,
             digest,
-            principal: request.principal,
+            principal: birth.principal,
             status: Status::Running,
             started_at: now,
             ended_at: None,
+            parent: birth.parent,
+            schedule: birth.schedule,
         };
         let cell = self.born(row)?;
-        let instance = match self.guests.create(&digest, turn::init(&cell, &started, now)).await {
-            Ok(instance) => Some(instance),
-            // The first turn tries again and records the failure.
-            Err(GuestError::Trapped(_)) => None,
-            Err(error) => {
-                self.drop_cell(&cell);
-                return Err(error.into());
+        let instance = if delay > 0 {
+            None
+        } else {
+            match self.guests.create(&digest, turn::init(&cell.row.id, &started, now)).await {
+                Ok(instance) => Some(instance),
+                // The first turn tries again and records the failure.
+                Err(GuestError::Trapped(_)) => None,
+                Err(error) => {
+                    self.drop_cell(&cell);
+                    return Err(error.into());
+                }
             }
         };
-        let machine = Machine::start(definition, started, now);
-        let live = Box::new(Live { machine, instance, index: 0, wake: Wake::Now });
+        let machine = Machine::start(definition, run_id, started, now);
+        let live = Box::new(Live { machine, instance, index: 0, wake: Wake::Now, warned: false });
+        let newborn = Newborn { live, start: Start { row: cell.row.clone(), replaces } };
+        let news: VecDeque<ToDriver> = birth
+            .signal
+            .map(|(id, message)| ToDriver::News { input: Input::Signal { id, message }, confirm: None })
+            .into_iter()
+            .collect();
         self.open.fetch_add(1, Ordering::Relaxed);
         self.loaded.fetch_add(1, Ordering::Relaxed);
         let _under_way = turn::UnderWay::new(&self.turns);
-        if let Err(postponed) = self.turn(&cell, Some(live), VecDeque::new()).await {
+        if let Err(postponed) = self.turn(&cell, Some(newborn), news).await {
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.drop_cell(&cell);
             return Err(match postponed.why {
@@ -192,12 +490,28 @@ impl Engine {
         }
         self.drive_on(&cell).await;
         let view = cell.outcome.get().cloned();
-        Ok(view.unwrap_or_else(|| ExecutionView {
-            row: cell.row.clone(),
-            result: None,
-            failure: None,
-            blocked: None,
-        }))
+        Ok(view.unwrap_or_else(|| ExecutionView::running(cell.row.clone())))
+    }
+
+    /// The ended run whose id a start takes over, if there is one.
+    fn replaced(
+        &self,
+        id: &ExecutionId,
+        reuse: IdReuse,
+    ) -> Result<Option<crate::ExecutionKey>, StartError> {
+        // The store refuses an id that is taken; nobody has to look for one that is always refused.
+        if reuse == IdReuse::RejectDuplicate {
+            return Ok(None);
+        }
+        let Some(row) = self.store.find(id)? else { return Ok(None) };
+        let free = match reuse {
+            IdReuse::RejectDuplicate => false,
+            IdReuse::AllowDuplicateFailedOnly => {
+                row.status != Status::Running && row.status != Status::Completed
+            }
+            IdReuse::AllowDuplicate => row.status != Status::Running,
+        };
+        if free { Ok(Some(row.key)) } else { Err(StartError::AlreadyExists(id.clone())) }
     }
 
     /// A cell for a new execution, driven by the caller.
@@ -212,3 +526,6 @@ impl Engine {
         Ok(cell)
     }
 }
+
+/// How often to look again when others start and end executions with the same id.
+const CONTESTED: usize = 8;

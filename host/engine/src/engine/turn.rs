@@ -1,25 +1,34 @@
-//! One turn of one execution: news in, records durable, effects out.
+//! One turn of one run: news in, records durable, effects out.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{
     Engine, ExecutionView, Progress,
-    cell::{Cell, Live, Message},
-    now_ms,
+    cell::{Cell, Live, Message, Refused, Unanswered},
+    messages, now_ms,
+    succession::Successor,
 };
 use crate::{
-    Failure,
+    Digest, ExecutionKey, Failure, Json,
     guests::{Activation, GuestError, WorkflowInit, WorkflowInstance},
-    history::{Record, Started, StoredRecord, UnixMs},
+    history::{Command, HistorySize, Outcome, Record, Started, StoredRecord, UnixMs},
     machine::{Effect, Input, Machine},
-    store::{Append, StoreError, Wake},
+    replay::{Repetition, ReplayError},
+    store::{Append, Start, StoreError, Wake},
 };
 
 /// Turns after which a driver lets others have the thread.
 const TURNS_IN_A_ROW: u32 = 32;
 
-/// Records that are read at once when an execution is loaded.
+/// Records that are read at once when a run is loaded.
 const PAGE: usize = 1024;
+
+/// What to do about an execution whose code does not repeat its history.
+const BLOCKED_ADVICE: &str = "Put back the component this execution started on and unblock it, or upgrade it to one that \
+     repeats the history";
 
 /// A turn that left no trace and is to be repeated.
 pub(super) struct Postponed {
@@ -27,8 +36,16 @@ pub(super) struct Postponed {
     pub(super) why: StoreError,
 }
 
+/// A run that is not in the store yet.
+pub(super) struct Newborn {
+    pub(super) live: Box<Live>,
+    pub(super) start: Start,
+}
+
 /// Why an instance could not be built.
-enum Rebuild {
+pub(super) enum Rebuild {
+    /// None of its code has run.
+    NotBegun,
     Diverged(String),
     Guest(GuestError),
     Store(StoreError),
@@ -41,7 +58,7 @@ impl From<StoreError> for Rebuild {
 }
 
 impl Engine {
-    /// Lets an execution have turns as long as there is news, unless somebody else does that already.
+    /// Lets a run have turns as long as there is news, unless somebody else does that already.
     pub(super) async fn drive(&self, cell: &Arc<Cell>) {
         if cell.seize() {
             // Before anything is loaded, so that a crowd does not fill the memory. The semaphore is never closed.
@@ -59,6 +76,10 @@ impl Engine {
             if messages.is_empty() {
                 break;
             }
+            if *cell.ended.borrow() {
+                messages.into_iter().for_each(refuse_ended);
+                continue;
+            }
             if let Err(postponed) = self.turn(cell, None, messages).await {
                 tracing::warn!(execution = %cell.row.id, error = %postponed.why, "a turn has to be repeated");
                 self.timers.set(now_ms() + self.config.retry_pause.as_millis() as u64, cell.key);
@@ -75,32 +96,24 @@ impl Engine {
         }
     }
 
-    /// One turn. `born` is the state of an execution that is not in the store yet.
+    /// One turn. `born` is the state of a run that is not in the store yet.
     pub(super) async fn turn(
         &self,
         cell: &Arc<Cell>,
-        born: Option<Box<Live>>,
+        born: Option<Newborn>,
         mut messages: VecDeque<Message>,
     ) -> Result<(), Postponed> {
         match self.try_turn(cell, born, &mut messages).await {
-            Ok(()) => {
-                for message in messages {
-                    if let Some(confirm) = message.confirm {
-                        // Whoever asked may have gone.
-                        let _ = confirm.send(Ok(()));
-                    }
-                }
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(why) => {
                 // Callers that wait are told; what nobody waits for is kept for the next try.
                 let mut kept = VecDeque::new();
                 for message in messages {
-                    match message.confirm {
-                        Some(confirm) => {
-                            let _ = confirm.send(Err(why.clone()));
+                    match message {
+                        Message::News { input, confirm: None } => {
+                            kept.push_back(Message::News { input, confirm: None });
                         }
-                        None => kept.push_back(message),
+                        other => refuse(other, &why),
                     }
                 }
                 Err(Postponed { messages: kept, why })
@@ -111,71 +124,76 @@ impl Engine {
     async fn try_turn(
         &self,
         cell: &Arc<Cell>,
-        born: Option<Box<Live>>,
+        born: Option<Newborn>,
         messages: &mut VecDeque<Message>,
     ) -> Result<(), StoreError> {
-        let is_new = born.is_some();
-        let mut live = match born.or_else(|| cell.take_live()) {
-            Some(live) => live,
-            None => self.load(cell).await?,
+        let (mut live, start) = match born {
+            Some(Newborn { live, start }) => (live, Some(start)),
+            None => match cell.take_live() {
+                Some(live) => (live, None),
+                None => (self.load(cell).await?, None),
+            },
         };
+        if start.is_none() && live.machine.ended() {
+            // It ended while somebody made this cell for it.
+            self.loaded.fetch_sub(1, Ordering::Relaxed);
+            self.drop_cell(cell);
+            cell.progress.send_replace(Progress { records: live.index, ended: true });
+            cell.ended.send_replace(true);
+            messages.drain(..).for_each(refuse_ended);
+            return Ok(());
+        }
         let now = now_ms();
-        let mut unblocked = false;
+        let (mut unblocked, mut taken) = (false, Vec::with_capacity(messages.len()));
         for message in messages.iter() {
-            unblocked |= live.machine.blocked().is_some() && matches!(message.input, Input::Unblock);
-            live.machine.receive(message.input.clone(), now);
+            taken.push(match message {
+                Message::News { input, .. } => {
+                    unblocked |= live.machine.blocked().is_some() && matches!(input, Input::Unblock);
+                    live.machine.receive(input.clone(), now)
+                }
+                _ => true,
+            });
         }
         live.machine.receive(Input::Tick, now);
-        let loaded_again = self.activate(cell, &mut live).await;
-        if let Err(error) = loaded_again {
-            self.loaded.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        let done = async {
+            self.activate(cell, &mut live).await?;
+            self.commit(cell, &mut live, start, None).await
+        };
+        if let Err(error) = done.await {
+            // The machine is ahead of the history: it is built again from there.
+            self.loaded.fetch_sub(1, Ordering::Relaxed);
             return Err(error);
         }
 
-        let records = live.machine.take_records();
-        tracing::trace!(execution = %cell.row.id, news = messages.len(), records = records.len(), "a turn");
-        if !records.is_empty() {
-            let count = records.len() as u32;
-            let wake = live.machine.wake();
-            let append = Append {
-                key: cell.key,
-                index: live.index,
-                at: live.machine.now(),
-                records,
-                start: is_new.then(|| Box::new(cell.row.clone())),
-                end: live.machine.ended().then(|| (live.machine.status(), live.machine.now())),
-                wake: (is_new || wake_matters(live.wake, wake)).then_some(wake),
-            };
-            if let Some(wake) = append.wake {
-                live.wake = wake;
+        let mut reload = unblocked;
+        for (message, taken) in messages.drain(..).zip(taken) {
+            match message {
+                Message::News { confirm, .. } => {
+                    if let Some(confirm) = confirm {
+                        // Whoever asked may have gone.
+                        let _ = confirm.send(if taken { Ok(()) } else { Err(Refused::Ended) });
+                    }
+                }
+                ended if live.machine.ended() => refuse_ended(ended),
+                Message::Query { name, input, reply } => {
+                    let _ = reply.send(self.answer(cell, &mut live, &name, &input).await);
+                }
+                Message::Upgrade { digest, trial, reply } => {
+                    let outcome = self.upgrade_run(cell, &mut live, digest, trial).await;
+                    reload |= !trial && matches!(outcome, Ok(Ok(())));
+                    let _ = reply.send(outcome.map_err(Refused::Store));
+                }
+                Message::Reset { request, reply } => {
+                    let outcome = self.reset_run(cell, &mut live, &request).await;
+                    let _ = reply.send(outcome);
+                }
             }
-            if let Err(error) = self.store.append(append).await {
-                // The machine is ahead of the history: it is built again from there.
-                self.loaded.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-                return Err(error);
-            }
-            live.index += count;
         }
-        let effects = live.machine.take_effects();
         let ended = live.machine.ended();
-        if ended {
-            self.finish(cell, &live);
-        }
-        cell.progress.send_replace(Progress { records: live.index, ended });
-        if ended {
-            cell.ended.send_replace(true);
-        }
-        self.carry_out(cell, &live.machine, effects);
-        if let Some(at) = live.machine.next_time()
-            && let Some(before) = cell.set_alarm(at, live.machine.now())
-        {
-            self.timers.remove(before, cell.key);
-            self.timers.set(at, cell.key);
-        }
-        if ended || unblocked {
-            self.loaded.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-            if unblocked && !ended {
-                // What happened while it was blocked was not kept: start from the history.
+        if ended || reload {
+            self.loaded.fetch_sub(1, Ordering::Relaxed);
+            if reload && !ended {
+                // The state in memory is of before: start from the history.
                 cell.post(Input::Tick);
             }
         } else {
@@ -184,36 +202,112 @@ impl Engine {
         Ok(())
     }
 
+    /// Makes what the machine recorded durable, and carries out what it asks for.
+    pub(super) async fn commit(
+        &self,
+        cell: &Arc<Cell>,
+        live: &mut Box<Live>,
+        start: Option<Start>,
+        successor: Option<Successor>,
+    ) -> Result<(), StoreError> {
+        let is_new = start.is_some();
+        let successor = match successor {
+            Some(successor) => Some(successor),
+            None => self.successor(cell, &mut live.machine).await?,
+        };
+        let records = live.machine.take_records();
+        tracing::trace!(execution = %cell.row.id, records = records.len(), "a turn");
+        let mut next_row = None;
+        if !records.is_empty() {
+            let count = records.len() as u32;
+            let wake = live.machine.wake();
+            let wake = if is_new && !live.machine.ended() && wake != Wake::Never {
+                // Until it has had its first turn.
+                Some(if live.machine.phase() == "delayed" { wake } else { Wake::Now })
+            } else {
+                wake_matters(live.wake, wake).then_some(wake)
+            };
+            let answers = messages::answers(&records);
+            let digest = records.iter().rev().find_map(|record| match record {
+                Record::Upgraded { digest } => Some(*digest),
+                _ => None,
+            });
+            let mut search_keys = live.machine.take_search_keys();
+            if is_new {
+                search_keys.splice(0..0, initial_keys(live.machine.started()));
+            }
+            let append = Append {
+                start: start.map(Box::new),
+                end: live.machine.ended().then(|| (live.machine.status(), live.machine.now())),
+                wake,
+                digest,
+                search_keys,
+                successor: successor.map(|successor| {
+                    next_row = Some((successor.row, successor.wake));
+                    successor.append
+                }),
+                ..Append::records(cell.key, live.index, live.machine.now(), records)
+            };
+            if let Some(wake) = append.wake {
+                live.wake = wake;
+            }
+            self.store.append(append).await?;
+            live.index += count;
+            cell.updates.tell(answers);
+        }
+        let effects = live.machine.take_effects();
+        let ended = live.machine.ended();
+        if ended {
+            self.finish(cell, live, next_row);
+        }
+        cell.progress.send_replace(Progress { records: live.index, ended });
+        if ended {
+            cell.ended.send_replace(true);
+        } else {
+            self.warn(cell, live);
+        }
+        self.carry_out(cell, &live.machine, effects);
+        if let Some(at) = live.machine.next_time()
+            && let Some(before) = cell.set_alarm(at, live.machine.now())
+        {
+            self.timers.remove(before, cell.key);
+            self.timers.set(at, cell.key);
+        }
+        Ok(())
+    }
+
+    fn warn(&self, cell: &Cell, live: &mut Live) {
+        let size = live.machine.size();
+        if !live.warned && size.reaches(&HistorySize::SUGGEST) {
+            live.warned = true;
+            let HistorySize { events, bytes } = size;
+            tracing::warn!(
+                execution = %cell.row.id, workflow = cell.row.workflow, events, bytes,
+                "the history grows long: the workflow should continue as new; the execution ends at {} events or {} bytes",
+                HistorySize::LIMIT.events, HistorySize::LIMIT.bytes
+            );
+        }
+    }
+
     /// Tells the workflow what happened, if anything did.
     async fn activate(&self, cell: &Cell, live: &mut Live) -> Result<(), StoreError> {
         let mut trapped = false;
         while !live.machine.jobs().is_empty() {
-            if live.instance.is_none() {
-                match self.rebuild(cell, &live.machine, live.index).await {
-                    Ok(instance) => live.instance = Some(instance),
-                    Err(Rebuild::Diverged(difference)) => {
-                        tracing::error!(execution = %cell.row.id, difference, "the code does not repeat its history");
-                        live.machine.receive(Input::Diverged(difference), live.machine.now());
-                        return Ok(());
-                    }
-                    Err(Rebuild::Store(error)) => return Err(error),
-                    Err(Rebuild::Guest(GuestError::Trapped(message) | GuestError::Invalid(message))) => {
-                        self.trapped(live, message);
-                        return Ok(());
-                    }
-                    Err(Rebuild::Guest(error)) => return Err(StoreError::Failed(error.to_string())),
-                }
+            if !self.has_instance(cell, live).await? {
+                return Ok(());
             }
             let Some(instance) = live.instance.as_mut() else { return Ok(()) };
-            let activation =
-                Activation { now_ms: live.machine.now(), replaying: false, jobs: live.machine.jobs() };
+            let activation = Activation {
+                now_ms: live.machine.now(),
+                replaying: false,
+                jobs: live.machine.jobs(),
+                patches: &[],
+                history: live.machine.size(),
+            };
             match instance.activate(activation).await {
                 Ok(commands) => {
                     if let Err(problem) = live.machine.commands(commands) {
-                        self.trapped(live, problem);
-                    }
-                    if live.machine.ended() {
-                        live.instance = None;
+                        trapped_for_good(live, problem);
                     }
                     return Ok(());
                 }
@@ -224,7 +318,7 @@ impl Engine {
                     live.instance = None;
                 }
                 Err(GuestError::Trapped(message) | GuestError::Invalid(message)) => {
-                    self.trapped(live, message);
+                    trapped_for_good(live, message);
                     return Ok(());
                 }
                 Err(error) => return Err(StoreError::Failed(error.to_string())),
@@ -233,10 +327,53 @@ impl Engine {
         Ok(())
     }
 
-    fn trapped(&self, live: &mut Live, message: String) {
-        live.instance = None;
-        let now = live.machine.now();
-        live.machine.receive(Input::Trapped(Failure::permanent(Failure::TRAP, message)), now);
+    /// Makes sure that there is an instance. Whether there is one: without, the machine knows why.
+    async fn has_instance(&self, cell: &Cell, live: &mut Live) -> Result<bool, StoreError> {
+        if live.instance.is_some() {
+            return Ok(true);
+        }
+        match self.rebuild(cell, &live.machine, live.machine.digest(), live.index).await {
+            Ok(instance) => {
+                live.instance = Some(instance);
+                return Ok(true);
+            }
+            Err(Rebuild::Diverged(difference)) => {
+                tracing::error!(execution = %cell.row.id, difference, "the code does not repeat its history");
+                live.machine.receive(Input::Diverged(difference), live.machine.now());
+            }
+            Err(Rebuild::Store(error)) => return Err(error),
+            // Only the whole of a history can lack its beginning.
+            Err(Rebuild::NotBegun) => return Err(StoreError::Failed("the history has no turn".into())),
+            Err(Rebuild::Guest(GuestError::Trapped(message) | GuestError::Invalid(message))) => {
+                trapped_for_good(live, message);
+            }
+            Err(Rebuild::Guest(error)) => return Err(StoreError::Failed(error.to_string())),
+        }
+        Ok(false)
+    }
+
+    /// Puts a question to the workflow.
+    async fn answer(
+        &self,
+        cell: &Cell,
+        live: &mut Live,
+        name: &str,
+        input: &Json,
+    ) -> Result<Outcome, Unanswered> {
+        if live.machine.blocked().is_some() {
+            return Err(Unanswered::Blocked);
+        }
+        if !live.machine.activated() {
+            return Err(Unanswered::NotStarted);
+        }
+        let mut instance = match live.instance.take() {
+            Some(instance) => instance,
+            None => self.rebuild(cell, &live.machine, live.machine.digest(), live.index).await?,
+        };
+        // One that went wrong is not used again.
+        let answer = instance.query(name, input).await.map_err(Unanswered::Guest)?;
+        live.instance = Some(instance);
+        Ok(answer)
     }
 
     /// Builds an instance by repeating the history. The commands must be the same.
@@ -244,40 +381,53 @@ impl Engine {
         &self,
         cell: &Cell,
         machine: &Machine,
+        digest: Digest,
         records: u32,
     ) -> Result<Box<dyn WorkflowInstance>, Rebuild> {
-        let started = machine.started();
-        let init = init(cell, started, machine.started_at());
-        let mut instance = self.guests.create(&started.digest, init).await.map_err(Rebuild::Guest)?;
+        let init = init(&cell.row.id, machine.started(), machine.started_at());
+        self.repeat(cell.key, &digest, init, records).await
+    }
+
+    /// The same, for a history of which nothing is in memory.
+    pub(super) async fn repeat(
+        &self,
+        key: ExecutionKey,
+        digest: &Digest,
+        init: WorkflowInit,
+        records: u32,
+    ) -> Result<Box<dyn WorkflowInstance>, Rebuild> {
+        let mut instance = self.guests.create(digest, init).await.map_err(Rebuild::Guest)?;
+        let mut repetition = Repetition::default();
         let mut index = 0;
-        let mut event = 0u64;
         while index < records {
-            let page = self.store.history(cell.key, index, PAGE)?;
+            let page = self.history(key, index, PAGE)?;
             if page.is_empty() {
                 break;
             }
             for StoredRecord { at, record, .. } in &page {
                 index += 1;
-                if let Record::Activation { jobs, commands } = record {
-                    let activation = Activation { now_ms: *at, replaying: true, jobs };
-                    let produced = instance.activate(activation).await.map_err(Rebuild::Guest)?;
-                    if let Some(difference) = first_difference(event + jobs.len() as u64, commands, &produced)
-                    {
-                        return Err(Rebuild::Diverged(difference));
-                    }
-                }
-                event += record.event_count();
+                repetition.record(&mut *instance, *at, record).await.map_err(|error| match error {
+                    ReplayError::Diverged(difference) => Rebuild::Diverged(format!("{difference}. {BLOCKED_ADVICE}")),
+                    ReplayError::Guest(error) => Rebuild::Guest(error),
+                })?;
             }
+        }
+        if records == u32::MAX && !repetition.begun() {
+            return Err(Rebuild::NotBegun);
         }
         Ok(instance)
     }
 
-    /// Reads an execution's state from its history.
+    /// Reads a run's state from its history.
     async fn load(&self, cell: &Arc<Cell>) -> Result<Box<Live>, StoreError> {
+        let digest = match self.store.row(cell.key)? {
+            Some(row) => row.digest,
+            None => return Err(StoreError::Failed("the execution was removed".into())),
+        };
         let mut machine: Option<Machine> = None;
         let mut index = 0;
         loop {
-            let page = self.store.history(cell.key, index, PAGE)?;
+            let page = self.history(cell.key, index, PAGE)?;
             if page.is_empty() {
                 break;
             }
@@ -287,10 +437,10 @@ impl Engine {
                     (None, Record::Started(started)) => {
                         let definition = self
                             .guests
-                            .definition(&started.digest)
+                            .definition(&digest)
                             .await
                             .map_err(|error| StoreError::Failed(error.to_string()))?;
-                        machine = Some(Machine::read(definition, *started, at));
+                        machine = Some(Machine::read(definition, digest, cell.row.run_id, *started, at));
                     }
                     (Some(machine), record) => machine
                         .replay(at, &record)
@@ -303,27 +453,49 @@ impl Engine {
         }
         let mut machine = machine.ok_or_else(|| StoreError::Failed("the history is empty".into()))?;
         machine.resume();
+        if machine.has_children() && !machine.ended() {
+            self.cancel_unwanted_children(cell, &machine)?;
+        }
         let wake = machine.wake();
-        self.loaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Ok(Box::new(Live { machine, instance: None, index, wake }))
+        self.loaded.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Live { machine, instance: None, index, wake, warned: false }))
     }
 
-    fn finish(&self, cell: &Cell, live: &Live) {
+    /// The run is over, and that is durable.
+    fn finish(&self, cell: &Cell, live: &Live, next: Option<(crate::store::ExecutionRow, Wake)>) {
         let machine = &live.machine;
         let mut row = cell.row.clone();
         row.status = machine.status();
         row.ended_at = Some(machine.now());
+        row.digest = machine.digest();
         let view = ExecutionView {
             row,
             result: machine.result().cloned(),
             failure: machine.failure().cloned(),
             blocked: None,
+            paused: None,
+            continued: next.as_ref().map(|(row, _)| row.run_id),
         };
-        // An execution ends once; a second value would be the same.
-        let _ = cell.outcome.set(view);
-        self.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        self.timers.remove(cell.alarm.load(std::sync::atomic::Ordering::Relaxed), cell.key);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.timers.remove(cell.alarm.load(Ordering::Relaxed), cell.key);
         self.drop_cell(cell);
+        cell.updates.end();
+        match next {
+            Some((row, wake)) => {
+                self.take_over(&row, wake);
+                if machine.has_children() && machine.status() == crate::store::Status::Terminated {
+                    self.close_children(&cell.row.id, Some(cell.key));
+                }
+            }
+            None => {
+                self.tell_parent(&view);
+                if machine.has_children() || machine.started().continued_from.is_some() {
+                    self.close_children(&cell.row.id, None);
+                }
+            }
+        }
+        // A run ends once; a second value would be the same.
+        let _ = cell.outcome.set(view);
     }
 
     fn carry_out(&self, cell: &Arc<Cell>, machine: &Machine, effects: Vec<Effect>) {
@@ -333,6 +505,9 @@ impl Engine {
                 Effect::RunActivity { seq, attempt } => self.run_activity(cell, machine, seq, attempt),
                 Effect::CallTool { seq } => self.call_tool(cell, machine, seq),
                 Effect::AwaitAuth { seq } => self.await_auth(cell, machine, seq),
+                Effect::StartChild { seq } => self.start_child(cell, machine, seq),
+                Effect::Tell { seq } => self.tell_external(cell, machine, seq),
+                Effect::CancelChild { seq, id } => self.cancel_child(cell, seq, id),
                 Effect::Stop { seq } => {
                     if let Some(token) = cell.running.lock().get(&seq) {
                         token.cancel();
@@ -346,6 +521,38 @@ impl Engine {
             }
         }
     }
+}
+
+/// Tells whoever waits for a message that the store failed.
+fn refuse(message: Message, why: &StoreError) {
+    // Whoever asked may have gone.
+    match message {
+        Message::News { confirm, .. } => {
+            let _ = confirm.map(|confirm| confirm.send(Err(Refused::Store(why.clone()))));
+        }
+        Message::Query { reply, .. } => drop(reply.send(Err(Unanswered::Store(why.clone())))),
+        Message::Upgrade { reply, .. } => drop(reply.send(Err(Refused::Store(why.clone())))),
+        Message::Reset { reply, .. } => drop(reply.send(Err(why.clone().into()))),
+    }
+}
+
+/// Tells whoever waits for a message that the run has ended.
+fn refuse_ended(message: Message) {
+    match message {
+        Message::News { confirm, .. } => {
+            let _ = confirm.map(|confirm| confirm.send(Err(Refused::Ended)));
+        }
+        Message::Query { reply, .. } => drop(reply.send(Err(Unanswered::Ended))),
+        Message::Upgrade { reply, .. } => drop(reply.send(Err(Refused::Ended))),
+        // It is repeated on the history of a run that has ended.
+        Message::Reset { reply, .. } => drop(reply),
+    }
+}
+
+fn trapped_for_good(live: &mut Live, message: String) {
+    live.instance = None;
+    let now = live.machine.now();
+    live.machine.receive(Input::Trapped(Failure::permanent(Failure::TRAP, message)), now);
 }
 
 /// Counts a driver in, and out again however it leaves.
@@ -364,15 +571,27 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-pub(super) fn init(cell: &Cell, started: &Started, started_at: UnixMs) -> WorkflowInit {
+pub(super) fn init(id: &crate::ExecutionId, started: &Started, started_at: UnixMs) -> WorkflowInit {
     WorkflowInit {
         workflow: started.workflow.clone(),
-        execution_id: cell.row.id.clone(),
+        execution_id: id.clone(),
         run_id: started.run_id,
         input: started.input.clone(),
         seed: started.seed,
         started_at_ms: started_at,
+        parent: started.parent.as_ref().map(|parent| parent.id.clone()),
+        attempt: started.attempt,
     }
+}
+
+/// The search keys that a run begins with, as changes.
+pub(super) fn initial_keys(started: &Started) -> Vec<(String, crate::history::SearchValue)> {
+    use crate::history::SearchValue;
+    let change = |value: &Option<String>| match value {
+        Some(text) => SearchValue::Text(text.clone()),
+        None => SearchValue::Null,
+    };
+    started.search_keys.iter().map(|(name, value)| (name.clone(), change(value))).collect()
 }
 
 /// Whether the store has to know of a new time: a look too early costs a look, one too late loses time.
@@ -383,23 +602,24 @@ fn wake_matters(known: Wake, new: Wake) -> bool {
     }
 }
 
-/// The first command that is not as it was, as a sentence.
-fn first_difference(
-    first_event: u64,
-    recorded: &[crate::history::Command],
-    produced: &[crate::history::Command],
-) -> Option<String> {
-    let length = recorded.len().max(produced.len());
-    let position = (0..length).find(|&i| recorded.get(i) != produced.get(i))?;
-    let show = |command: Option<&crate::history::Command>| match command {
-        Some(command) => command.to_string(),
-        None => "nothing".into(),
-    };
-    Some(format!(
-        "event {} of the history is {}, but the code now wants {}. Put back the component this execution started on \
-         and unblock it",
-        first_event + position as u64 + 1,
-        show(recorded.get(position)),
-        show(produced.get(position)),
-    ))
+impl From<Rebuild> for Unanswered {
+    fn from(error: Rebuild) -> Self {
+        match error {
+            Rebuild::NotBegun => Self::NotStarted,
+            Rebuild::Diverged(_) => Self::Blocked,
+            Rebuild::Guest(error) => Self::Guest(error),
+            Rebuild::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// The patches that the commands of a turn note.
+pub(crate) fn patches(commands: &[Command]) -> Vec<String> {
+    commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Patched { id } => Some(id.clone()),
+            _ => None,
+        })
+        .collect()
 }

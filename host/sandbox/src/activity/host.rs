@@ -134,8 +134,9 @@ impl Pollable for Cancellation {
 }
 
 impl activity_context::Host for ActivityState {
-    fn heartbeat(&mut self) -> wasmtime::Result<()> {
-        self.host.heartbeat();
+    fn heartbeat(&mut self, details: Option<String>) -> wasmtime::Result<()> {
+        let small = details.filter(|text| text.len() <= self.limits.event_bytes);
+        self.host.heartbeat(small.and_then(|text| Json::parse(text).ok()));
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use airlock_engine::{ActivityDefinition, Json, PluginDefinition, Slot, WorkflowDefinition};
+use airlock_engine::{ActivityDefinition, Handler, Json, PluginDefinition, Slot, WorkflowDefinition};
 
 use super::rejection::Rejection;
 use crate::{bindings::exports::airlock::plugin::definitions as wit, config::Limits, wire};
@@ -79,14 +79,57 @@ fn workflow(it: wit::WorkflowDefinition, limits: &Limits) -> Result<WorkflowDefi
         on_behalf_of: it.on_behalf_of,
         execution_timeout: it.execution_timeout_ms.map(Duration::from_millis),
         slots: slots(&who, it.slots)?,
+        signals: handlers(&who, "signal", it.signals, limits)?,
+        queries: handlers(&who, "query", it.queries, limits)?,
+        updates: handlers(&who, "update", it.updates, limits)?,
+        retry: it
+            .retry
+            .map(wire::retry_policy)
+            .transpose()
+            .map_err(|error| wrong(format!("{who}: {error}")))?,
+        search_keys: search_keys(&who, it.search_keys)?,
         name: it.name,
     })
+}
+
+fn handlers(
+    who: &str,
+    kind: &str,
+    handlers: Vec<wit::Handler>,
+    limits: &Limits,
+) -> Result<Vec<Handler>, Rejection> {
+    unique(kind, handlers.iter().map(|handler| handler.name.as_str()))?;
+    let handler = |it: wit::Handler| {
+        let who = format!("{who}: {kind} {:?}", it.name);
+        if it.name.starts_with(Handler::RESERVED) {
+            return Err(wrong(format!("{who}: names that begin with {:?} are reserved", Handler::RESERVED)));
+        }
+        Ok(Handler {
+            description: text(&who, "description", it.description)?,
+            input_schema: schema(&who, "input", it.input_schema, limits)?,
+            output_schema: it.output_schema.map(|text| schema(&who, "output", text, limits)).transpose()?,
+            name: it.name,
+        })
+    };
+    handlers.into_iter().map(handler).collect()
+}
+
+fn search_keys(who: &str, keys: Vec<String>) -> Result<Vec<String>, Rejection> {
+    let limit = airlock_engine::machine::SEARCH_KEYS;
+    if keys.len() > limit {
+        return Err(wrong(format!("{who}: it declares {} search keys; the limit is {limit}", keys.len())));
+    }
+    for key in &keys {
+        wire::search_key_name(key).map_err(|error| wrong(format!("{who}: {error}")))?;
+    }
+    Ok(keys)
 }
 
 fn activity(it: wit::ActivityDefinition, limits: &Limits) -> Result<ActivityDefinition, Rejection> {
     let who = format!("activity {:?}", it.name);
     let options = it.options;
     for (what, ms) in [
+        ("schedule-to-start", options.schedule_to_start_ms),
         ("start-to-close", options.start_to_close_ms),
         ("schedule-to-close", options.schedule_to_close_ms),
         ("heartbeat", options.heartbeat_ms),
@@ -164,6 +207,11 @@ mod tests {
             on_behalf_of: false,
             execution_timeout_ms: None,
             slots: vec![],
+            signals: vec![],
+            queries: vec![],
+            updates: vec![],
+            retry: None,
+            search_keys: vec![],
         }
     }
 
@@ -174,6 +222,7 @@ mod tests {
             input_schema: "{}".into(),
             output_schema: None,
             options: shared::ActivityOptions {
+                schedule_to_start_ms: None,
                 start_to_close_ms: None,
                 schedule_to_close_ms: None,
                 heartbeat_ms: None,
@@ -240,6 +289,26 @@ mod tests {
         assert!(message(vec![workflow], vec![]).contains("the connector slot \"x\" is declared twice"));
         let activity = wit::ActivityDefinition { slots: vec![slot("")], ..an_activity() };
         assert!(message(vec![], vec![activity]).contains("the connector slot \"\" is not valid"));
+    }
+
+    #[test]
+    fn handlers_and_search_keys_are_checked() {
+        let handler = |name: &str| wit::Handler {
+            name: name.into(),
+            description: None,
+            input_schema: "true".into(),
+            output_schema: None,
+        };
+        let twice = wit::WorkflowDefinition { signals: vec![handler("s"), handler("s")], ..a_workflow() };
+        assert!(message(vec![twice], vec![]).contains("two definitions of the signal \"s\""));
+        let reserved = wit::WorkflowDefinition { queries: vec![handler("__q")], ..a_workflow() };
+        assert!(message(vec![reserved], vec![]).contains("are reserved"));
+        for key in ["", "a:b", " a", "a=", "internal.x"] {
+            let workflow = wit::WorkflowDefinition { search_keys: vec![key.into()], ..a_workflow() };
+            assert!(message(vec![workflow], vec![]).contains("cannot be a search key"), "{key:?}");
+        }
+        let many = wit::WorkflowDefinition { search_keys: vec!["k".into(); 21], ..a_workflow() };
+        assert!(message(vec![many], vec![]).contains("it declares 21 search keys"));
     }
 
     #[test]

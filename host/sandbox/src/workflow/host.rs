@@ -70,7 +70,7 @@ impl events::Host for WorkflowState {
 }
 
 impl activity_context::Host for WorkflowState {
-    fn heartbeat(&mut self) -> wasmtime::Result<()> {
+    fn heartbeat(&mut self, _: Option<String>) -> wasmtime::Result<()> {
         Err(CONTEXT.into())
     }
 

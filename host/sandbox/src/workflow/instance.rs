@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use airlock_engine::{
+    Json,
     guests::{Activation, GuestError, WorkflowInit, WorkflowInstance},
-    history::Command,
+    history::{Command, Outcome},
 };
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
@@ -158,5 +159,34 @@ impl WorkflowInstance for Instance {
             wire::commands(commands, self.runtime.limits()).map_err(|error| GuestError::Invalid(error.0))?;
         self.broken = false;
         Ok(commands)
+    }
+
+    async fn query(&mut self, name: &str, input: &Json) -> Result<Outcome, GuestError> {
+        if std::mem::replace(&mut self.broken, true) {
+            return Err(GuestError::Host("the instance went wrong before and must be built again".into()));
+        }
+        let state = self.store.data_mut();
+        // A question leaves no trace: what it draws is drawn again.
+        let random = state.random.clone();
+        state.output.silence(false);
+        self.meter.reset();
+        self.store.set_epoch_deadline(1);
+        let workflows = self.guest.airlock_plugin_workflows().instance();
+        let (handler, question) = (name.to_owned(), input.as_str().to_owned());
+        let answer = self
+            .meter
+            .run(
+                self.runtime.ticker(),
+                workflows.call_query(&mut self.store, self.workflow, &handler, &question),
+            )
+            .await
+            .map_err(|error| {
+                trapped(&self.runtime, &self.store, &format!("query {name:?} of workflow {:?}", self.name), &error)
+            })?;
+        self.store.data_mut().random = random;
+        let answer =
+            wire::answer(answer, self.runtime.limits()).map_err(|error| GuestError::Invalid(error.0))?;
+        self.broken = false;
+        Ok(answer)
     }
 }

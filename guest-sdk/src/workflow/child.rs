@@ -1,0 +1,157 @@
+//! Workflows that a workflow starts.
+
+use std::{
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{operation::Operation, protocol, protocol::Request, shared::Shared};
+use crate::{Result, RetryPolicy, Signal, schema};
+
+/// What becomes of a child when its parent ends first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ParentClose {
+    /// It is ended by force.
+    #[default]
+    Terminate,
+    /// It is asked to stop.
+    RequestCancel,
+    /// It goes on by itself.
+    Abandon,
+}
+
+/// A child workflow: options may be set until it is awaited, for its result, or started with [`ChildCall::start`].
+///
+/// Dropping it under way asks the child to stop, unless it is one to [abandon](ParentClose::Abandon).
+#[must_use = "a child begins when its call is awaited or started"]
+pub struct ChildCall<O> {
+    shared: Rc<Shared>,
+    operation: Operation,
+    output: PhantomData<fn() -> O>,
+}
+
+impl<O> ChildCall<O> {
+    pub(crate) fn new(shared: Rc<Shared>, workflow: &str, input: Result<String>) -> Self {
+        let request = input.map(|input| {
+            Request::Child(Box::new(protocol::Child {
+                workflow: workflow.to_owned(),
+                execution_id: None,
+                input,
+                close: ParentClose::default(),
+                execution_timeout: None,
+                retry: None,
+                await_start: false,
+            }))
+        });
+        Self { operation: Operation::new(shared.clone(), request), shared, output: PhantomData }
+    }
+
+    fn child(&mut self) -> Option<&mut protocol::Child> {
+        match self.operation.request() {
+            Some(Request::Child(child)) => Some(child),
+            _ => None,
+        }
+    }
+
+    /// Gives the child an execution id: 1 to 256 of `A-Z`, `a-z`, `0-9`, `_`, `-`. Without one the host derives it.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        if let Some(child) = self.child() {
+            child.execution_id = Some(id.into());
+        }
+        self
+    }
+
+    /// What becomes of it when this workflow ends first. Default: [`ParentClose::Terminate`].
+    pub fn parent_close(mut self, policy: ParentClose) -> Self {
+        if let Some(child) = self.child() {
+            child.close = policy;
+        }
+        self
+    }
+
+    /// Limits it from start to end, instead of as its definition says.
+    pub fn execution_timeout(mut self, limit: Duration) -> Self {
+        if let Some(child) = self.child() {
+            child.execution_timeout = Some(limit);
+        }
+        self
+    }
+
+    /// Tries it again when it fails, instead of as its definition says.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        if let Some(child) = self.child() {
+            child.retry = Some(policy);
+        }
+        self
+    }
+
+    /// Starts it, and waits only until it has begun.
+    ///
+    /// # Errors
+    /// It cannot be started: an unknown workflow, an input that does not fit, an id that is taken.
+    pub async fn start(mut self) -> Result<Child<O>> {
+        if let Some(child) = self.child() {
+            child.await_start = true;
+        }
+        let Self { shared, mut operation, .. } = self;
+        let execution_id = poll_fn(|cx| operation.poll_started(cx)).await?;
+        Ok(Child { shared, operation, execution_id, output: PhantomData })
+    }
+}
+
+impl<O: DeserializeOwned> Future for ChildCall<O> {
+    type Output = Result<O>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O>> {
+        Pin::new(&mut self.operation).poll(cx).map(|outcome| schema::read_workflow_output(&outcome?))
+    }
+}
+
+/// A child that has begun. Awaiting it gives its result; dropping it asks it to stop, unless it is one to
+/// [abandon](ParentClose::Abandon).
+#[must_use = "dropping a child asks it to stop"]
+pub struct Child<O> {
+    shared: Rc<Shared>,
+    operation: Operation,
+    execution_id: String,
+    output: PhantomData<fn() -> O>,
+}
+
+impl<O> Child<O> {
+    /// Its execution id.
+    pub fn execution_id(&self) -> &str {
+        &self.execution_id
+    }
+
+    /// Sends it a signal.
+    pub fn signal<S: Signal>(&self, input: &S::Input) -> super::HostCall<()> {
+        signal::<S>(&self.shared, &self.execution_id, input)
+    }
+}
+
+impl<O: DeserializeOwned> Future for Child<O> {
+    type Output = Result<O>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O>> {
+        Pin::new(&mut self.operation).poll(cx).map(|outcome| schema::read_workflow_output(&outcome?))
+    }
+}
+
+/// A signal on its way to another execution.
+pub(super) fn signal<S: Signal>(shared: &Rc<Shared>, execution_id: &str, input: &S::Input) -> super::HostCall<()>
+where
+    S::Input: Serialize,
+{
+    let request = schema::write_workflow_input(S::PARAMETER, input).map(|input| Request::Signal {
+        execution_id: execution_id.to_owned(),
+        name: S::NAME.to_owned(),
+        input,
+    });
+    super::HostCall::new(shared.clone(), request)
+}

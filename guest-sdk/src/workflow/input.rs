@@ -1,0 +1,156 @@
+//! Asking people for input while a workflow runs (contract/workflow-features.md §7.1): who waits for what can be read with
+//! the query `__get_pending_inputs`, and is answered with the update `__submit_input`.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    marker::PhantomData,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{
+    Workflow,
+    protocol::{Command, SearchValue},
+    shared::Shared,
+};
+use crate::{Error, Result, TaskEvent, TaskPhase, schema};
+
+const PENDING_INPUTS: &str = "__get_pending_inputs";
+const SUBMIT_INPUT: &str = "__submit_input";
+const TASK_TYPE: &str = "wait_for_input";
+const EXECUTION_STATE: &str = "internal.execution.state";
+
+/// What people are asked for, by task.
+pub(crate) type Pending = Rc<RefCell<BTreeMap<String, Wanted>>>;
+
+pub(crate) struct Wanted {
+    schema: Value,
+    label: Option<String>,
+    check: fn(&Value) -> Result<()>,
+    given: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Submission {
+    task_id: String,
+    input: Value,
+}
+
+/// A wait for somebody's input. Options may be set until it is awaited with [`InputRequest::get`].
+#[must_use = "nobody is asked before `get`"]
+pub struct InputRequest<T> {
+    workflow: Workflow,
+    label: Option<String>,
+    limit: Option<Duration>,
+    input: PhantomData<fn() -> T>,
+}
+
+impl Workflow {
+    /// Asks whoever follows the execution for a `T`, as a task event of type `wait_for_input` with its JSON Schema.
+    /// Several may be wanted at once.
+    pub fn wait_for_input<T: JsonSchema + DeserializeOwned>(&self) -> InputRequest<T> {
+        InputRequest { workflow: self.clone(), label: None, limit: None, input: PhantomData }
+    }
+}
+
+impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
+    /// What to show people beside the form.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// How long to wait.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// [`Error::TIMEOUT`], and [`Error::CANCELLED`] when the execution is cancelled.
+    pub async fn get(self) -> Result<T> {
+        let Self { workflow, label, limit, .. } = self;
+        let shared = &workflow.shared;
+        let pending = shared.pending_inputs();
+        install(shared, &pending);
+        let schema: Value = serde_json::from_str(&schema::plain_input::<T>())?;
+        let id = workflow.uuid();
+        let mut state = json!({ "input_schema": schema, "label": label });
+        let check = |value: &Value| schema::read_plain::<T>(&value.to_string()).map(drop);
+        pending.borrow_mut().insert(id.clone(), Wanted { schema, label, check, given: None });
+        let show = |phase, payload| {
+            workflow.emit(TaskEvent { id: id.clone(), task_type: TASK_TYPE.to_owned(), phase, payload });
+        };
+        show(TaskPhase::Started, state.clone());
+        set_state(shared, true);
+        let given = || pending.borrow().get(&id).is_some_and(|wanted| wanted.given.is_some());
+        let wait = workflow.wait_until(given);
+        let waited = match limit {
+            Some(limit) => workflow.timeout(limit, wait).await.and_then(|waited| waited),
+            None => wait.await,
+        };
+        let answer = pending.borrow_mut().remove(&id).and_then(|wanted| wanted.given);
+        if pending.borrow().is_empty() {
+            set_state(shared, false);
+        }
+        match (waited, answer) {
+            (Ok(()), Some(answer)) => {
+                state["input"] = answer.clone();
+                show(TaskPhase::Completed, state);
+                schema::read_plain(&answer.to_string())
+            }
+            (waited, _) => {
+                let error = waited.err().unwrap_or_else(|| Error::new(Error::DEFAULT_KIND, "nothing was given"));
+                show(TaskPhase::Failed, Value::String(error.message().to_owned()));
+                Err(error)
+            }
+        }
+    }
+}
+
+fn set_state(shared: &Shared, waits: bool) {
+    let value =
+        if waits { SearchValue::Text("waiting_for_input".to_owned()) } else { SearchValue::Removed };
+    shared.command(Command::SearchKeys(vec![(EXECUTION_STATE.to_owned(), value)]));
+}
+
+/// Answers the two messages about inputs.
+fn install(shared: &Rc<Shared>, pending: &Pending) {
+    let listed = Rc::clone(pending);
+    shared.handlers.on_query(
+        PENDING_INPUTS,
+        Rc::new(move |_| {
+            let pending = listed.borrow();
+            let waiting = pending.iter().filter(|(_, wanted)| wanted.given.is_none());
+            let entries: Vec<Value> = waiting
+                .map(|(id, wanted)| json!({ "task_id": id, "input_schema": wanted.schema, "label": wanted.label }))
+                .collect();
+            Ok(json!({ "pending_inputs": entries }).to_string())
+        }),
+    );
+    let given: Weak<_> = Rc::downgrade(pending);
+    shared.handlers.on_update(
+        SUBMIT_INPUT,
+        Rc::new(move |message| {
+            let Submission { task_id, input } = schema::read_plain(&message.input)?;
+            let unknown = || {
+                Error::invalid_input(format!("No pending input request found for task {task_id}"))
+            };
+            let pending = given.upgrade().ok_or_else(unknown)?;
+            let mut pending = pending.borrow_mut();
+            let wanted = pending.get_mut(&task_id).filter(|wanted| wanted.given.is_none()).ok_or_else(unknown)?;
+            (wanted.check)(&input).map_err(|error| {
+                Error::invalid_input(format!("Invalid input for task {task_id}: {}", error.message()))
+            })?;
+            wanted.given = Some(input);
+            Ok(Box::pin(std::future::ready(Ok("{}".to_owned()))) as _)
+        }),
+    );
+}

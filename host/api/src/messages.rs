@@ -1,0 +1,218 @@
+//! Signals, queries and updates.
+
+use airlock_engine::{
+    Json as Text,
+    engine::{MessageError, UpdateState, WaitFor},
+    history::Message,
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    ApiState,
+    caller::Caller,
+    error::{ApiError, ApiResult},
+    execute::{self, EncodedInput, ExecuteBody},
+    executions,
+    page::JsonBody,
+    wire, workflows,
+};
+
+/// `SignalInvocationBody`, `QueryInvocationBody`, `UpdateInvocationBody`, with ids of our own beside them.
+#[derive(Deserialize)]
+pub(crate) struct Invocation {
+    name: String,
+    input: Option<Box<RawValue>>,
+    /// Ours: a signal with an id is heard once, however often it is sent.
+    signal_id: Option<String>,
+    /// Ours: an update with an id is carried out once, and its answer can be asked for.
+    update_id: Option<String>,
+    /// Ours: how far to wait for an update.
+    wait_for: Option<Stage>,
+    /// Ours: how long.
+    timeout_seconds: Option<f64>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Stage {
+    Sent,
+    Accepted,
+    Completed,
+}
+
+impl From<Stage> for WaitFor {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Sent => Self::Sent,
+            Stage::Accepted => Self::Accepted,
+            Stage::Completed => Self::Completed,
+        }
+    }
+}
+
+impl Invocation {
+    fn message(&self, caller: &Caller) -> ApiResult<Message> {
+        Ok(Message {
+            name: self.name.clone(),
+            input: self.input.as_deref().map_or(Ok(Text::null()), decoded)?,
+            sender: caller.principal.user.as_str().to_owned(),
+        })
+    }
+}
+
+
+/// An input is a JSON object, or one that is encoded (`NetworkEncodedInput`).
+fn decoded(input: &RawValue) -> ApiResult<Text> {
+    let plain = || {
+        Text::parse(input.get()).map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()))
+    };
+    match serde_json::from_str::<EncodedInput>(input.get()) {
+        Ok(encoded) => execute::input(None, Some(encoded)),
+        Err(_) => plain(),
+    }
+}
+
+fn id_of(what: &str, id: Option<&String>) -> ApiResult<Option<String>> {
+    match id {
+        Some(id) if id.is_empty() || id.len() > 256 => {
+            Err(ApiError::invalid(&["body", what], "an id has 1 to 256 bytes"))
+        }
+        other => Ok(other.cloned()),
+    }
+}
+
+/// `POST /v1/workflows/executions/{execution_id}/signals`
+pub(crate) async fn signal(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Invocation>,
+) -> ApiResult<(StatusCode, Json<Value>)> {
+    let view = executions::find(&state, &caller, &id)?;
+    let signal_id = id_of("signal_id", body.signal_id.as_ref())?;
+    state.engine.signal(&view.row.id, signal_id, body.message(&caller)?).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "message": "Signal accepted" }))))
+}
+
+/// `POST /v1/workflows/executions/{execution_id}/queries`
+pub(crate) async fn query(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Invocation>,
+) -> ApiResult<Json<Value>> {
+    let view = executions::find(&state, &caller, &id)?;
+    let answer = state.engine.query(&view.row.id, body.message(&caller)?).await?;
+    Ok(Json(json!({ "query_name": body.name, "result": answer })))
+}
+
+/// `POST /v1/workflows/executions/{execution_id}/updates`: answers when the update is done.
+pub(crate) async fn update(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Invocation>,
+) -> ApiResult<Json<Value>> {
+    let (update_id, update_state) = send_update(&state, &caller, &id, &body).await?;
+    match update_state {
+        UpdateState::Completed(Ok(result)) => {
+            Ok(Json(json!({ "update_name": body.name, "result": result, "update_id": update_id })))
+        }
+        UpdateState::Completed(Err(failure)) | UpdateState::Rejected(failure) => {
+            Err(MessageError::Failed(failure).into())
+        }
+        UpdateState::Sent | UpdateState::Accepted => Err(ApiError::Status(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!(
+                "the update '{update_id}' is not done yet, and goes on: ask for it at \
+                 /v1/airlock/executions/{id}/updates/{update_id}"
+            ),
+        )),
+    }
+}
+
+/// `POST /v1/airlock/executions/{execution_id}/updates`: waits as far as the caller wants, and says how far it has come.
+pub(crate) async fn update_state(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Invocation>,
+) -> ApiResult<Json<Value>> {
+    let (update_id, update_state) = send_update(&state, &caller, &id, &body).await?;
+    Ok(Json(described(&update_id, &update_state)))
+}
+
+/// `GET /v1/airlock/executions/{execution_id}/updates/{update_id}`
+pub(crate) async fn get_update(
+    State(state): State<ApiState>,
+    Path((id, update_id)): Path<(String, String)>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    let view = executions::find(&state, &caller, &id)?;
+    let found = state.engine.update_state(&view.row, &update_id)?;
+    let found =
+        found.ok_or_else(|| ApiError::not_found(format!("the execution '{id}' has no update '{update_id}'")))?;
+    Ok(Json(described(&update_id, &found)))
+}
+
+async fn send_update(
+    state: &ApiState,
+    caller: &Caller,
+    id: &str,
+    body: &Invocation,
+) -> ApiResult<(String, UpdateState)> {
+    let view = executions::find(state, caller, id)?;
+    let update_id = id_of("update_id", body.update_id.as_ref())?;
+    let limit = execute::seconds("timeout_seconds", body.timeout_seconds)?;
+    let stage = body.wait_for.map_or(WaitFor::Completed, WaitFor::from);
+    let sent = state.engine.update(&view.row.id, update_id, body.message(caller)?, stage, limit);
+    tokio::select! {
+        sent = sent => Ok(sent?),
+        () = state.closing.cancelled() => Err(ApiError::Status(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the daemon is shutting down: the update goes on after its restart".into(),
+        )),
+    }
+}
+
+fn described(update_id: &str, state: &UpdateState) -> Value {
+    let failure = |failure: &airlock_engine::Failure| {
+        json!({ "kind": failure.kind, "message": failure.message, "details": failure.details })
+    };
+    let (word, result, failure) = match state {
+        UpdateState::Sent => ("sent", Value::Null, Value::Null),
+        UpdateState::Accepted => ("accepted", Value::Null, Value::Null),
+        UpdateState::Rejected(why) => ("rejected", Value::Null, failure(why)),
+        UpdateState::Completed(Ok(result)) => ("completed", result.value(), Value::Null),
+        UpdateState::Completed(Err(why)) => ("completed", Value::Null, failure(why)),
+    };
+    json!({ "update_id": update_id, "state": word, "result": result, "failure": failure })
+}
+
+/// `POST /v1/airlock/workflows/{workflow}/signal-with-start`: the body of a start with a `signal` in it. Signals the
+/// execution with this id, and starts it first if none is running.
+pub(crate) async fn signal_with_start(
+    State(state): State<ApiState>,
+    Path(workflow): Path<String>,
+    caller: Caller,
+    JsonBody(mut body): JsonBody<ExecuteBody>,
+) -> ApiResult<Json<Value>> {
+    let workflow = match state.engine.guests().serving(&workflow) {
+        Some(_) => workflow,
+        None => workflows::find(&state, &workflow)?.name,
+    };
+    let Some(signal) = body.signal.take() else {
+        return Err(ApiError::invalid(&["body", "signal"], "the signal is missing: {\"name\", \"input\"?}"));
+    };
+    let signal_id = id_of("signal_id", signal.signal_id.as_ref())?;
+    let message = signal.message(&caller)?;
+    let request = body.request(&state, workflow, &caller)?;
+    let view = state.engine.signal_with_start(request, signal_id, message).await?;
+    Ok(Json(wire::execution(&view)))
+}

@@ -1,0 +1,196 @@
+//! Starting an execution again from an earlier event of its history.
+
+use std::sync::Arc;
+
+use super::{
+    ControlError, Engine,
+    cell::{Cell, Live, Message},
+    now_ms,
+    succession::Successor,
+};
+use crate::{
+    ExecutionId, RunId,
+    history::{Command, Continuation, End, Job, Record, SearchValue, StoredRecord},
+    machine::Input,
+    store::{Append, ExecutionRow, Start, Status, StoreError, Wake},
+};
+
+/// From where to start again, and what to take along.
+#[derive(Debug, Clone)]
+pub struct ResetRequest {
+    /// Number of an event in the history, from 1. What happened up to it is kept, itself included; what the workflow
+    /// wanted from there on is decided anew.
+    pub event: u64,
+    /// Why.
+    pub reason: String,
+    /// Leave out signals that came after the event.
+    pub exclude_signals: bool,
+    /// Leave out updates that came after the event.
+    pub exclude_updates: bool,
+}
+
+impl Engine {
+    /// Ends the current run, if it has not ended, and starts another one with its history up to an event.
+    pub async fn reset(&self, id: &ExecutionId, request: ResetRequest) -> Result<(), ControlError> {
+        let row = self.store.find(id)?.ok_or_else(|| ControlError::Unknown(id.clone()))?;
+        if row.status == Status::Running {
+            let cell = self.cell(&row);
+            let (reply, done) = tokio::sync::oneshot::channel();
+            cell.send(Message::Reset { request: request.clone(), reply });
+            self.drive(&cell).await;
+            if let Ok(outcome) = done.await {
+                return outcome;
+            }
+        }
+        // It has ended, before or meanwhile.
+        let successor = self.earlier(&row, &request)?;
+        let Successor { row: next, wake, append } = successor;
+        self.store.append(*append).await?;
+        self.take_over(&next, wake);
+        Ok(())
+    }
+
+    pub(super) async fn reset_run(
+        &self,
+        cell: &Arc<Cell>,
+        live: &mut Box<Live>,
+        request: &ResetRequest,
+    ) -> Result<(), ControlError> {
+        let successor = self.earlier(&cell.row, request)?;
+        let now = now_ms();
+        let reason = format!("reset to event {}: {}", request.event, request.reason);
+        live.machine.receive(Input::Terminate(reason), now);
+        live.machine.continued(successor.row.run_id, Continuation::Reset);
+        Ok(self.commit(cell, live, None, Some(successor)).await?)
+    }
+
+    /// A run that begins with the history of another one up to an event.
+    fn earlier(&self, row: &ExecutionRow, request: &ResetRequest) -> Result<Successor, ControlError> {
+        let run_id = RunId::generate();
+        let now = now_ms();
+        let mut cut = Cut::new(request);
+        let mut index = 0;
+        loop {
+            let page = self.history(row.key, index, 1024)?;
+            if page.is_empty() {
+                break;
+            }
+            index += page.len() as u32;
+            for stored in page {
+                cut.take(stored);
+            }
+        }
+        let Some(StoredRecord { at, record: Record::Started(started), .. }) = cut.kept.first().cloned() else {
+            return Err(ControlError::Store(StoreError::Failed("the history does not begin with a start".into())));
+        };
+        if request.event == 0 || cut.events < request.event {
+            return Err(ControlError::NoSuchEvent { event: request.event, events: cut.events });
+        }
+        let mut first = *started;
+        // The time of an execution that is started again begins again.
+        first.first_started_at = now;
+        first.not_before = at;
+        first.continued_from = Some(row.run_id);
+        let keys = first.search_keys.clone();
+        let mut records = Vec::with_capacity(cut.kept.len() + 1);
+        records.push(Record::Copied { at, record: Box::new(Record::Started(Box::new(first))) });
+        for StoredRecord { at, record, .. } in cut.kept.into_iter().skip(1) {
+            records.push(Record::Copied { at, record: Box::new(record) });
+        }
+        if !cut.later.is_empty() {
+            records.push(Record::Received { jobs: cut.later });
+        }
+        let next = ExecutionRow {
+            key: self.store.allocate(),
+            run_id,
+            status: Status::Running,
+            started_at: now,
+            ended_at: None,
+            ..row.clone()
+        };
+        let search_keys = keys.into_iter().map(|(name, value)| {
+            (name, value.map_or(SearchValue::Null, SearchValue::Text))
+        });
+        let append = Append {
+            start: Some(Box::new(Start { row: next.clone(), replaces: Some(row.key) })),
+            wake: Some(Wake::Now),
+            search_keys: search_keys.collect(),
+            ..Append::records(next.key, 0, now, records)
+        };
+        Ok(Successor { row: next, wake: Wake::Now, append: Box::new(append) })
+    }
+}
+
+/// Cuts a history at an event.
+struct Cut<'a> {
+    request: &'a ResetRequest,
+    /// Events seen so far.
+    events: u64,
+    kept: Vec<StoredRecord>,
+    /// Signals and updates from after the event.
+    later: Vec<Job>,
+}
+
+impl<'a> Cut<'a> {
+    fn new(request: &'a ResetRequest) -> Self {
+        Self { request, events: 0, kept: Vec::new(), later: Vec::new() }
+    }
+
+    fn take(&mut self, stored: StoredRecord) {
+        let first = self.events + 1;
+        self.events += stored.record.event_count();
+        let event = self.request.event;
+        match &stored.record {
+            _ if first > event => self.keep_messages(&stored.record, 0),
+            // The end that somebody else set to it is what is undone.
+            Record::Ended { end: End::Terminated(_) | End::TimedOut | End::Failed(_) }
+            | Record::Continued { .. } => {}
+            // Whoever starts it again wants it to go on.
+            Record::Paused { .. }
+            | Record::Resumed
+            | Record::Blocked { .. }
+            | Record::Unblocked
+            | Record::Upgraded { .. } => {}
+            Record::Activation { jobs, commands } if self.events >= event || is_end(commands.last()) => {
+                let count = usize::try_from(event - first + 1).unwrap_or(usize::MAX).min(jobs.len());
+                self.keep_jobs(&stored, jobs, count);
+            }
+            Record::Received { jobs } if self.events >= event => {
+                let count = usize::try_from(event - first + 1).unwrap_or(usize::MAX).min(jobs.len());
+                self.keep_jobs(&stored, jobs, count);
+            }
+            _ => self.kept.push(stored),
+        }
+    }
+
+    fn keep_jobs(&mut self, stored: &StoredRecord, jobs: &[Job], count: usize) {
+        let kept: Vec<Job> =
+            jobs.iter().take(count).filter(|job| **job != Job::Started).cloned().collect();
+        if !kept.is_empty() {
+            self.kept.push(StoredRecord { record: Record::Received { jobs: kept }, ..stored.clone() });
+        }
+        self.keep_messages(&stored.record, count);
+    }
+
+    fn keep_messages(&mut self, record: &Record, skip: usize) {
+        let (Record::Activation { jobs, .. } | Record::Received { jobs }) = record else { return };
+        let request = self.request;
+        self.later.extend(jobs.iter().skip(skip).filter(|job| match job {
+            Job::Signal { .. } => !request.exclude_signals,
+            Job::Update { .. } => !request.exclude_updates,
+            _ => false,
+        }).cloned());
+    }
+}
+
+fn is_end(command: Option<&Command>) -> bool {
+    matches!(
+        command,
+        Some(
+            Command::Complete { .. }
+                | Command::Fail { .. }
+                | Command::Cancelled
+                | Command::ContinueAsNew { .. }
+        )
+    )
+}
