@@ -22,6 +22,7 @@ pub mod json;
 pub mod machine;
 pub mod records;
 pub mod replay;
+pub mod schedule;
 pub mod store;
 pub mod tools;
 

@@ -1,0 +1,103 @@
+//! Schedules start executions of the engine. The only place here that knows it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+
+use super::{Executions, Outcome, Problem, Refusal, ScheduleStart, StartFailed};
+use crate::{
+    Engine, ExecutionId, Json,
+    engine::{StartError, StartRequest},
+    guests::GuestError,
+    store::{Status, StoreError},
+};
+
+/// How long to wait before the store is asked again for the end of an execution.
+const PAUSE: Duration = Duration::from_secs(1);
+
+#[async_trait]
+impl Executions for Arc<Engine> {
+    async fn check(&self, workflow: &str, input: &Json) -> Result<(), Refusal> {
+        let unknown = || Refusal::UnknownWorkflow(workflow.into());
+        let digest = self.guests().serving(workflow).ok_or_else(unknown)?;
+        let definition =
+            self.guests().definition(&digest).await.map_err(|error| Refusal::Unusable(error.to_string()))?;
+        let definition = definition.workflow(workflow).ok_or_else(unknown)?;
+        if definition.on_behalf_of {
+            return Err(Refusal::OnBehalfOf(workflow.into()));
+        }
+        let validator = jsonschema::validator_for(&definition.input_schema.value()).map_err(|error| {
+            Refusal::Unusable(format!("the input schema of '{workflow}' is not valid: {error}"))
+        })?;
+        let input = if input.is_null() { serde_json::json!({}) } else { input.value() };
+        let problems: Vec<Problem> = validator
+            .iter_errors(&input)
+            .take(20)
+            .map(|error| Problem::new(format!("/input{}", error.instance_path()), error.masked().to_string()))
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(Refusal::Input(problems)) }
+    }
+
+    async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed> {
+        // What the workflow says of itself may have changed since the schedule was made.
+        if let Err(refusal @ Refusal::OnBehalfOf(_)) = self.check(&start.workflow, &start.input).await {
+            return Err(StartFailed::ForGood(refusal.to_string()));
+        }
+        let request = StartRequest {
+            workflow: start.workflow,
+            execution_id: Some(start.execution_id),
+            input: start.input,
+            principal: start.principal,
+            wishes: Vec::new(),
+        };
+        match Engine::start(self, request).await {
+            Ok(_) | Err(StartError::AlreadyExists(_)) => Ok(()),
+            Err(
+                error @ (StartError::ShuttingDown
+                | StartError::Store(
+                    StoreError::Full | StoreError::ReadOnly(_) | StoreError::Failed(_),
+                )
+                | StartError::Guest(GuestError::Host(_))),
+            ) => Err(StartFailed::ForNow(error.to_string())),
+            Err(error) => Err(StartFailed::ForGood(error.to_string())),
+        }
+    }
+
+    fn exists(&self, id: &ExecutionId) -> Result<bool, String> {
+        self.get(id).map(|found| found.is_some()).map_err(|error| error.to_string())
+    }
+
+    async fn cancel(&self, id: &ExecutionId, reason: String) {
+        if let Err(error) = Engine::cancel(self, id, reason).await {
+            tracing::warn!(%id, %error, "a schedule cannot cancel its execution");
+        }
+    }
+
+    async fn terminate(&self, id: &ExecutionId, reason: String) {
+        if let Err(error) = Engine::terminate(self, id, reason).await {
+            tracing::warn!(%id, %error, "a schedule cannot end its execution");
+        }
+    }
+
+    fn ended(&self, id: &ExecutionId) -> BoxFuture<'static, Option<Outcome>> {
+        let (engine, id) = (Self::clone(self), id.clone());
+        Box::pin(async move {
+            loop {
+                match engine.wait(&id, None).await {
+                    Ok(None) => return None,
+                    Ok(Some(view)) => match view.row.status {
+                        Status::Running => {}
+                        Status::Completed => return Some(Outcome::Completed),
+                        Status::Failed | Status::TimedOut => return Some(Outcome::Failed),
+                        _ => return Some(Outcome::Stopped),
+                    },
+                    Err(error) => {
+                        tracing::warn!(%id, %error, "the end of an execution cannot be read; trying again")
+                    }
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        })
+    }
+}

@@ -1,0 +1,48 @@
+//! Schedules: executions that start by the clock.
+//!
+//! A [`Definition`] is what a client wrote. A [`Spec`] is the same, understood and checked: it says which times come
+//! after another, with no clock in it. A [`Plan`] is the state of one schedule: it takes the time and what happened,
+//! and says what to do next, with no clock and no engine in it. The [`Scheduler`] drives all plans: it sleeps until
+//! something is due, starts executions through [`Executions`], and keeps every plan in the store.
+//!
+//! Promises: each time of a schedule is decided exactly once, also when the process is killed at any moment, because
+//! the id of an execution follows from the schedule and the time, and an id can be started only once. Nothing starts
+//! early. What is not started is counted.
+
+mod definition;
+mod duration;
+mod engine;
+mod plan;
+mod policy;
+mod scheduler;
+mod spec;
+mod times;
+
+pub use definition::{Calendar, Definition, Interval, PolicyWire, Range};
+pub use plan::{Counters, FailedStart, Next, Outcome, Plan, Recent, Run, RunKind, State, Stop};
+pub use policy::{Overlap, Policy};
+pub use scheduler::{
+    BackfillRequest, Executions, NewSchedule, Refusal, ScheduleError, ScheduleStart, ScheduleView, Scheduler,
+    StartFailed,
+};
+pub use spec::Spec;
+pub use times::After;
+
+/// A place in a definition that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// JSON pointer (RFC 6901) into the definition; empty for the whole.
+    pub pointer: String,
+    /// What is wrong there and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem at a place.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into() }
+    }
+}
+
+/// Seconds since the Unix epoch. The times of schedules are whole seconds.
+pub type UnixSeconds = i64;

@@ -1,0 +1,704 @@
+//! The driver of all schedules: one task that sleeps until something is due.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{self, FuturesUnordered},
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::sync::Notify;
+
+use super::{
+    Definition, Next, Outcome, Overlap, Plan, Policy, Problem, Spec, State, Stop, UnixSeconds, plan::seconds,
+};
+use crate::{
+    ExecutionId, Json, Principal, WorkspaceId,
+    history::UnixMs,
+    records::{Change, Records, RecordsError},
+};
+
+const TABLE: &str = "schedules";
+
+/// The wall clock may be set: never sleep longer than this without looking at it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// So many schedules are worked on at once.
+const AT_ONCE: usize = 32;
+
+/// So many decisions a schedule may take, and executions start, before others have their turn.
+const DECISIONS: usize = 10_000;
+const STARTS: usize = 64;
+
+/// So many characters an id of a schedule may have: ids of executions are made from it.
+const LONGEST_ID: usize = 200;
+
+/// So many times of the future are shown.
+const FUTURE: usize = 10;
+
+/// What schedules want from the engine.
+#[async_trait]
+pub trait Executions: Send + Sync + 'static {
+    /// Whether this workflow may have schedules with this input.
+    async fn check(&self, workflow: &str, input: &Json) -> Result<(), Refusal>;
+
+    /// Starts an execution. `Ok` also when one with this id exists.
+    async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed>;
+
+    /// Whether there is an execution with this id. An error means that it cannot be known now.
+    fn exists(&self, id: &ExecutionId) -> Result<bool, String>;
+
+    /// Asks an execution to stop. It may have ended.
+    async fn cancel(&self, id: &ExecutionId, reason: String);
+
+    /// Ends an execution. It may have ended.
+    async fn terminate(&self, id: &ExecutionId, reason: String);
+
+    /// Resolves when the execution has ended; to `None` if there is none.
+    fn ended(&self, id: &ExecutionId) -> BoxFuture<'static, Option<Outcome>>;
+}
+
+/// An execution that is to start.
+#[derive(Debug, Clone)]
+pub struct ScheduleStart {
+    /// Name of the workflow.
+    pub workflow: String,
+    /// The same for the same schedule and time.
+    pub execution_id: ExecutionId,
+    /// The input.
+    pub input: Json,
+    /// The owner of the schedule.
+    pub principal: Principal,
+    /// The schedule.
+    pub schedule_id: String,
+}
+
+/// A start did not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartFailed {
+    /// Trying again later may help.
+    ForNow(String),
+    /// It cannot work with this workflow and this input.
+    ForGood(String),
+}
+
+/// A workflow cannot have such a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No plugin serves it.
+    #[error(
+        "no workflow is called '{0}': see GET /v1/workflows or `airlock plugins list` for those that are served"
+    )]
+    UnknownWorkflow(String),
+    /// It needs a person.
+    #[error(
+        "the workflow '{0}' runs on behalf of its caller, and a scheduled run has no user present: schedule a workflow \
+         without on_behalf_of"
+    )]
+    OnBehalfOf(String),
+    /// The input does not match the workflow's schema.
+    #[error("the input does not match the workflow's schema: {}", .0.first().map_or("", |problem| &problem.message))]
+    Input(Vec<Problem>),
+    /// The plugin cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// A schedule cannot be made, found or changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ScheduleError {
+    /// There is none with this id.
+    #[error("no schedule has the id '{0}': see GET /v1/workflows/schedules or `airlock schedules list`")]
+    Unknown(String),
+    /// The id is taken.
+    #[error("a schedule with the id '{0}' exists already: choose another id, or change that one")]
+    Exists(String),
+    /// The id cannot be used.
+    #[error("the id of a schedule has 1 to {LONGEST_ID} characters, letters, digits, '_' and '-' only")]
+    Id,
+    /// The definition cannot be used.
+    #[error("the schedule cannot be used: {}", .0.first().map_or("", |problem| &problem.message))]
+    Invalid(Vec<Problem>),
+    /// The workflow cannot have it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It cannot be stored.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+}
+
+/// A schedule that is to be made.
+#[derive(Debug, Clone)]
+pub struct NewSchedule {
+    /// An id of the caller's choice.
+    pub id: Option<String>,
+    /// What it starts.
+    pub workflow: String,
+    /// On whose behalf its executions run.
+    pub owner: Principal,
+    /// With what and when.
+    pub definition: Definition,
+}
+
+/// Past times whose executions are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct BackfillRequest {
+    /// From this time on.
+    pub first: UnixSeconds,
+    /// Up to and with this time.
+    pub last: UnixSeconds,
+    /// What to do when one still runs; one after the other if absent.
+    pub overlap: Option<Overlap>,
+}
+
+/// A schedule as a client sees it.
+#[derive(Debug, Clone)]
+pub struct ScheduleView {
+    /// Its id.
+    pub id: String,
+    /// What it starts.
+    pub workflow: String,
+    /// On whose behalf its executions run.
+    pub owner: Principal,
+    /// As it was written.
+    pub definition: Definition,
+    /// With nothing left open.
+    pub policy: Policy,
+    /// What has become of it.
+    pub state: State,
+    /// Starts that wait for the end of others.
+    pub waiting: usize,
+    /// The next times.
+    pub future: Vec<UnixSeconds>,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// When its definition was changed.
+    pub updated_at: UnixMs,
+}
+
+/// A schedule in the store.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    id: String,
+    workflow: String,
+    owner: Principal,
+    definition: Definition,
+    state: State,
+    created_at: UnixMs,
+    updated_at: UnixMs,
+}
+
+/// A schedule in memory.
+#[derive(Clone)]
+struct Entry {
+    id: String,
+    workflow: String,
+    owner: Principal,
+    definition: Definition,
+    plan: Plan,
+    created_at: UnixMs,
+    updated_at: UnixMs,
+    /// The state has changed since it was saved.
+    dirty: bool,
+    deleted: bool,
+    /// How often in a row something did not work for now.
+    setbacks: u32,
+}
+
+/// `workspace/id`: where a schedule is stored.
+type Key = String;
+type Shared = Arc<tokio::sync::Mutex<Entry>>;
+type Watch = BoxFuture<'static, (Key, ExecutionId, Outcome)>;
+/// Gives the time of the wall clock.
+type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
+
+/// All schedules. Made by [`Scheduler::open`]; does nothing by itself until [`Scheduler::run`].
+pub struct Scheduler {
+    records: Arc<dyn Records>,
+    executions: Arc<dyn Executions>,
+    clock: Clock,
+    entries: Mutex<BTreeMap<Key, Shared>>,
+    /// When to look at which schedule. A look too many does no harm.
+    wakes: Mutex<BTreeSet<(UnixMs, Key)>>,
+    changed: Notify,
+    to_watch: Mutex<Vec<Watch>>,
+    watching: tokio::sync::Mutex<FuturesUnordered<Watch>>,
+    ended: Mutex<Vec<(Key, ExecutionId, Outcome)>>,
+}
+
+fn key(workspace: &WorkspaceId, id: &str) -> Key {
+    format!("{workspace}/{id}")
+}
+
+impl Scheduler {
+    /// Reads the stored schedules.
+    pub fn open(
+        records: Arc<dyn Records>,
+        executions: Arc<dyn Executions>,
+    ) -> Result<Arc<Self>, RecordsError> {
+        Self::with_clock(records, executions, Arc::new(crate::engine::now_ms))
+    }
+
+    /// The same with another clock, for tests.
+    pub fn with_clock(
+        records: Arc<dyn Records>,
+        executions: Arc<dyn Executions>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, RecordsError> {
+        let scheduler = Self {
+            records,
+            executions,
+            clock,
+            entries: Mutex::default(),
+            wakes: Mutex::default(),
+            changed: Notify::new(),
+            to_watch: Mutex::default(),
+            watching: tokio::sync::Mutex::default(),
+            ended: Mutex::default(),
+        };
+        for (key, value) in scheduler.records.scan(TABLE, "", None, usize::MAX)? {
+            match restored(&value) {
+                Ok(mut entry) => {
+                    scheduler.recover(&mut entry)?;
+                    for id in &entry.plan.state().running {
+                        scheduler.watch(&key, id);
+                    }
+                    scheduler.wakes.lock().insert((0, key.clone()));
+                    scheduler.entries.lock().insert(key, Arc::new(tokio::sync::Mutex::new(entry)));
+                }
+                // The others go on; the record stays for whoever looks into it.
+                Err(reason) => tracing::error!(schedule = key, reason, "a stored schedule cannot be used"),
+            }
+        }
+        Ok(Arc::new(scheduler))
+    }
+
+    /// What was started before the process died and could not be saved any more counts as started.
+    fn recover(&self, entry: &mut Entry) -> Result<(), RecordsError> {
+        for run in entry.plan.candidates() {
+            let Ok(id) = entry.plan.execution_id(&run).parse::<ExecutionId>() else { continue };
+            if self.executions.exists(&id).map_err(RecordsError::Store)? {
+                entry.plan.started(&run, id, (self.clock)());
+                entry.dirty = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drives all schedules; never ends.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let now = (self.clock)();
+            let sleep = match self.turn().await {
+                Some(at) => Duration::from_millis(at.saturating_sub(now)).min(LONGEST_SLEEP),
+                None => LONGEST_SLEEP,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = self.changed.notified() => {}
+                () = self.hear() => {}
+            }
+        }
+    }
+
+    /// Waits for the end of an execution.
+    async fn hear(&self) {
+        let mut watching = self.watching.lock().await;
+        watching.extend(self.to_watch.lock().drain(..));
+        match watching.next().await {
+            Some(ended) => self.ended.lock().push(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Does what is due now and returns when something is due next.
+    pub async fn turn(&self) -> Option<UnixMs> {
+        // Those that ended while nobody looked are heard of first.
+        while self.hear().now_or_never().is_some() {}
+        let ended = std::mem::take(&mut *self.ended.lock());
+        for (key, id, outcome) in ended {
+            let Some(entry) = self.entries.lock().get(&key).cloned() else { continue };
+            let mut entry = entry.lock().await;
+            entry.dirty |= entry.plan.ended(&id, outcome);
+            self.wakes.lock().insert((0, key));
+        }
+        let now = (self.clock)();
+        let due: BTreeSet<Key> = {
+            let mut wakes = self.wakes.lock();
+            let later = wakes.split_off(&(now + 1, Key::new()));
+            std::mem::replace(&mut *wakes, later).into_iter().map(|(_, key)| key).collect()
+        };
+        stream::iter(due).for_each_concurrent(AT_ONCE, |key| self.advance(key)).await;
+        self.wakes.lock().first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due for one schedule.
+    async fn advance(&self, key: Key) {
+        let Some(entry) = self.entries.lock().get(&key).cloned() else { return };
+        let mut entry = entry.lock().await;
+        if entry.deleted {
+            return;
+        }
+        let wake = match self.decide(&key, &mut entry).await {
+            Ok(wake) => {
+                entry.setbacks = 0;
+                wake
+            }
+            Err(reason) => {
+                let pause = Duration::from_secs(1 << entry.setbacks.min(6));
+                entry.setbacks += 1;
+                tracing::warn!(
+                    schedule = entry.id,
+                    reason,
+                    ?pause,
+                    "a schedule cannot go on; it is tried again"
+                );
+                Some((self.clock)() + pause.as_millis() as u64)
+            }
+        };
+        if let Some(at) = wake {
+            self.wakes.lock().insert((at, key));
+        }
+    }
+
+    /// Takes decisions until there is nothing to do. The error says what does not work for now.
+    async fn decide(&self, key: &Key, entry: &mut Entry) -> Result<Option<UnixMs>, String> {
+        let mut starts = 0;
+        for _ in 0..DECISIONS {
+            let now = (self.clock)();
+            match entry.plan.next(now) {
+                Next::Decided => entry.dirty = true,
+                Next::Wait(wake) => {
+                    self.save(key, entry).map_err(|error| error.to_string())?;
+                    return Ok(wake);
+                }
+                Next::Stop(how) => {
+                    self.save(key, entry).map_err(|error| error.to_string())?;
+                    for id in entry.plan.state().running.clone() {
+                        let reason = format!("the schedule {} starts another", entry.id);
+                        match how {
+                            Stop::Cancel => self.executions.cancel(&id, reason).await,
+                            Stop::Terminate => self.executions.terminate(&id, reason).await,
+                        }
+                    }
+                    entry.plan.stopping();
+                }
+                Next::Start(run) => {
+                    // What was decided before is safe when the execution starts, so that the start is the only thing
+                    // that a crash can hide.
+                    self.save(key, entry).map_err(|error| error.to_string())?;
+                    let execution_id: ExecutionId = match entry.plan.execution_id(&run).parse() {
+                        Ok(id) => id,
+                        Err(error) => return Err(error.to_string()),
+                    };
+                    let start = ScheduleStart {
+                        workflow: entry.workflow.clone(),
+                        execution_id: execution_id.clone(),
+                        input: entry.definition.input.clone(),
+                        principal: entry.owner.clone(),
+                        schedule_id: entry.id.clone(),
+                    };
+                    match self.executions.start(start).await {
+                        Ok(()) => {
+                            self.watch(key, &execution_id);
+                            entry.plan.started(&run, execution_id, now);
+                        }
+                        Err(StartFailed::ForNow(reason)) => return Err(reason),
+                        Err(StartFailed::ForGood(reason)) => {
+                            tracing::warn!(schedule = entry.id, reason, "a scheduled execution cannot start");
+                            entry.plan.failed(&run, reason, now);
+                        }
+                    }
+                    entry.dirty = true;
+                    self.save(key, entry).map_err(|error| error.to_string())?;
+                    starts += 1;
+                    if starts == STARTS {
+                        return Ok(Some(0));
+                    }
+                }
+            }
+        }
+        self.save(key, entry).map_err(|error| error.to_string())?;
+        Ok(Some(0))
+    }
+
+    fn watch(&self, key: &Key, id: &ExecutionId) {
+        let (ended, key, id) = (self.executions.ended(id), key.clone(), id.clone());
+        let watch = async move { (key, id, ended.await.unwrap_or(Outcome::Stopped)) };
+        self.to_watch.lock().push(watch.boxed());
+    }
+
+    fn save(&self, key: &Key, entry: &mut Entry) -> Result<(), RecordsError> {
+        if entry.dirty {
+            self.records.write(&[Change::Put { table: TABLE, key: key.clone(), value: entry.stored()? }])?;
+            entry.dirty = false;
+        }
+        Ok(())
+    }
+
+    fn wake(&self, key: Key) {
+        self.wakes.lock().insert((0, key));
+        self.changed.notify_one();
+    }
+
+    /// Makes a schedule. Times after now count.
+    pub async fn create(&self, new: NewSchedule) -> Result<String, ScheduleError> {
+        let id = match new.id {
+            Some(id) => id,
+            None => uuid::Uuid::now_v7().to_string(),
+        };
+        if id.len() > LONGEST_ID || id.parse::<ExecutionId>().is_err() {
+            return Err(ScheduleError::Id);
+        }
+        let spec = Spec::new(&new.definition).map_err(ScheduleError::Invalid)?;
+        self.executions.check(&new.workflow, &new.definition.input).await?;
+        let now = (self.clock)();
+        let entry = Entry {
+            plan: Plan::new(id.clone(), spec, now),
+            id: id.clone(),
+            workflow: new.workflow,
+            owner: new.owner,
+            definition: new.definition,
+            created_at: now,
+            updated_at: now,
+            dirty: false,
+            deleted: false,
+            setbacks: 0,
+        };
+        let key = key(&entry.owner.workspace, &id);
+        let value = entry.stored()?;
+        {
+            let mut entries = self.entries.lock();
+            // Ids of executions are made from it, and those are unique over all workspaces.
+            if entries.keys().any(|key| key.rsplit_once('/').is_some_and(|(_, taken)| taken == id)) {
+                return Err(ScheduleError::Exists(id));
+            }
+            match self.records.write(&[Change::Insert { table: TABLE, key: key.clone(), value }]) {
+                Err(RecordsError::Conflict) => return Err(ScheduleError::Exists(id)),
+                other => other?,
+            }
+            entries.insert(key.clone(), Arc::new(tokio::sync::Mutex::new(entry)));
+        }
+        self.wake(key);
+        Ok(id)
+    }
+
+    /// One schedule.
+    pub async fn get(&self, workspace: &WorkspaceId, id: &str) -> Option<ScheduleView> {
+        let entry = self.entries.lock().get(&key(workspace, id)).cloned()?;
+        let entry = entry.lock().await;
+        (!entry.deleted).then(|| entry.view((self.clock)()))
+    }
+
+    /// The schedules of a workspace, ordered by their ids.
+    pub async fn list(&self, workspace: &WorkspaceId) -> Vec<ScheduleView> {
+        let prefix = key(workspace, "");
+        let entries: Vec<Shared> = {
+            let entries = self.entries.lock();
+            let from_prefix = entries.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+            from_prefix.map(|(_, entry)| Arc::clone(entry)).collect()
+        };
+        let mut views = Vec::new();
+        for entry in entries {
+            let entry = entry.lock().await;
+            if !entry.deleted {
+                views.push(entry.view((self.clock)()));
+            }
+        }
+        views
+    }
+
+    /// Changes the keys of the definition that are given. New times count from now on; a given `max_executions` is
+    /// counted anew from now on.
+    pub async fn update(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        changes: &Map<String, Value>,
+    ) -> Result<(), ScheduleError> {
+        let view = self.get(workspace, id).await.ok_or_else(|| ScheduleError::Unknown(id.into()))?;
+        if changes.contains_key("input") {
+            let changed =
+                view.definition.changed(changes).map_err(|problem| ScheduleError::Invalid(vec![problem]))?;
+            self.executions.check(&view.workflow, &changed.input).await?;
+        }
+        self.change(workspace, id, |entry, now| {
+            let definition =
+                entry.definition.changed(changes).map_err(|problem| ScheduleError::Invalid(vec![problem]))?;
+            let spec = Spec::new(&definition).map_err(ScheduleError::Invalid)?;
+            let remaining = changes.contains_key("max_executions").then(|| spec.max_executions());
+            entry.plan.update(spec, remaining, now);
+            entry.definition = definition;
+            entry.updated_at = now;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets times pass by until [`Scheduler::resume`].
+    pub async fn pause(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        note: Option<String>,
+    ) -> Result<(), ScheduleError> {
+        self.change(workspace, id, |entry, now| {
+            entry.plan.pause(note, now);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lets times count again.
+    pub async fn resume(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        note: Option<String>,
+    ) -> Result<(), ScheduleError> {
+        self.change(workspace, id, |entry, now| {
+            entry.plan.resume(note, now);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks for an execution now; also of a paused or exhausted schedule. Durable when it returns.
+    pub async fn trigger(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        overlap: Option<Overlap>,
+    ) -> Result<(), ScheduleError> {
+        self.change(workspace, id, |entry, now| {
+            entry.plan.trigger(token(), overlap, now);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks for executions of past times. Durable when it returns.
+    pub async fn backfill(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        request: BackfillRequest,
+    ) -> Result<(), ScheduleError> {
+        self.change(workspace, id, |entry, now| {
+            let BackfillRequest { first, last, overlap } = request;
+            if last < first {
+                let message = "it lies before start_at, so there is no time between them";
+                return Err(ScheduleError::Invalid(vec![Problem::new("/end_at", message)]));
+            }
+            if last > seconds(now) {
+                let message = "it lies in the future: a backfill is about times that have passed";
+                return Err(ScheduleError::Invalid(vec![Problem::new("/end_at", message)]));
+            }
+            entry.plan.backfill(token(), first, last, overlap.unwrap_or(Overlap::BufferAll));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes a schedule. Its executions go on.
+    pub async fn delete(&self, workspace: &WorkspaceId, id: &str) -> Result<(), ScheduleError> {
+        let key = key(workspace, id);
+        let entry = self.entries.lock().get(&key).cloned();
+        let entry = entry.ok_or_else(|| ScheduleError::Unknown(id.into()))?;
+        let mut entry = entry.lock().await;
+        if entry.deleted {
+            return Err(ScheduleError::Unknown(id.into()));
+        }
+        self.records.write(&[Change::Delete { table: TABLE, key: key.clone() }])?;
+        entry.deleted = true;
+        self.entries.lock().remove(&key);
+        self.wakes.lock().retain(|(_, waking)| *waking != key);
+        Ok(())
+    }
+
+    /// Applies a change, saves it, and only then lets it be seen.
+    async fn change(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        change: impl FnOnce(&mut Entry, UnixMs) -> Result<(), ScheduleError>,
+    ) -> Result<(), ScheduleError> {
+        let unknown = || ScheduleError::Unknown(id.into());
+        let key = key(workspace, id);
+        let entry = self.entries.lock().get(&key).cloned().ok_or_else(unknown)?;
+        let mut entry = entry.lock().await;
+        if entry.deleted {
+            return Err(unknown());
+        }
+        let mut changed = entry.clone();
+        change(&mut changed, (self.clock)())?;
+        changed.dirty = true;
+        self.save(&key, &mut changed)?;
+        *entry = changed;
+        drop(entry);
+        self.wake(key);
+        Ok(())
+    }
+}
+
+/// Makes the id of a triggered execution different from all others.
+fn token() -> String {
+    format!("{:08x}", rand::random::<u32>())
+}
+
+fn restored(value: &[u8]) -> Result<Entry, String> {
+    let stored: Stored = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+    let spec = Spec::new(&stored.definition).map_err(|problems| {
+        problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>().join("; ")
+    })?;
+    Ok(Entry {
+        plan: Plan::restored(stored.id.clone(), spec, stored.state),
+        id: stored.id,
+        workflow: stored.workflow,
+        owner: stored.owner,
+        definition: stored.definition,
+        created_at: stored.created_at,
+        updated_at: stored.updated_at,
+        dirty: false,
+        deleted: false,
+        setbacks: 0,
+    })
+}
+
+impl Entry {
+    fn stored(&self) -> Result<Vec<u8>, RecordsError> {
+        let stored = Stored {
+            id: self.id.clone(),
+            workflow: self.workflow.clone(),
+            owner: self.owner.clone(),
+            definition: self.definition.clone(),
+            state: self.plan.state().clone(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        };
+        serde_json::to_vec(&stored).map_err(|error| RecordsError::Store(error.to_string()))
+    }
+
+    fn view(&self, now: UnixMs) -> ScheduleView {
+        ScheduleView {
+            id: self.id.clone(),
+            workflow: self.workflow.clone(),
+            owner: self.owner.clone(),
+            definition: self.definition.clone(),
+            policy: self.plan.spec().policy(),
+            state: self.plan.state().clone(),
+            waiting: self.plan.waiting(),
+            future: self.plan.future(now, FUTURE),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+}
