@@ -230,7 +230,7 @@ impl Plan {
             return self.place(run);
         }
         let mut wake = None;
-        if !self.state.paused && self.state.remaining != Some(0) {
+        if self.may_fire() {
             let (after, due) = self.upcoming();
             match after {
                 After::At(time) if due <= now => {
@@ -290,6 +290,13 @@ impl Plan {
                 (after, due)
             }
         }
+    }
+
+    /// Whether its own times count. Those that wait have their share of the limit already.
+    fn may_fire(&self) -> bool {
+        let waiting =
+            || self.state.waiting.iter().filter(|run| run.kind == RunKind::Scheduled).count() as u64;
+        !self.state.paused && self.state.remaining.is_none_or(|left| left > waiting())
     }
 
     fn is_busy(&self) -> bool {
@@ -381,16 +388,14 @@ impl Plan {
     }
 
     /// An execution has ended. Whether that changed anything.
-    pub fn ended(&mut self, execution_id: &ExecutionId, outcome: Outcome) -> bool {
+    pub fn ended(&mut self, execution_id: &ExecutionId, outcome: Outcome, now: UnixMs) -> bool {
         let before = self.state.running.len();
         self.state.running.retain(|running| running != execution_id);
         if self.state.running.len() == before {
             return false;
         }
         if outcome == Outcome::Failed && self.spec.policy().pause_on_failure && !self.state.paused {
-            self.state.paused = true;
-            self.state.note = Some(format!("paused because the execution {execution_id} failed"));
-            self.drop_waiting(|run| run.kind == RunKind::Scheduled);
+            self.pause(Some(format!("paused because the execution {execution_id} failed")), now);
         }
         true
     }
@@ -457,8 +462,7 @@ impl Plan {
     pub fn candidates(&self) -> Vec<Run> {
         let mut runs: Vec<Run> =
             self.state.waiting.front().into_iter().chain(self.state.triggers.front()).cloned().collect();
-        if !self.state.paused
-            && self.state.remaining != Some(0)
+        if self.may_fire()
             && let After::At(time) = self.spec.after(self.state.handled)
         {
             runs.push(Run { time, kind: RunKind::Scheduled, overlap: self.spec.policy().overlap });

@@ -209,6 +209,8 @@ struct Entry {
     /// The state has changed since it was saved.
     dirty: bool,
     deleted: bool,
+    /// The last start failed in a way that leaves open whether it worked.
+    unsure: bool,
     /// How often in a row something did not work for now.
     setbacks: u32,
 }
@@ -281,13 +283,26 @@ impl Scheduler {
         Ok(Arc::new(scheduler))
     }
 
-    /// What was started before the process died and could not be saved any more counts as started.
-    fn recover(&self, entry: &mut Entry) -> Result<(), RecordsError> {
+    /// What was started before the process died, or by a start that seemed to fail, counts as started.
+    fn recover(&self, entry: &mut Entry) -> Result<Vec<ExecutionId>, RecordsError> {
+        let mut found = Vec::new();
         for run in entry.plan.candidates() {
             let Ok(id) = entry.plan.execution_id(&run).parse::<ExecutionId>() else { continue };
             if self.executions.exists(&id).map_err(RecordsError::Store)? {
-                entry.plan.started(&run, id, (self.clock)());
+                entry.plan.started(&run, id.clone(), (self.clock)());
                 entry.dirty = true;
+                found.push(id);
+            }
+        }
+        entry.unsure = false;
+        Ok(found)
+    }
+
+    /// Finds out whether the last start worked after all.
+    fn make_sure(&self, key: &Key, entry: &mut Entry) -> Result<(), RecordsError> {
+        if entry.unsure {
+            for id in self.recover(entry)? {
+                self.watch(key, &id);
             }
         }
         Ok(())
@@ -324,12 +339,20 @@ impl Scheduler {
         // Those that ended while nobody looked are heard of first.
         while self.hear().now_or_never().is_some() {}
         let ended = std::mem::take(&mut *self.ended.lock());
+        let mut later = Vec::new();
         for (key, id, outcome) in ended {
             let Some(entry) = self.entries.lock().get(&key).cloned() else { continue };
             let mut entry = entry.lock().await;
-            entry.dirty |= entry.plan.ended(&id, outcome);
+            if let Err(error) = self.make_sure(&key, &mut entry) {
+                tracing::warn!(schedule = entry.id, %error, "it cannot be known whether an execution was started");
+                later.push((key, id, outcome));
+                continue;
+            }
+            let changed = entry.plan.ended(&id, outcome, (self.clock)());
+            entry.dirty |= changed;
             self.wakes.lock().insert((0, key));
         }
+        self.ended.lock().extend(later);
         let now = (self.clock)();
         let due: BTreeSet<Key> = {
             let mut wakes = self.wakes.lock();
@@ -371,6 +394,7 @@ impl Scheduler {
 
     /// Takes decisions until there is nothing to do. The error says what does not work for now.
     async fn decide(&self, key: &Key, entry: &mut Entry) -> Result<Option<UnixMs>, String> {
+        self.make_sure(key, entry).map_err(|error| error.to_string())?;
         let mut starts = 0;
         for _ in 0..DECISIONS {
             let now = (self.clock)();
@@ -411,7 +435,10 @@ impl Scheduler {
                             self.watch(key, &execution_id);
                             entry.plan.started(&run, execution_id, now);
                         }
-                        Err(StartFailed::ForNow(reason)) => return Err(reason),
+                        Err(StartFailed::ForNow(reason)) => {
+                            entry.unsure = true;
+                            return Err(reason);
+                        }
                         Err(StartFailed::ForGood(reason)) => {
                             tracing::warn!(schedule = entry.id, reason, "a scheduled execution cannot start");
                             entry.plan.failed(&run, reason, now);
@@ -471,6 +498,7 @@ impl Scheduler {
             updated_at: now,
             dirty: false,
             deleted: false,
+            unsure: false,
             setbacks: 0,
         };
         let key = key(&entry.owner.workspace, &id);
@@ -638,14 +666,19 @@ impl Scheduler {
         if entry.deleted {
             return Err(unknown());
         }
+        self.make_sure(&key, &mut entry)?;
         let mut changed = entry.clone();
         change(&mut changed, (self.clock)())?;
         changed.dirty = true;
-        self.save(&key, &mut changed)?;
-        *entry = changed;
+        let saved = self.save(&key, &mut changed);
+        match saved {
+            Ok(()) => *entry = changed,
+            // The store may hold the change all the same: what is in memory goes over it before anything else.
+            Err(_) => entry.dirty = true,
+        }
         drop(entry);
         self.wake(key);
-        Ok(())
+        Ok(saved?)
     }
 }
 
@@ -669,6 +702,7 @@ fn restored(value: &[u8]) -> Result<Entry, String> {
         updated_at: stored.updated_at,
         dirty: false,
         deleted: false,
+        unsure: false,
         setbacks: 0,
     })
 }
