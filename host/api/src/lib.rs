@@ -17,6 +17,7 @@ mod own;
 mod page;
 mod router;
 mod runs;
+mod schedules;
 mod serve;
 mod state;
 mod stream;

@@ -14,6 +14,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     ApiState, connectors as c, description, execute, executions as x, messages as m, own, runs, stream, unserved,
     workflows as w,
+    ApiState, connectors as c, description, execute, executions as x, own, runs, schedules as s, stream,
+    unserved, workflows as w,
 };
 
 /// A path, its methods with a line about each, and what answers.
@@ -84,6 +86,14 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/workflows/executions/{execution_id}/queries" ["post" "Ask it something"] post(m::query);
     "/v1/workflows/executions/{execution_id}/updates" ["post" "Update it and wait for the answer"] post(m::update);
     "/v1/workflows/executions/{execution_id}/reset" ["post" "Start it again from an event"] post(x::reset);
+    "/v1/workflows/schedules" ["get" "Schedules", "post" "Make a schedule"] get(s::list).post(s::create);
+    "/v1/workflows/schedules/{schedule_id}"
+        ["get" "One schedule", "patch" "Change what is given", "delete" "Remove it; its executions go on"]
+        get(s::get).patch(s::update).delete(s::delete);
+    "/v1/workflows/schedules/{schedule_id}/pause" ["post" "Let times pass by"] post(s::pause);
+    "/v1/workflows/schedules/{schedule_id}/resume" ["post" "Let times count again"] post(s::resume);
+    "/v1/workflows/schedules/{schedule_id}/trigger" ["post" "Start an execution now"] post(s::trigger);
+    "/v1/airlock/schedules/{schedule_id}/backfill" ["post" "Start executions for past times"] post(s::backfill);
     "/v1/workflows/{workflow}" ["get" "One workflow", "put" "Change its title, tags …"] get(w::get).put(w::update);
     "/v1/workflows/{workflow}/execute" ["post" "Start an execution"] post(execute::execute);
     "/v1/workflows/{workflow}/archive" ["put" "Archive it"] put(w::archive);
@@ -117,8 +127,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/workflows/executions/{id}/logs/stream", not_yet())
         .route("/v1/workflows/executions/{id}/trace/{what}", not_yet())
         .route("/v1/workflows/{workflow}/metrics", not_yet())
-        .route("/v1/workflows/schedules", not_yet())
-        .route("/v1/workflows/schedules/{*rest}", not_yet())
         .route("/v1/workflows/deployments", not_yet())
         .route("/v1/workflows/deployments/{*rest}", not_yet())
         .route("/v1/connectors/{connector}/auth_url", not_yet())

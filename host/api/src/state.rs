@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use airlock_connectors::Connectors;
-use airlock_engine::Engine;
+use airlock_engine::{Engine, schedule::Scheduler};
 use tokio_util::sync::CancellationToken;
 
 use crate::Keys;
@@ -12,6 +12,7 @@ use crate::Keys;
 #[derive(Clone)]
 pub struct ApiState {
     pub(crate) engine: Arc<Engine>,
+    pub(crate) schedules: Arc<Scheduler>,
     pub(crate) connectors: Connectors,
     pub(crate) keys: Arc<Keys>,
     /// Figures of the sandbox, for the status.
@@ -24,10 +25,11 @@ impl ApiState {
     /// State for a router. `sandbox` gives the figures that the status shows of the sandbox.
     pub fn new(
         engine: Arc<Engine>,
+        schedules: Arc<Scheduler>,
         connectors: Connectors,
         keys: Arc<Keys>,
         sandbox: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     ) -> Self {
-        Self { engine, connectors, keys, sandbox, closing: CancellationToken::new() }
+        Self { engine, schedules, connectors, keys, sandbox, closing: CancellationToken::new() }
     }
 }

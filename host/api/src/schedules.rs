@@ -1,0 +1,378 @@
+//! Schedules (contract §4.4, §11.3): executions that start by the clock.
+
+use airlock_engine::schedule::{
+    BackfillRequest, Counters, Definition, NewSchedule, Overlap, Problem, Refusal, ScheduleError,
+    ScheduleView,
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use chrono::DateTime;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    ApiState,
+    caller::Caller,
+    error::{ApiError, ApiResult},
+    execute,
+    page::{JsonBody, Query},
+    wire, workflows,
+};
+
+/// `WorkflowScheduleRequest`. What concerns deployments is accepted and has no effect here.
+#[derive(Deserialize)]
+pub(crate) struct CreateBody {
+    schedule: Value,
+    workflow_identifier: Option<String>,
+    workflow_registration_id: Option<String>,
+    /// The old name of `workflow_registration_id`.
+    workflow_version_id: Option<String>,
+    schedule_id: Option<String>,
+}
+
+/// `WorkflowScheduleUpdateRequest`
+#[derive(Deserialize)]
+pub(crate) struct UpdateBody {
+    schedule: Map<String, Value>,
+}
+
+/// `WorkflowSchedulePauseRequest`
+#[derive(Default, Deserialize)]
+pub(crate) struct PauseBody {
+    note: Option<String>,
+}
+
+/// `WorkflowScheduleTriggerRequest`
+#[derive(Default, Deserialize)]
+pub(crate) struct TriggerBody {
+    overlap: Option<i64>,
+}
+
+/// The times of `POST /v1/airlock/schedules/{schedule_id}/backfill`, both included.
+#[derive(Deserialize)]
+pub(crate) struct BackfillBody {
+    start_at: String,
+    end_at: String,
+    overlap: Option<i64>,
+}
+
+/// `GET /v1/workflows/schedules`, in the order of their ids; all of them when no page size is given.
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    query: Query,
+) -> ApiResult<Json<Value>> {
+    let page_size = match query.get("page_size") {
+        None | Some("" | "0") => usize::MAX,
+        Some(_) => query.page_size("page_size", 50)?,
+    };
+    let paused = match query.filter("status") {
+        None => None,
+        Some("active") => Some(false),
+        Some("paused") => Some(true),
+        Some(other) => {
+            let message = format!("'{other}' is not a status of a schedule: active, paused");
+            return Err(ApiError::invalid(&["query", "status"], message));
+        }
+    };
+    let user = query.filter("user_id").map(|user| match user {
+        "current" => caller.principal.user.as_str(),
+        user => user,
+    });
+    let search = query.filter("search").map(str::to_lowercase);
+    let after = query.filter("next_page_token").unwrap_or_default();
+    let mut found = state.schedules.list(&caller.principal.workspace).await;
+    found.retain(|view| {
+        may_see(&caller, view)
+            && view.id.as_str() > after
+            && paused.is_none_or(|paused| view.state.paused == paused)
+            && user.is_none_or(|user| view.owner.user.as_str() == user)
+            && query.filter("workflow_name").is_none_or(|name| view.workflow == name)
+            && search.as_ref().is_none_or(|text| {
+                [Some(&view.id), Some(&view.workflow), view.state.note.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .any(|field| field.to_lowercase().contains(text))
+            })
+    });
+    let more = found.len() > page_size;
+    found.truncate(page_size);
+    let next = found.last().filter(|_| more).map(|view| view.id.clone());
+    let schedules: Vec<Value> = found.iter().map(shown).collect();
+    Ok(Json(json!({ "schedules": schedules, "next_page_token": next })))
+}
+
+/// `POST /v1/workflows/schedules`
+pub(crate) async fn create(
+    State(state): State<ApiState>,
+    caller: Caller,
+    JsonBody(mut body): JsonBody<CreateBody>,
+) -> ApiResult<(StatusCode, Json<Value>)> {
+    let workflow =
+        match (body.workflow_identifier, body.workflow_registration_id.or(body.workflow_version_id)) {
+            (Some(identifier), None) => match state.engine.guests().serving(&identifier) {
+                Some(_) => identifier,
+                None => workflows::find(&state, &identifier)?.name,
+            },
+            (None, Some(registration)) => workflows::find_registration(&state, &registration)?.name,
+            _ => {
+                let message =
+                    "give either workflow_identifier or workflow_registration_id: which workflow is to start";
+                return Err(ApiError::invalid(&["body", "workflow_identifier"], message));
+            }
+        };
+    let inner_id = match body.schedule.get("schedule_id") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(id)) => Some(id.clone()),
+        Some(_) => return Err(ApiError::invalid(&["body", "schedule", "schedule_id"], "it must be a text")),
+    };
+    let id = match (body.schedule_id, inner_id) {
+        (Some(outer), Some(inner)) if outer != inner => {
+            let message = "schedule_id and schedule.schedule_id differ: give one of them";
+            return Err(ApiError::invalid(&["body", "schedule_id"], message));
+        }
+        (outer, inner) => outer.or(inner),
+    };
+    if let Some(fields) = body.schedule.as_object_mut() {
+        decode_input(fields)?;
+    }
+    let definition = Definition::read(&body.schedule).map_err(|problem| invalid(vec![problem]))?;
+    let new = NewSchedule { id, workflow, owner: caller.principal, definition };
+    let id = state.schedules.create(new).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "schedule_id": id }))))
+}
+
+/// `GET /v1/workflows/schedules/{schedule_id}`
+pub(crate) async fn get(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(shown(&find(&state, &caller, &id).await?)))
+}
+
+/// `PATCH /v1/workflows/schedules/{schedule_id}`: only the keys that are present change.
+pub(crate) async fn update(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(mut body): JsonBody<UpdateBody>,
+) -> ApiResult<Json<Value>> {
+    find(&state, &caller, &id).await?;
+    decode_input(&mut body.schedule)?;
+    state.schedules.update(&caller.principal.workspace, &id, &body.schedule).await?;
+    Ok(Json(json!({ "schedule_id": id })))
+}
+
+/// `DELETE /v1/workflows/schedules/{schedule_id}`: what it has started goes on.
+pub(crate) async fn delete(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> ApiResult<StatusCode> {
+    find(&state, &caller, &id).await?;
+    state.schedules.delete(&caller.principal.workspace, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/workflows/schedules/{schedule_id}/pause`
+pub(crate) async fn pause(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Option<PauseBody>>,
+) -> ApiResult<StatusCode> {
+    find(&state, &caller, &id).await?;
+    state.schedules.pause(&caller.principal.workspace, &id, body.unwrap_or_default().note).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/workflows/schedules/{schedule_id}/resume`
+pub(crate) async fn resume(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Option<PauseBody>>,
+) -> ApiResult<StatusCode> {
+    find(&state, &caller, &id).await?;
+    state.schedules.resume(&caller.principal.workspace, &id, body.unwrap_or_default().note).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/workflows/schedules/{schedule_id}/trigger`
+pub(crate) async fn trigger(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Option<TriggerBody>>,
+) -> ApiResult<StatusCode> {
+    find(&state, &caller, &id).await?;
+    let overlap = overlap(body.unwrap_or_default().overlap)?;
+    state.schedules.trigger(&caller.principal.workspace, &id, overlap).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/airlock/schedules/{schedule_id}/backfill`: executions for past times.
+pub(crate) async fn backfill(
+    State(state): State<ApiState>,
+    Path(id): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<BackfillBody>,
+) -> ApiResult<StatusCode> {
+    find(&state, &caller, &id).await?;
+    let time = |field: &str, text: &str| {
+        DateTime::parse_from_rfc3339(text).map_err(|_| {
+            let message = format!(
+                "{field}: '{text}' is not a time with a zone such as 2026-11-21T08:00:00Z (RFC 3339)"
+            );
+            ApiError::invalid(&["body", field], message)
+        })
+    };
+    let (start, end) = (time("start_at", &body.start_at)?, time("end_at", &body.end_at)?);
+    let request = BackfillRequest {
+        first: start.timestamp() + i64::from(start.timestamp_subsec_nanos() > 0),
+        last: end.timestamp(),
+        overlap: overlap(body.overlap)?,
+    };
+    state.schedules.backfill(&caller.principal.workspace, &id, request).await.map_err(
+        |error| match error {
+            ScheduleError::Invalid(problems) => places(problems, &["body"]),
+            other => other.into(),
+        },
+    )?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn may_see(caller: &Caller, view: &ScheduleView) -> bool {
+    caller.is_owner() || view.owner.user == caller.principal.user
+}
+
+/// The schedule with this id, if the caller may see it: one's own, and everybody's in the workspace for the owner.
+async fn find(state: &ApiState, caller: &Caller, id: &str) -> ApiResult<ScheduleView> {
+    let found = state.schedules.get(&caller.principal.workspace, id).await;
+    found.filter(|view| may_see(caller, view)).ok_or_else(|| ScheduleError::Unknown(id.into()).into())
+}
+
+fn overlap(number: Option<i64>) -> ApiResult<Option<Overlap>> {
+    let read = |number| {
+        Overlap::from_wire(number).map_err(|message| ApiError::invalid(&["body", "overlap"], message))
+    };
+    number.map(read).transpose()
+}
+
+/// Clients that encode payloads put one where the input stands.
+fn decode_input(schedule: &mut Map<String, Value>) -> ApiResult<()> {
+    let Some(Value::Object(fields)) = schedule.get("input") else { return Ok(()) };
+    let known = ["b64payload", "encoding_options", "empty"];
+    if !fields.get("b64payload").is_some_and(Value::is_string)
+        || fields.keys().any(|key| !known.contains(&key.as_str()))
+    {
+        return Ok(());
+    }
+    if let Ok(encoded) = serde_json::from_value(Value::Object(fields.clone())) {
+        let plain = execute::input(None, Some(encoded))?;
+        schedule.insert("input".into(), plain.value());
+    }
+    Ok(())
+}
+
+fn time(seconds: i64) -> String {
+    wire::time(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000))
+}
+
+/// `ScheduleDefinitionOutput`, with what has become of its times beside what the client knows.
+fn shown(view: &ScheduleView) -> Value {
+    let (definition, state) = (&view.definition, &view.state);
+    let future: Vec<Value> = view.future.iter().map(|&at| json!({ "scheduled_at": time(at) })).collect();
+    let recent: Vec<Value> = state
+        .recent
+        .iter()
+        .map(|run| {
+            json!({ "scheduled_at": time(run.scheduled_at), "started_at": wire::time(run.started_at),
+                "execution_id": run.execution_id })
+        })
+        .collect();
+    let counters = |counters: &Counters| {
+        json!({ "started": counters.started, "skipped": counters.skipped, "missed": counters.missed,
+            "failed": counters.failed })
+    };
+    let failure = state.last_failure.as_ref().map(|failure| {
+        json!({ "scheduled_at": time(failure.scheduled_at), "failed_at": wire::time(failure.failed_at),
+            "reason": failure.reason })
+    });
+    json!({
+        "schedule_id": view.id,
+        "workflow_name": view.workflow,
+        "input": definition.input.value(),
+        "paused": state.paused,
+        "note": state.note,
+        "calendars": definition.calendars,
+        "intervals": definition.intervals,
+        "cron_expressions": definition.cron_expressions,
+        "skip": definition.skip,
+        "start_at": definition.start_at,
+        "end_at": definition.end_at,
+        "jitter": definition.jitter,
+        "time_zone_name": definition.time_zone_name,
+        "policy": view.policy.wire(),
+        "max_executions": definition.max_executions,
+        "remaining_executions": state.remaining,
+        "deployment_name": null,
+        "future_executions": future,
+        "recent_executions": recent,
+        "user_id": view.owner.user,
+        "created_at": wire::time(view.created_at),
+        "updated_at": wire::time(view.updated_at),
+        "running_executions": state.running,
+        "waiting_executions": view.waiting,
+        "scheduled": counters(&state.scheduled),
+        "by_hand": counters(&state.by_hand),
+        "last_failure": failure,
+    })
+}
+
+/// Problems in the definition as the client's lists of keys.
+fn invalid(problems: Vec<Problem>) -> ApiError {
+    places(problems, &["body", "schedule"])
+}
+
+fn places(problems: Vec<Problem>, prefix: &[&str]) -> ApiError {
+    let place = |Problem { pointer, message }: Problem| {
+        let mut place: Vec<Value> = prefix.iter().map(|&key| json!(key)).collect();
+        place.extend(pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
+            Ok(index) => json!(index),
+            Err(_) => json!(key.replace("~1", "/").replace("~0", "~")),
+        }));
+        let message = match pointer.strip_prefix('/') {
+            Some(path) => format!("{path}: {message}"),
+            None => message,
+        };
+        (place.into(), message)
+    };
+    ApiError::Invalid(problems.into_iter().map(place).collect())
+}
+
+impl From<ScheduleError> for ApiError {
+    fn from(error: ScheduleError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ScheduleError::Unknown(_) => Self::not_found(detail),
+            ScheduleError::Exists(_) => Self::conflict(detail),
+            ScheduleError::Id => Self::invalid(&["body", "schedule_id"], detail),
+            ScheduleError::Invalid(problems) | ScheduleError::Refused(Refusal::Input(problems)) => {
+                invalid(problems)
+            }
+            ScheduleError::Refused(Refusal::UnknownWorkflow(_)) => Self::not_found(detail),
+            ScheduleError::Refused(Refusal::OnBehalfOf(_)) => {
+                Self::invalid(&["body", "workflow_identifier"], detail)
+            }
+            ScheduleError::Refused(Refusal::Unusable(_)) => {
+                Self::Status(StatusCode::SERVICE_UNAVAILABLE, detail)
+            }
+            ScheduleError::Records(error) => error.into(),
+        }
+    }
+}
