@@ -282,7 +282,13 @@ fn cron(expression: &str, default: Tz) -> Result<Pattern, String> {
     }
     let text = if lower == "@midnight" { "@daily" } else { text };
     pattern(text, own_zone, false)
-        .map_err(|message| format!("'{expression}' is not a cron expression that can be used: {message}"))
+        .map_err(|message| {
+            let message = message.trim_end_matches('.');
+            format!(
+                "'{expression}' is not a cron expression that can be used: {message} (five fields are minute, hour, day of month, \
+                 month, day of week; six begin with the second, seven also end with the year)"
+            )
+        })
 }
 
 fn pattern(expression: &str, zone: Tz, both_days: bool) -> Result<Pattern, String> {
