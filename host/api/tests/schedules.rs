@@ -90,7 +90,7 @@ fn cast() -> Cast {
         execution_timeout: None,
         slots: Vec::new(),
     };
-    let workflows = ["quick", "slow", "personal"].map(|name| workflow(name)).into();
+    let workflows = ["quick", "slow", "personal"].map(workflow).into();
     Cast(Arc::new(PluginDefinition { workflows, activities: Vec::new() }))
 }
 

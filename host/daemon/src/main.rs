@@ -15,6 +15,7 @@ mod plugins;
 mod replay;
 mod run;
 mod scaffold;
+mod schedules;
 mod serve;
 mod settings;
 
@@ -46,6 +47,9 @@ enum Command {
     /// Look at executions, and stop them.
     #[command(subcommand, alias = "execution")]
     Executions(executions::Command),
+    /// Start workflows by the clock.
+    #[command(subcommand, alias = "schedule")]
+    Schedules(schedules::Command),
     /// Look at plugins, and make new ones.
     #[command(subcommand, alias = "plugin")]
     Plugins(plugins::Command),
@@ -132,6 +136,7 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
         Command::Replay(arguments) => replay::main(arguments, output).await,
         Command::Run(arguments) => run::main(&daemon()?, arguments, output).await,
         Command::Executions(command) => executions::main(&daemon()?, command, output).await,
+        Command::Schedules(command) => schedules::main(&daemon()?, command, output).await,
         Command::Plugins(command) => plugins::main(&daemon()?, command, output).await,
         Command::Connectors(command) => connectors::main(&daemon()?, command, output).await,
         Command::Credentials(command) => credentials::main(&daemon()?, command, output).await,

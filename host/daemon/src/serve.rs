@@ -9,7 +9,7 @@ use std::{
 
 use airlock_api::{ApiState, Keys};
 use airlock_connectors::{Connectors, ConnectorsConfig};
-use airlock_engine::{Engine, EngineConfig, records::Records};
+use airlock_engine::{Engine, EngineConfig, records::Records, schedule::Scheduler};
 use airlock_sandbox::{Sandbox, SandboxConfig};
 use airlock_store::SqliteStore;
 use anyhow::Context as _;
@@ -56,7 +56,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     let connectors = Connectors::open(Arc::clone(&records), &master, config)?;
     drop(master);
-    let keys = Keys::open(records)?;
+    let keys = Keys::open(Arc::clone(&records))?;
     keys.first_owner(|key| {
         let file = settings.data.join("owner.key");
         // One that was left behind by a start that did not come this far belongs to no key.
@@ -73,6 +73,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         ..EngineConfig::default()
     };
     let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, config).await?;
+    let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, EngineConfig::default()).await?;
+    let schedules = Scheduler::open(records, Arc::new(Arc::clone(&engine)))?;
 
     let stop = CancellationToken::new();
     let stats = move || {
@@ -82,7 +84,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             "running_activities": stats.running_activities, "pooled": stats.pooled,
         })
     };
-    let state = ApiState::new(Arc::clone(&engine), connectors, keys, Arc::new(stats));
+    // Plugins have been loaded by now: what was missed during downtime finds its workflows.
+    tokio::spawn(Arc::clone(&schedules).run());
+    let state = ApiState::new(Arc::clone(&engine), schedules, connectors, keys, Arc::new(stats));
     tokio::spawn(wait_for_signal(stop.clone())?);
     println!("airlock is ready on http://{address}");
     airlock_api::serve(listener, state, stop).await.context("the socket failed")?;
