@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::{Executions, Outcome, Problem, Refusal, ScheduleStart, StartFailed};
 use crate::{
-    Engine, ExecutionId, Json,
+    Engine, EngineConfig, ExecutionId, Json,
     engine::{StartError, StartRequest},
     guests::GuestError,
     store::{Status, StoreError},
@@ -26,6 +26,13 @@ impl Executions for Arc<Engine> {
         let definition = definition.workflow(workflow).ok_or_else(unknown)?;
         if definition.on_behalf_of {
             return Err(Refusal::OnBehalfOf(workflow.into()));
+        }
+        let (bytes, limit) = (input.as_str().len(), EngineConfig::default().max_input_bytes);
+        if bytes > limit {
+            let message = format!(
+                "the input has {bytes} bytes, the limit is {limit}: pass a reference to the data instead"
+            );
+            return Err(Refusal::Input(vec![Problem::new("/input", message)]));
         }
         let validator = jsonschema::validator_for(&definition.input_schema.value()).map_err(|error| {
             Refusal::Unusable(format!("the input schema of '{workflow}' is not valid: {error}"))

@@ -24,6 +24,9 @@ use crate::{ExecutionId, history::UnixMs};
 /// So many starts wait at most; more are dropped and counted as missed.
 const LONGEST_QUEUE: usize = 1000;
 
+/// A clock that was so many seconds ahead was wrong.
+const CLOCK_WAS_WRONG: i64 = 3_600;
+
 /// So many executions are remembered for clients.
 const RECENT: usize = 10;
 
@@ -413,7 +416,7 @@ impl Plan {
     /// From now on times count again; those that passed by are not made up for.
     pub fn resume(&mut self, note: Option<String>, now: UnixMs) {
         if self.state.paused {
-            self.state.handled = self.state.handled.max(seconds(now));
+            self.begin_at(now);
         }
         self.state.paused = false;
         self.state.note = note;
@@ -435,12 +438,22 @@ impl Plan {
         if !self.state.paused {
             self.pass_by(now);
         }
-        self.state.handled = self.state.handled.max(seconds(now));
+        self.begin_at(now);
         self.spec = spec;
         self.upcoming = None;
         if let Some(remaining) = remaining {
             self.state.remaining = remaining;
         }
+    }
+
+    /// Times after now count.
+    fn begin_at(&mut self, now: UnixMs) {
+        let now = seconds(now);
+        // Decided far into the future: the clock was wrong and has been put right.
+        if self.state.handled > now + CLOCK_WAS_WRONG {
+            self.state.handled = now;
+        }
+        self.state.handled = self.state.handled.max(now);
     }
 
     /// Times up to now that nobody looked at are skipped.

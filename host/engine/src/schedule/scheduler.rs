@@ -15,7 +15,7 @@ use futures::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     Definition, Next, Outcome, Overlap, Plan, Policy, Problem, Spec, State, Stop, UnixSeconds, plan::seconds,
@@ -308,19 +308,79 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Drives all schedules; never ends.
+    /// Drives all schedules; never ends. A schedule that takes long does not hold up the others.
     pub async fn run(self: Arc<Self>) {
+        let at_once = Arc::new(Semaphore::new(AT_ONCE));
         loop {
-            let now = (self.clock)();
-            let sleep = match self.turn().await {
-                Some(at) => Duration::from_millis(at.saturating_sub(now)).min(LONGEST_SLEEP),
-                None => LONGEST_SLEEP,
-            };
+            for (key, ended) in self.take_work() {
+                let (me, at_once) = (Arc::clone(&self), Arc::clone(&at_once));
+                tokio::spawn(async move {
+                    let _permit = at_once.acquire().await;
+                    me.work(key, ended).await;
+                    me.changed.notify_one();
+                });
+            }
+            let next = self.wakes.lock().first().map(|(at, _)| *at);
+            let sleep =
+                next.map_or(LONGEST_SLEEP, |at| Duration::from_millis(at.saturating_sub((self.clock)())));
             tokio::select! {
-                () = tokio::time::sleep(sleep) => {}
+                () = tokio::time::sleep(sleep.min(LONGEST_SLEEP)) => {}
                 () = self.changed.notified() => {}
                 () = self.hear() => {}
             }
+        }
+    }
+
+    /// Does what is due now and returns when something is due next. What [`Scheduler::run`] does again and again, for
+    /// tests.
+    pub async fn turn(&self) -> Option<UnixMs> {
+        stream::iter(self.take_work())
+            .for_each_concurrent(AT_ONCE, |(key, ended)| self.work(key, ended))
+            .await;
+        self.wakes.lock().first().map(|(at, _)| *at)
+    }
+
+    /// The schedules that are due, and the executions that have ended.
+    fn take_work(&self) -> BTreeMap<Key, Vec<(ExecutionId, Outcome)>> {
+        let mut work: BTreeMap<Key, Vec<(ExecutionId, Outcome)>> = BTreeMap::new();
+        // Those that ended while nobody listened are heard of before anything is decided.
+        while self.hear().now_or_never().is_some() {}
+        for (key, id, outcome) in self.ended.lock().drain(..) {
+            work.entry(key).or_default().push((id, outcome));
+        }
+        let now = (self.clock)();
+        let mut wakes = self.wakes.lock();
+        let later = wakes.split_off(&(now + 1, Key::new()));
+        for (_, key) in std::mem::replace(&mut *wakes, later) {
+            work.entry(key).or_default();
+        }
+        work
+    }
+
+    async fn work(&self, key: Key, ended: Vec<(ExecutionId, Outcome)>) {
+        for (id, outcome) in ended {
+            self.end(&key, &id, outcome).await;
+        }
+        self.advance(key).await;
+    }
+
+    /// An execution of a schedule has ended.
+    async fn end(&self, key: &Key, id: &ExecutionId, outcome: Outcome) {
+        loop {
+            let Some(entry) = self.entries.lock().get(key).cloned() else { return };
+            let mut entry = entry.lock().await;
+            match self.make_sure(key, &mut entry) {
+                Ok(()) => {
+                    let changed = entry.plan.ended(id, outcome, (self.clock)());
+                    entry.dirty |= changed;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(schedule = entry.id, %error, "it cannot be known whether an execution was started");
+                }
+            }
+            drop(entry);
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
@@ -332,35 +392,6 @@ impl Scheduler {
             Some(ended) => self.ended.lock().push(ended),
             None => std::future::pending().await,
         }
-    }
-
-    /// Does what is due now and returns when something is due next.
-    pub async fn turn(&self) -> Option<UnixMs> {
-        // Those that ended while nobody looked are heard of first.
-        while self.hear().now_or_never().is_some() {}
-        let ended = std::mem::take(&mut *self.ended.lock());
-        let mut later = Vec::new();
-        for (key, id, outcome) in ended {
-            let Some(entry) = self.entries.lock().get(&key).cloned() else { continue };
-            let mut entry = entry.lock().await;
-            if let Err(error) = self.make_sure(&key, &mut entry) {
-                tracing::warn!(schedule = entry.id, %error, "it cannot be known whether an execution was started");
-                later.push((key, id, outcome));
-                continue;
-            }
-            let changed = entry.plan.ended(&id, outcome, (self.clock)());
-            entry.dirty |= changed;
-            self.wakes.lock().insert((0, key));
-        }
-        self.ended.lock().extend(later);
-        let now = (self.clock)();
-        let due: BTreeSet<Key> = {
-            let mut wakes = self.wakes.lock();
-            let later = wakes.split_off(&(now + 1, Key::new()));
-            std::mem::replace(&mut *wakes, later).into_iter().map(|(_, key)| key).collect()
-        };
-        stream::iter(due).for_each_concurrent(AT_ONCE, |key| self.advance(key)).await;
-        self.wakes.lock().first().map(|(at, _)| *at)
     }
 
     /// Does what is due for one schedule.
