@@ -6,6 +6,8 @@ The daemon serves the plugins hello and github-issues; MCP_URL is a server that 
 
 import asyncio
 import sys
+import time
+from datetime import datetime, timezone
 from importlib.metadata import version
 
 from mistralai.client import Mistral
@@ -181,11 +183,65 @@ async def on_behalf(client):
             sys.exit(f"FAILED: {slot!r} was accepted")
 
 
+def schedules(client):
+    api = client.workflows.schedules
+    made = api.schedule_workflow(
+        workflow_identifier="hello",
+        schedule={
+            "input": {"name": "Ada"},
+            "calendars": [{"hour": [{"start": 9}], "day_of_week": [{"start": 1, "end": 5}]}],
+            "intervals": [{"every": "PT1H"}],
+            "cron_expressions": ["30 8 * * *"],
+            "skip": [{"month": [{"start": 12}]}],
+            "start_at": datetime(2090, 1, 1, tzinfo=timezone.utc),
+            "jitter": "PT5S",
+            "time_zone_name": "Europe/Berlin",
+            "policy": {"overlap": 2},
+        },
+        schedule_id="clock",
+    )
+    check(made.schedule_id == "clock", f"{made!r}")
+    shown = api.get_schedule(schedule_id="clock")
+    check(shown.workflow_name == "hello" and not shown.paused and shown.input == {"name": "Ada"}, f"{shown!r}")
+    check(shown.future_executions[0].scheduled_at == datetime(2090, 1, 1, tzinfo=timezone.utc), f"{shown!r}")
+    api.schedule_workflow(
+        workflow_identifier="hello", schedule={"input": {"name": "Bo"}, "cron_expressions": ["@yearly"]}
+    )
+    found, page = [], api.get_schedules(page_size=1)
+    while page is not None:
+        found += page.result.schedules
+        page = page.next()
+    check(len(found) == 2, f"both schedules are listed over two pages: {found!r}")
+    check(len(api.get_schedules(user_id="current", status="active").result.schedules) == 2, "all are listed at once")
+    api.pause_schedule(schedule_id="clock", note="holidays")
+    shown = api.get_schedule(schedule_id="clock")
+    check(shown.paused and shown.note == "holidays", f"{shown!r}")
+    api.update_schedule(schedule_id="clock", schedule={"jitter": None, "max_executions": 3})
+    shown = api.get_schedule(schedule_id="clock")
+    check(shown.jitter is None and shown.remaining_executions == 3 and shown.intervals[0].every == "PT1H", f"{shown!r}")
+    api.trigger_schedule(schedule_id="clock")
+    for _ in range(500):
+        recent = api.get_schedule(schedule_id="clock").recent_executions
+        if recent:
+            break
+        time.sleep(0.02)
+    check(recent, "a trigger starts an execution, also while paused")
+    api.resume_schedule(schedule_id="clock")
+    check(not api.get_schedule(schedule_id="clock").paused, "it goes on")
+    for schedule in found:
+        api.unschedule_workflow(schedule_id=schedule.schedule_id)
+    refused(lambda: api.get_schedule(schedule_id="clock"), 404, "a schedule that was removed")
+    personal = dict(workflow_identifier="github-issue-creator", schedule={"input": {}, "cron_expressions": ["@daily"]})
+    says = refused(lambda: api.schedule_workflow(**personal), 422, "a workflow that needs its caller")
+    check("no user present" in says, says)
+
+
 def main():
     with Mistral(api_key=key, server_url=daemon) as client:
         create_connector(client, "github_app")
         set_credential(client, "github_app", "main", token)
         workflows(client)
+        schedules(client)
         connectors(client)
         asyncio.run(on_behalf(client))
     with Mistral(api_key="al_wrong", server_url=daemon) as stranger:

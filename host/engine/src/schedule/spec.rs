@@ -299,6 +299,14 @@ fn pattern(expression: &str, zone: Tz, both_days: bool) -> Result<Pattern, Strin
         component.values().len() == usize::from(component.max - component.min) + 1
     };
     let fields = &cron.pattern;
+    // A stray comma leaves a field that takes nothing.
+    let clock = [&fields.seconds, &fields.minutes, &fields.hours, &fields.months, &fields.years];
+    let days = [&fields.days, &fields.days_of_week];
+    if clock.into_iter().any(|field| field.values().is_empty())
+        || days.into_iter().any(|field| field.values().is_empty() && !field.has_modifiers())
+    {
+        return Err("a field is empty".into());
+    }
     let (every_second, every_minute, every_hour) =
         (full(&fields.seconds), full(&fields.minutes), full(&fields.hours));
     // A month of 28 days may be all there is, so the whole range of years is looked through once.
@@ -395,5 +403,29 @@ mod tests {
     fn all_problems_are_told_at_once() {
         let found = problems(json!({ "cron_expressions": ["x"], "jitter": "x", "policy": { "overlap": 0 } }));
         assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn no_text_makes_reading_a_cron_expression_panic_or_take_long() {
+        let pieces = [
+            "*", "*", "*", "0", "1", "5", "7", "28", "31", "60", "99999", "/2", "/", "-6", ",", "#", "L",
+            "W", "?", "+", "MON", "JAN", "@", "é",
+        ];
+        let (mut random, mut usable) = (7u32, 0);
+        let mut pick = |count: usize| {
+            random = random.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+            (random >> 16) as usize % count
+        };
+        for _ in 0..50_000 {
+            let mut field = || (0..=pick(2)).map(|_| pieces[pick(pieces.len())]).collect::<String>();
+            let text = [(); 5].map(|()| field()).join(" ");
+            let began = std::time::Instant::now();
+            if let Ok(pattern) = cron(&text, Tz::UTC) {
+                usable += 1;
+                assert!(pattern.cron.find_next_occurrence(&NaiveDateTime::default(), true).is_ok(), "{text}");
+            }
+            assert!(began.elapsed() < Duration::from_secs(1), "{text}: {:?}", began.elapsed());
+        }
+        assert!(usable > 20, "{usable}");
     }
 }
