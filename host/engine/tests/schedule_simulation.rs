@@ -549,7 +549,10 @@ impl History {
             );
         }
         if !inner.delayed && !self.downtime && self.world.overlap != Overlap::BufferAll {
-            assert_eq!(state.scheduled.missed, 0, "nothing is missed when nothing goes wrong");
+            assert_eq!(
+                state.scheduled.missed, 0,
+                "seed {seed}: nothing is missed when nothing goes wrong: {state:?}"
+            );
         }
         let counters = state.scheduled;
         [

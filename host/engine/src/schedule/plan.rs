@@ -233,9 +233,15 @@ impl Plan {
             return self.place(run);
         }
         let mut wake = None;
-        if self.may_fire() {
+        if !self.state.paused && self.state.remaining != Some(0) {
             let (after, due) = self.upcoming();
             match after {
+                // Those that wait have the rest of the limit. If one of them does not start, a later time may.
+                After::At(time) if due <= now && !self.may_fire() => {
+                    self.state.scheduled.skipped += 1;
+                    self.state.handled = time;
+                    return Next::Decided;
+                }
                 After::At(time) if due <= now => {
                     let window = self.spec.policy().catchup_window;
                     if u128::from(now - due) > window.as_millis() {
