@@ -22,6 +22,8 @@ test: build
 	bash tests/setup.sh
 	cargo test --release --locked --workspace
 	cargo test --release --locked --manifest-path guest-sdk/Cargo.toml --workspace --target-dir target/sdk-tests
+	for plugin in plugins/*; do \
+		cargo test --locked --manifest-path $$plugin/Cargo.toml --target-dir target/sdk-tests || exit 1; done
 
 check: target
 	@rustup component list --installed | grep -q clippy || rustup component add clippy rustfmt

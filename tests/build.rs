@@ -10,6 +10,7 @@ const GUESTS: &[&str] = &[
     "plugins/hello",
     "plugins/github-issues",
     "plugins/order-saga",
+    "plugins/approval",
 ];
 
 fn main() {

@@ -187,13 +187,21 @@ macro_rules! __description {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __parameter {
-    () => { ::core::option::Option::None };
-    ($parameter:ident) => { ::core::option::Option::Some(::core::stringify!($parameter)) };
+    () => {
+        ::core::option::Option::None
+    };
+    ($parameter:ident) => {
+        ::core::option::Option::Some(::core::stringify!($parameter))
+    };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __or_unit {
-    () => { () };
-    ($ty:ty) => { $ty };
+    () => {
+        ()
+    };
+    ($ty:ty) => {
+        $ty
+    };
 }

@@ -121,7 +121,11 @@ pub(crate) fn write_workflow_input<T: Serialize>(parameter: Option<&str>, value:
             _ => Err(Error::invalid_input("it takes no input: give ()")),
         };
     };
-    Ok(if text.starts_with('{') || text == "null" { text } else { format!("{{{}:{text}}}", json!(parameter)) })
+    Ok(if text.starts_with('{') || text == "null" {
+        text
+    } else {
+        format!("{{{}:{text}}}", json!(parameter))
+    })
 }
 
 /// Reads the output of another workflow, by the rules that it is written by.

@@ -390,7 +390,8 @@ impl<P: Plugin> Running<P> {
             if self.world.crashes {
                 *instance = self.rebuilt();
             }
-            let mut turn = Turn { history_events: self.journal.len() as u64, ..self.world.now_ms.get().into() };
+            let mut turn =
+                Turn { history_events: self.journal.len() as u64, ..self.world.now_ms.get().into() };
             let commands = instance.activate(turn.clone(), [job.clone()]);
             turn.replaying = true;
             turn.patches = commands
@@ -418,7 +419,9 @@ impl<P: Plugin> Running<P> {
         let first = planned.iter().enumerate().filter_map(|(i, planned)| Some((at(planned)?, i))).min();
         let timer = self.timers.first_key_value().map(|(key, ())| *key);
         match (timer, first) {
-            (Some((fires, _)), Some((at, place))) if at <= fires => Some(self.at(at, planned.remove(place), instance)),
+            (Some((fires, _)), Some((at, place))) if at <= fires => {
+                Some(self.at(at, planned.remove(place), instance))
+            }
             (None, Some((at, place))) => Some(self.at(at, planned.remove(place), instance)),
             (Some((fires, seq)), _) => {
                 self.timers.pop_first();
@@ -517,11 +520,15 @@ impl<P: Plugin> Running<P> {
                 if let Some(answer) = world.children.get(&child.workflow) {
                     answer(serde_json::from_str(&child.input)?)?
                 } else {
-                    let known = P::definition().workflows.into_iter().find(|known| known.name == child.workflow);
+                    let known =
+                        P::definition().workflows.into_iter().find(|known| known.name == child.workflow);
                     let Some(known) = known else {
                         return Err(Error::new(
                             Error::NOT_FOUND,
-                            format!("the plugin has no workflow `{0}`: add .child({0:?}, |input| …)", child.workflow),
+                            format!(
+                                "the plugin has no workflow `{0}`: add .child({0:?}, |input| …)",
+                                child.workflow
+                            ),
                         )
                         .non_retryable());
                     };
@@ -671,7 +678,9 @@ mod tests {
         let (shown, renamed) = (name.clone(), name.clone());
         ctx.on_query::<Count>(move |()| Ok(shown.borrow().len() as u32));
         ctx.on_valid_update::<Rename, _>(
-            |sent: &Sent<String>| if sent.value.is_empty() { Err(Error::new("Empty", "a name, please")) } else { Ok(()) },
+            |sent: &Sent<String>| {
+                if sent.value.is_empty() { Err(Error::new("Empty", "a name, please")) } else { Ok(()) }
+            },
             move |sent| {
                 let before = renamed.replace(sent.value);
                 async move { Ok(before) }

@@ -2,12 +2,18 @@
 //!
 //! The daemon is the real binary and is spoken to over HTTP by a plain keep-alive client; `activity_call_us` and
 //! `replay_events_per_s` are measured on the sandbox itself. No figure is asserted: a machine is what it is.
+//!
+//! `cargo bench -p airlock-tests --profile release -- history fan` (or `AIRLOCK_BENCH=history,fan`) measures only these
+//! parts: `basic`, `sandbox`, `open`, `finished`, `history`, `fan`. The others keep their values in `target/bench.json`.
+
+#[path = "figures/connection.rs"]
+mod connection;
+#[path = "figures/scale.rs"]
+mod scale;
 
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -16,62 +22,17 @@ use std::{
 use airlock_engine::{
     ExecutionId, Failure, Json, RunId,
     guests::{Activation, ActivityCall, ActivityHost, Guests, WorkflowInit, WorkflowInstance},
-    history::{Command, Job, TaskEvent},
+    history::{Command, HistorySize, Job, TaskEvent},
 };
 use airlock_sandbox::{Sandbox, SandboxConfig};
 use airlock_tests::{Daemon, Setup, guest};
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-/// A keep-alive connection, as thin as can be.
-struct Connection {
-    stream: BufReader<TcpStream>,
-    key: String,
-}
+use self::connection::Connection;
 
-impl Connection {
-    fn open(daemon: &Daemon) -> Self {
-        let address = daemon.url().replace("http://", "");
-        let stream = TcpStream::connect(address).expect("connects");
-        stream.set_nodelay(true).expect("no delay");
-        Self { stream: BufReader::new(stream), key: daemon.client.key.clone() }
-    }
-
-    fn send(&mut self, workflow: &str, input: &Value) {
-        let body = json!({ "input": input, "wait_for_result": true }).to_string();
-        let request = format!(
-            "POST /v1/workflows/{workflow}/execute HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.key,
-            body.len()
-        );
-        self.stream.get_mut().write_all(request.as_bytes()).expect("is sent");
-    }
-
-    fn receive(&mut self) {
-        let (mut length, mut line) = (0, String::new());
-        self.stream.read_line(&mut line).expect("a status line");
-        assert!(line.contains(" 200 "), "{line}");
-        loop {
-            line.clear();
-            self.stream.read_line(&mut line).expect("a header");
-            match line.trim().to_ascii_lowercase().split_once(": ") {
-                Some(("content-length", value)) => length = value.parse().expect("a length"),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).expect("a body");
-    }
-
-    fn execute(&mut self, workflow: &str, input: &Value) -> Duration {
-        let start = Instant::now();
-        self.send(workflow, input);
-        self.receive();
-        start.elapsed()
-    }
-}
+/// Figures by name.
+type Figures = BTreeMap<&'static str, f64>;
 
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     sorted[(sorted.len() - 1) * percent / 100].as_secs_f64() * 1e3
@@ -146,7 +107,7 @@ impl ActivityHost for NoHost {
     fn emit_event(&self, _: TaskEvent) -> Result<(), Failure> {
         Ok(())
     }
-    fn heartbeat(&self) {}
+    fn heartbeat(&self, _: Option<Json>) {}
     fn is_cancelled(&self) -> bool {
         false
     }
@@ -173,6 +134,7 @@ async fn sandbox_figures() -> (f64, f64) {
         workflow: "noop-once".into(),
         idempotency_key: "bench".into(),
         attempt: 1,
+        heartbeat_details: None,
     };
     let host: Arc<dyn ActivityHost> = Arc::new(NoHost);
     let mut runs = Vec::new();
@@ -193,6 +155,8 @@ async fn sandbox_figures() -> (f64, f64) {
         input: Json::from(json!({ "steps": steps })),
         seed: 7,
         started_at_ms: 1_000,
+        parent: None,
+        attempt: 1,
     };
     let mut first = sandbox.create(&digest, init.clone()).await.expect("an instance");
     let (mut jobs, mut history) = (vec![Job::Started], Vec::new());
@@ -215,14 +179,13 @@ async fn sandbox_figures() -> (f64, f64) {
 }
 
 async fn activate(instance: &mut dyn WorkflowInstance, jobs: &[Job], replaying: bool) -> Vec<Command> {
-    instance.activate(Activation { now_ms: 1_000, replaying, jobs }).await.expect("the workflow answers")
+    let activation =
+        Activation { now_ms: 1_000, replaying, jobs, patches: &[], history: HistorySize::default() };
+    instance.activate(activation).await.expect("the workflow answers")
 }
 
-fn main() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("tokio");
-    let mut figures: BTreeMap<&str, f64> = BTreeMap::new();
-
+/// One step, sequences, many at once, memory, disk, the start of a daemon.
+fn basic(runtime: &tokio::runtime::Runtime, figures: &mut Figures) {
     let daemon = runtime.block_on(Daemon::with(&[guest("bench")]));
     let baseline = sqlite_commits_per_s(daemon.setup.folder.path());
     figures.insert("sqlite_commits_per_s", baseline);
@@ -277,33 +240,91 @@ fn main() {
         runs.push(start.elapsed().as_secs_f64() * 1e3);
     }
     figures.insert("startup_ms", median(runs));
-    drop(daemon);
+}
 
+fn sandbox(runtime: &tokio::runtime::Runtime, figures: &mut Figures) {
     let (activity_call_us, replay_events_per_s) = runtime.block_on(sandbox_figures());
     figures.insert("activity_call_us", activity_call_us);
     figures.insert("replay_events_per_s", replay_events_per_s);
+}
 
-    let goals: &[(&str, &str)] = &[
-        ("one_step_p50_ms", "≤ 0.7"),
-        ("one_step_p99_ms", "≤ 3"),
-        ("sequential_steps_per_s", "≥ 0.7 × sqlite_commits_per_s"),
-        ("concurrent_steps_per_s", "≥ 20,000"),
-        ("sqlite_commits_per_s", "the baseline of this run"),
-        ("disk_bytes_per_step", "≤ 500"),
-        ("activity_call_us", ""),
-        ("replay_events_per_s", ""),
-        ("rss_mb", "≤ 100"),
-        ("startup_ms", ""),
-    ];
-    for (name, goal) in goals {
-        let value = figures[name];
-        let ratio = match name.ends_with("_steps_per_s") {
-            true => format!("{:.2} × the baseline", value / baseline),
-            false => String::new(),
-        };
-        println!("{name:<24} {value:>12.2}   {goal:<30} {ratio}");
+type Part = fn(&tokio::runtime::Runtime, &mut Figures);
+
+const PARTS: &[(&str, Part)] = &[
+    ("basic", basic),
+    ("sandbox", sandbox),
+    ("open", scale::open),
+    ("finished", scale::finished),
+    ("history", scale::history),
+    ("fan", scale::fan),
+];
+
+const GOALS: &[(&str, &str)] = &[
+    ("one_step_p50_ms", "≤ 0.7"),
+    ("one_step_p99_ms", "≤ 3"),
+    ("sequential_steps_per_s", "≥ 0.7 × sqlite_commits_per_s"),
+    ("concurrent_steps_per_s", "≥ 20,000"),
+    ("sqlite_commits_per_s", "the baseline of this run"),
+    ("disk_bytes_per_step", "≤ 500"),
+    ("activity_call_us", ""),
+    ("replay_events_per_s", ""),
+    ("rss_mb", "≤ 100"),
+    ("startup_ms", ""),
+    ("starts_per_s", ""),
+    ("restart_10000_open_ms", "≤ 3,000"),
+    ("restart_100000_open_ms", ""),
+    ("sleeping_100000_rss_mb", "≤ 200"),
+    ("sleeping_100000_cpu_ms_in_10_s", ""),
+    ("step_with_0_open_ms", ""),
+    ("step_with_10000_open_ms", "as before"),
+    ("step_with_100000_open_ms", "as before"),
+    ("step_with_0_finished_ms", ""),
+    ("step_with_100000_finished_ms", "as before"),
+    ("step_after_0_events_ms", ""),
+    ("step_after_10000_events_ms", "as before"),
+    ("step_after_40000_events_ms", "as before"),
+    ("replay_50000_events_ms", "≤ 1,000"),
+    ("fan_10000_activities_ms", "≤ 2,000"),
+    ("fan_2000_children_ms", ""),
+];
+
+fn main() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("tokio");
+    // Cargo itself says `--bench`.
+    let mut wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let variable = std::env::var("AIRLOCK_BENCH").unwrap_or_default();
+    wanted.extend(variable.split(',').filter(|word| !word.is_empty()).map(str::to_owned));
+    for name in &wanted {
+        assert!(PARTS.iter().any(|(part, _)| part == name), "there is no part '{name}'");
     }
+    let mut figures = Figures::new();
+    for (name, part) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            let start = Instant::now();
+            part(&runtime, &mut figures);
+            eprintln!("{name} took {:.0?}", start.elapsed());
+        }
+    }
+
+    let baseline = figures.get("sqlite_commits_per_s").copied();
+    for (name, goal) in GOALS {
+        let Some(value) = figures.get(name) else { continue };
+        let ratio = match baseline {
+            Some(baseline) if name.ends_with("_steps_per_s") => {
+                format!("{:.2} × the baseline", value / baseline)
+            }
+            _ => String::new(),
+        };
+        println!("{name:<32} {value:>12.3}   {goal:<30} {ratio}");
+    }
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    println!("load average at the end: {}", load.trim());
     let file = airlock_tests::root().join("target/bench.json");
-    fs::write(&file, format!("{}\n", json!(figures))).expect("target/bench.json can be written");
+    let before = fs::read_to_string(&file).ok().filter(|_| !wanted.is_empty());
+    let mut all: Map<String, Value> =
+        before.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    all.extend(figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
+    fs::write(&file, format!("{}\n", Value::from(all))).expect("target/bench.json can be written");
     println!("written to target/bench.json");
 }

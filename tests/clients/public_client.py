@@ -1,7 +1,7 @@
 """Drives a daemon with the public Python client, unchanged. Ends with status 0 and a count when every check holds.
 
 usage: public_client.py DAEMON_URL API_KEY MCP_URL TOKEN
-The daemon serves the plugins hello and github-issues; MCP_URL is a server that wants TOKEN and has the tool issue_write.
+The daemon serves the plugins hello, github-issues and durable; MCP_URL is a server that wants TOKEN and has the tool issue_write.
 """
 
 import asyncio
@@ -236,11 +236,65 @@ def schedules(client):
     check("no user present" in says, says)
 
 
+def messages(client):
+    api = client.workflows.executions
+    made = client.workflows.execute_workflow(workflow_identifier="counter", input={}, execution_id="client-counter")
+    check(made.status == "RUNNING", f"{made!r}")
+    for n in (1, 2, 3):
+        answer = api.signal_workflow_execution(execution_id="client-counter", name="add", input={"n": n})
+        check(answer.message == "Signal accepted", f"{answer!r}")
+    asked = api.query_workflow_execution(execution_id="client-counter", name="total", input={})
+    check(asked.query_name == "total" and asked.result == 6, f"{asked!r}")
+    done = api.update_workflow_execution(execution_id="client-counter", name="set", input={"total": 40})
+    check(done.update_name == "set" and done.result == 6, f"{done!r}")
+    says = refused(
+        lambda: api.update_workflow_execution(execution_id="client-counter", name="set", input={"total": -1}),
+        400,
+        "an update that the workflow rejects",
+    )
+    check("a total is at least 0" in says, says)
+    refused(
+        lambda: api.signal_workflow_execution(execution_id="client-counter", name="nothing", input={}),
+        404,
+        "an unknown signal",
+    )
+    history = api.get_workflow_execution_history(execution_id="client-counter")
+    first_signal = next(event["event_id"] for event in history["events"] if '"n": 1' in str(event).replace("'", '"'))
+    api.reset_workflow(execution_id="client-counter", event_id=first_signal, reason="once more", exclude_signals=True)
+    for _ in range(500):
+        try:
+            total = api.query_workflow_execution(execution_id="client-counter", name="total", input={}).result
+            if total == 40:
+                break
+        except Exception:  # the new run has not begun
+            pass
+        time.sleep(0.02)
+    check(total == 40, "a reset keeps later updates unless it is told not to")
+    api.signal_workflow_execution(execution_id="client-counter", name="done", input={})
+    for _ in range(500):
+        execution = api.get_workflow_execution(execution_id="client-counter")
+        if execution.status != "RUNNING":
+            break
+        time.sleep(0.02)
+    check(execution.status == "COMPLETED" and execution.result == {"result": 40}, f"{execution!r}")
+    family = client.workflows.execute_workflow(
+        workflow_identifier="squares", input={"children": 3, "at_once": 2}, wait_for_result=True
+    )
+    check(family.result == {"result": 5}, f"{family!r}")
+    ticks = client.workflows.execute_workflow(
+        workflow_identifier="ticker", input={"at": 0, "to": 3}, wait_for_result=True
+    )
+    check(ticks.result["at"] == 3 and len(set(ticks.result["runs"])) == 4, f"{ticks!r}")
+    listed = client.workflows.runs.list_runs(workflow_identifier="ticker", status="CONTINUED_AS_NEW")
+    check(len(listed.result.executions) == 3, f"{listed!r}")
+
+
 def main():
     with Mistral(api_key=key, server_url=daemon) as client:
         create_connector(client, "github_app")
         set_credential(client, "github_app", "main", token)
         workflows(client)
+        messages(client)
         schedules(client)
         connectors(client)
         asyncio.run(on_behalf(client))

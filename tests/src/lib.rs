@@ -2,12 +2,14 @@
 
 mod canary;
 mod client;
+mod clock;
 mod daemon;
 mod process;
 mod wait;
 
 pub use canary::Canary;
 pub use client::Client;
+pub use clock::Clock;
 pub use daemon::{Daemon, Setup};
 pub use process::{Server, run};
 pub use wait::eventually;

@@ -16,7 +16,7 @@ async fn holds(version: &str) {
         command
     })
     .await;
-    let daemon = Daemon::with(&[guest("hello"), guest("github-issues")]).await;
+    let daemon = Daemon::with(&[guest("hello"), guest("github-issues"), guest("durable")]).await;
     let python = dependency(&format!("mistralai-{version}")).join("bin/python");
     let script = root().join("tests/clients/public_client.py");
     let script = script.to_str().expect("a path in UTF-8");

@@ -57,7 +57,9 @@ pub(crate) fn paths(meta: &ParseNestedMeta<'_>) -> syn::Result<Vec<Path>> {
 pub(crate) fn texts(meta: &ParseNestedMeta<'_>) -> syn::Result<Vec<LitStr>> {
     let list;
     parenthesized!(list in meta.input);
-    let texts = Punctuated::<LitStr, Token![,]>::parse_terminated_with(&list, |input: ParseStream<'_>| input.parse())?;
+    let texts = Punctuated::<LitStr, Token![,]>::parse_terminated_with(&list, |input: ParseStream<'_>| {
+        input.parse()
+    })?;
     Ok(texts.into_iter().collect())
 }
 

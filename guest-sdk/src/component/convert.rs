@@ -113,7 +113,9 @@ pub(crate) fn command(command: Command) -> workflows::Command {
         Command::Begin(seq, Request::AwaitAuth(slot)) => {
             workflows::Command::AwaitAuth(workflows::SlotOperation { seq, slot: slot.to_owned() })
         }
-        Command::Begin(seq, Request::Child(child)) => workflows::Command::StartChild(start_child(seq, *child)),
+        Command::Begin(seq, Request::Child(child)) => {
+            workflows::Command::StartChild(start_child(seq, *child))
+        }
         Command::Begin(seq, Request::Signal { execution_id, name, input }) => {
             workflows::Command::SignalExternal(workflows::SignalExternal { seq, execution_id, name, input })
         }

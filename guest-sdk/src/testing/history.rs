@@ -21,19 +21,22 @@ struct History {
 #[derive(Deserialize)]
 struct Event {
     event_id: u64,
+    /// What the history held before it.
+    #[serde(default)]
+    history_bytes: u64,
     at_ms: u64,
     record: Value,
 }
 
-/// What a history grows by with each record is counted as the host counts it.
-const SUGGEST_EVENTS: u64 = 10_000;
+/// From here on the host suggests to continue as new.
+const SUGGEST: (u64, u64) = (10_000, 10_000_000);
 
 pub(super) fn replay<P: Plugin>(text: &str) -> Result<()> {
     let history: History = serde_json::from_str(text)
         .map_err(|error| Error::invalid_input(format!("this is no history of an execution: {error}")))?;
     let mut instance = None;
     let mut begun = false;
-    for Event { event_id, at_ms, record } in history.events {
+    for Event { event_id, history_bytes, at_ms, record } in history.events {
         let (at_ms, record) = match record.get("Copied") {
             Some(copied) => (copied["at"].as_u64().unwrap_or(at_ms), copied["record"].clone()),
             None => (at_ms, record),
@@ -66,14 +69,15 @@ pub(super) fn replay<P: Plugin>(text: &str) -> Result<()> {
                 .filter_map(|command| command["Patched"]["id"].as_str().map(str::to_owned))
                 .collect(),
             history_events: event_id - 1,
-            continue_as_new_suggested: event_id > SUGGEST_EVENTS,
+            continue_as_new_suggested: event_id > SUGGEST.0 || history_bytes >= SUGGEST.1,
         };
         let count = jobs.len() as u64;
         let jobs: Vec<Job> = jobs.iter().map(job).collect::<Result<_>>()?;
         let produced: Vec<Value> = instance.activate(turn, jobs).into_iter().map(command).collect();
         let length = recorded.len().max(produced.len());
         if let Some(place) = (0..length).find(|&i| recorded.get(i) != produced.get(i)) {
-            let show = |command: Option<&Value>| command.map_or_else(|| "nothing".to_owned(), Value::to_string);
+            let show =
+                |command: Option<&Value>| command.map_or_else(|| "nothing".to_owned(), Value::to_string);
             return Err(Error::new(
                 "Nondeterminism",
                 format!(
@@ -92,7 +96,8 @@ pub(super) fn replay<P: Plugin>(text: &str) -> Result<()> {
 }
 
 fn job(job: &Value) -> Result<Job> {
-    let unknown = || Error::invalid_input(format!("the history holds a job that this SDK does not know: {job}"));
+    let unknown =
+        || Error::invalid_input(format!("the history holds a job that this SDK does not know: {job}"));
     if job == "Started" {
         return Ok(Job::Started);
     }
@@ -107,11 +112,11 @@ fn job(job: &Value) -> Result<Job> {
             seq,
             outcome(&body["outcome"]).map(|id| id.as_str().unwrap_or_default().to_owned()),
         ),
-        "CancelRequested" => {
-            Job::CancelRequested(body["reason"].as_str().unwrap_or_default().to_owned())
-        }
+        "CancelRequested" => Job::CancelRequested(body["reason"].as_str().unwrap_or_default().to_owned()),
         "Signal" => Job::Signal(message(&body["message"])),
-        "Update" => Job::Update(body["id"].as_str().unwrap_or_default().to_owned(), message(&body["message"])),
+        "Update" => {
+            Job::Update(body["id"].as_str().unwrap_or_default().to_owned(), message(&body["message"]))
+        }
         _ => return Err(unknown()),
     })
 }

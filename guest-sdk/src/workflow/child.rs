@@ -144,7 +144,11 @@ impl<O: DeserializeOwned> Future for Child<O> {
 }
 
 /// A signal on its way to another execution.
-pub(super) fn signal<S: Signal>(shared: &Rc<Shared>, execution_id: &str, input: &S::Input) -> super::HostCall<()>
+pub(super) fn signal<S: Signal>(
+    shared: &Rc<Shared>,
+    execution_id: &str,
+    input: &S::Input,
+) -> super::HostCall<()>
 where
     S::Input: Serialize,
 {

@@ -19,9 +19,7 @@ use super::{
     protocol::{Command, Request, SearchValue},
     shared::Shared,
 };
-use crate::{
-    Activity, Authorised, Error, Result, Signal, Slot, Task, TaskEvent, WorkflowFn, event, schema,
-};
+use crate::{Activity, Authorised, Error, Result, Signal, Slot, Task, TaskEvent, WorkflowFn, event, schema};
 
 /// The running workflow and its host. Cheap to clone.
 ///
@@ -191,7 +189,8 @@ impl Workflow {
     /// # Errors
     /// [`Error::NOT_FOUND`], [`Error::ENDED`].
     pub fn cancel_execution(&self, execution_id: &str, reason: &str) -> HostCall<()> {
-        let request = Request::CancelExecution { execution_id: execution_id.to_owned(), reason: reason.to_owned() };
+        let request =
+            Request::CancelExecution { execution_id: execution_id.to_owned(), reason: reason.to_owned() };
         HostCall::new(self.shared.clone(), Ok(request))
     }
 

@@ -105,7 +105,8 @@ impl Handlers {
             let handler = self.0.borrow().on_update.get(message.name.as_str()).cloned();
             let Some(handler) = handler else {
                 if last {
-                    let text = format!("the workflow has put no handler in place for the update `{}`", message.name);
+                    let text =
+                        format!("the workflow has put no handler in place for the update `{}`", message.name);
                     let error = Error::new(Error::NOT_FOUND, text).non_retryable();
                     shared.command(Command::UpdateRejected(id, error));
                 } else {

@@ -107,7 +107,8 @@ impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
                 schema::read_plain(&answer.to_string())
             }
             (waited, _) => {
-                let error = waited.err().unwrap_or_else(|| Error::new(Error::DEFAULT_KIND, "nothing was given"));
+                let error =
+                    waited.err().unwrap_or_else(|| Error::new(Error::DEFAULT_KIND, "nothing was given"));
                 show(TaskPhase::Failed, Value::String(error.message().to_owned()));
                 Err(error)
             }
@@ -116,8 +117,7 @@ impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
 }
 
 fn set_state(shared: &Shared, waits: bool) {
-    let value =
-        if waits { SearchValue::Text("waiting_for_input".to_owned()) } else { SearchValue::Removed };
+    let value = if waits { SearchValue::Text("waiting_for_input".to_owned()) } else { SearchValue::Removed };
     shared.command(Command::SearchKeys(vec![(EXECUTION_STATE.to_owned(), value)]));
 }
 
@@ -140,12 +140,12 @@ fn install(shared: &Rc<Shared>, pending: &Pending) {
         SUBMIT_INPUT,
         Rc::new(move |message| {
             let Submission { task_id, input } = schema::read_plain(&message.input)?;
-            let unknown = || {
-                Error::invalid_input(format!("No pending input request found for task {task_id}"))
-            };
+            let unknown =
+                || Error::invalid_input(format!("No pending input request found for task {task_id}"));
             let pending = given.upgrade().ok_or_else(unknown)?;
             let mut pending = pending.borrow_mut();
-            let wanted = pending.get_mut(&task_id).filter(|wanted| wanted.given.is_none()).ok_or_else(unknown)?;
+            let wanted =
+                pending.get_mut(&task_id).filter(|wanted| wanted.given.is_none()).ok_or_else(unknown)?;
             (wanted.check)(&input).map_err(|error| {
                 Error::invalid_input(format!("Invalid input for task {task_id}: {}", error.message()))
             })?;

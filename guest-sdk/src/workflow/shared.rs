@@ -170,7 +170,8 @@ impl Shared {
         state.querying = false;
         state.random = random;
         if state.query_changed {
-            return Err(Error::new(Error::INVALID_OUTPUT, "a query cannot start, send or show anything").non_retryable());
+            return Err(Error::new(Error::INVALID_OUTPUT, "a query cannot start, send or show anything")
+                .non_retryable());
         }
         answered
     }
@@ -294,7 +295,9 @@ impl Shared {
         }
         if operation.outcome.is_some() {
             let ended = state.operations.remove(&seq)?.outcome?;
-            return Some(ended.and_then(|_| Err(Error::new(Error::INVALID_OUTPUT, "the child ended before it began"))));
+            return Some(
+                ended.and_then(|_| Err(Error::new(Error::INVALID_OUTPUT, "the child ended before it began"))),
+            );
         }
         operation.waker.clone_from(waker);
         None

@@ -496,7 +496,10 @@ fn an_update_without_a_handler_is_rejected_when_the_body_had_its_chance() {
     let update = |name: &str| Job::Update(name.into(), say(name, json!({"limit": 1})));
     let commands = step(&mut run, [Job::Started, update("limit"), update("nothing")]);
     assert_eq!(commands[0], "1 timer 1000");
-    assert!(commands.contains(&"accept limit".to_owned()) && commands.contains(&r#"answer limit: Ok("1")"#.to_owned()));
+    assert!(
+        commands.contains(&"accept limit".to_owned())
+            && commands.contains(&r#"answer limit: Ok("1")"#.to_owned())
+    );
     assert!(commands.iter().any(|line| line.starts_with("reject nothing")), "{commands:?}");
 }
 
@@ -506,7 +509,8 @@ fn children_can_be_awaited_for_their_start_and_for_their_result() {
         let one = ctx.child_named::<Value>("other", json!({"a": 1})).id("mine").start().await?;
         one.signal::<Add>(&3).await?;
         let id = one.execution_id().to_owned();
-        let result: u32 = ctx.child_named("third", json!({})).parent_close(crate::ParentClose::Abandon).await?;
+        let result: u32 =
+            ctx.child_named("third", json!({})).parent_close(crate::ParentClose::Abandon).await?;
         Ok(json!([id, result, one.await?]))
     });
     assert_eq!(step(&mut run, [Job::Started]), [r#"1 child other {"a":1} Terminate true"#]);
@@ -591,7 +595,13 @@ fn a_patch_applies_from_the_first_live_turn_on() {
 fn results_of_parallel_work_keep_the_order_of_the_items_and_the_limit() {
     let mut run = workflow!(|ctx| {
         let inner = ctx.clone();
-        Ok(json!(ctx.parallel(0..4, 2, |n| { let ctx = inner.clone(); async move { ctx.activity(double, n).await } }).await?))
+        Ok(json!(
+            ctx.parallel(0..4, 2, |n| {
+                let ctx = inner.clone();
+                async move { ctx.activity(double, n).await }
+            })
+            .await?
+        ))
     });
     assert_eq!(step(&mut run, [Job::Started]), ["1 activity double 0", "2 activity double 1"]);
     assert!(step(&mut run, [ok(2, json!(2))]).len() <= 1);

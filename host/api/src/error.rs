@@ -90,6 +90,7 @@ impl From<ControlError> for ApiError {
         match error {
             ControlError::Unknown(_) => Self::not_found(error.to_string()),
             ControlError::Ended(_) | ControlError::Blocked(_) => Self::conflict(error.to_string()),
+            ControlError::WrongCode(_) => Self::conflict(error.to_string()),
             ControlError::NoSuchEvent { .. } => Self::invalid(&["body", "event_id"], error.to_string()),
             ControlError::Store(error) => error.into(),
         }

@@ -196,7 +196,9 @@ fn job_event(job: &Job, names: &HashMap<Seq, String>) -> Option<(&'static str, V
         Job::ActivityResolved { seq, outcome }
         | Job::ToolResolved { seq, outcome }
         | Job::ChildResolved { seq, outcome } => Some(resolved(*seq, outcome, names)),
-        Job::ChildStarted { seq, outcome: Err(failure) } => Some(resolved(*seq, &Err(failure.clone()), names)),
+        Job::ChildStarted { seq, outcome: Err(failure) } => {
+            Some(resolved(*seq, &Err(failure.clone()), names))
+        }
         Job::Started
         | Job::TimerFired { .. }
         | Job::AuthResolved { .. }

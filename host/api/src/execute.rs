@@ -38,7 +38,7 @@ pub(crate) struct ExecuteBody {
     timeout_seconds: Option<f64>,
     extensions: Option<Value>,
     /// Ours: whether the id of an execution that has ended can be given again.
-    id_reuse_policy: Option<IdReuse>,
+    pub(crate) id_reuse_policy: Option<IdReuse>,
     /// Ours: what to do when an execution with this id is running.
     id_conflict_policy: Option<IdConflict>,
     /// Ours: nothing happens for so long.
@@ -67,7 +67,10 @@ impl Retry {
         let default = RetryPolicy::default();
         let backoff_coefficient = self.backoff_coefficient.unwrap_or(default.backoff_coefficient);
         if !(backoff_coefficient.is_finite() && backoff_coefficient >= 1.0) {
-            return Err(ApiError::invalid(&["body", "retry", "backoff_coefficient"], "it must be at least 1"));
+            return Err(ApiError::invalid(
+                &["body", "retry", "backoff_coefficient"],
+                "it must be at least 1",
+            ));
         }
         Ok(RetryPolicy {
             initial_interval: seconds("initial_interval_seconds", self.initial_interval_seconds)?
@@ -84,16 +87,20 @@ impl Retry {
 /// A field of the body that holds seconds.
 pub(crate) fn seconds(field: &str, value: Option<f64>) -> ApiResult<Option<Duration>> {
     let parse = |seconds| {
-        Duration::try_from_secs_f64(seconds).map_err(|_| {
-            ApiError::invalid(&["body", field], "it must be a number of seconds from 0 on")
-        })
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| ApiError::invalid(&["body", field], "it must be a number of seconds from 0 on"))
     };
     value.map(parse).transpose()
 }
 
 impl ExecuteBody {
     /// What is asked of the engine.
-    pub(crate) fn request(self, state: &ApiState, workflow: String, caller: &Caller) -> ApiResult<StartRequest> {
+    pub(crate) fn request(
+        self,
+        state: &ApiState,
+        workflow: String,
+        caller: &Caller,
+    ) -> ApiResult<StartRequest> {
         let execution_id = match self.execution_id {
             None => None,
             Some(text) => Some(text.parse().map_err(|error: airlock_engine::ids::InvalidId| {
@@ -158,7 +165,8 @@ pub(crate) async fn execute_registration(
 }
 
 async fn start(state: &ApiState, workflow: String, caller: Caller, body: ExecuteBody) -> ApiResult<Response> {
-    let (wait, limit) = (body.wait_for_result == Some(true), seconds("timeout_seconds", body.timeout_seconds)?);
+    let (wait, limit) =
+        (body.wait_for_result == Some(true), seconds("timeout_seconds", body.timeout_seconds)?);
     let request = body.request(state, workflow, &caller)?;
     let mut view = state.engine.start(request).await?;
     if !wait {

@@ -3,6 +3,8 @@
 use airlock_engine::{
     Digest, ExecutionId,
     engine::{ControlError, ExecutionView, ResetRequest, Upgrade},
+    history::HistorySize,
+    ids::InvalidId,
     store::{ExecutionRow, ListFilter, Status},
 };
 use axum::{
@@ -68,7 +70,7 @@ pub(crate) async fn history(
 }
 
 pub(crate) fn whole_history(state: &ApiState, view: &ExecutionView) -> ApiResult<Json<Value>> {
-    let (mut records, mut index, mut event) = (Vec::new(), 0u32, 1u64);
+    let (mut records, mut index, mut size) = (Vec::new(), 0u32, HistorySize::default());
     loop {
         let page = state.engine.history(view.row.key, index, PAGE)?;
         if page.is_empty() {
@@ -77,10 +79,10 @@ pub(crate) fn whole_history(state: &ApiState, view: &ExecutionView) -> ApiResult
         for stored in page {
             index += 1;
             records.push(json!({
-                "event_id": event, "event_time": wire::time(stored.at), "at_ms": stored.at,
+                "event_id": size.events + 1, "history_bytes": size.bytes, "event_time": wire::time(stored.at), "at_ms": stored.at,
                 "sequence": stored.first_event, "record": stored.record,
             }));
-            event += stored.record.event_count();
+            size.add(&stored.record);
         }
     }
     Ok(Json(json!({
@@ -173,6 +175,8 @@ pub(crate) struct Reset {
     reason: Option<String>,
     exclude_signals: Option<bool>,
     exclude_updates: Option<bool>,
+    /// Ours: go on with the code of this SHA-256, or with `latest`, what serves the workflow now.
+    digest: Option<String>,
 }
 
 /// `POST /v1/workflows/executions/{execution_id}/reset`
@@ -188,9 +192,18 @@ pub(crate) async fn reset(
         reason: body.reason.unwrap_or_else(|| format!("by {}", caller.principal.user)),
         exclude_signals: body.exclude_signals.unwrap_or(false),
         exclude_updates: body.exclude_updates.unwrap_or(false),
+        digest: match body.digest.as_deref() {
+            None => None,
+            Some("latest") => state.engine.guests().serving(&view.row.workflow),
+            Some(text) => Some(digest(text)?),
+        },
     };
     state.engine.reset(&view.row.id, request).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn digest(text: &str) -> ApiResult<Digest> {
+    text.parse().map_err(|error: InvalidId| ApiError::invalid(&["body", "digest"], error.to_string()))
 }
 
 /// Why somebody does something.
@@ -267,14 +280,12 @@ pub(crate) async fn upgrade(
         })?);
     }
     if body.execution_ids.is_empty() && body.workflow.is_none() {
-        return Err(ApiError::invalid(&["body"], "say which: execution_ids, or workflow for all open ones of it"));
+        return Err(ApiError::invalid(
+            &["body"],
+            "say which: execution_ids, or workflow for all open ones of it",
+        ));
     }
-    let digest = match &body.digest {
-        None => None,
-        Some(text) => Some(text.parse::<Digest>().map_err(|error| {
-            ApiError::invalid(&["body", "digest"], error.to_string())
-        })?),
-    };
+    let digest = body.digest.as_deref().map(digest).transpose()?;
     let mut results = Map::new();
     for row in rows {
         let newer = digest.or_else(|| state.engine.guests().serving(&row.workflow));

@@ -2,7 +2,7 @@
 
 use airlock_engine::{
     Json as Text,
-    engine::{MessageError, UpdateState, WaitFor},
+    engine::{IdReuse, MessageError, UpdateState, WaitFor},
     history::Message,
 };
 use axum::{
@@ -66,12 +66,10 @@ impl Invocation {
     }
 }
 
-
 /// An input is a JSON object, or one that is encoded (`NetworkEncodedInput`).
 fn decoded(input: &RawValue) -> ApiResult<Text> {
-    let plain = || {
-        Text::parse(input.get()).map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()))
-    };
+    let plain =
+        || Text::parse(input.get()).map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()));
     match serde_json::from_str::<EncodedInput>(input.get()) {
         Ok(encoded) => execute::input(None, Some(encoded)),
         Err(_) => plain(),
@@ -156,8 +154,8 @@ pub(crate) async fn get_update(
 ) -> ApiResult<Json<Value>> {
     let view = executions::find(&state, &caller, &id)?;
     let found = state.engine.update_state(&view.row, &update_id)?;
-    let found =
-        found.ok_or_else(|| ApiError::not_found(format!("the execution '{id}' has no update '{update_id}'")))?;
+    let found = found
+        .ok_or_else(|| ApiError::not_found(format!("the execution '{id}' has no update '{update_id}'")))?;
     Ok(Json(described(&update_id, &found)))
 }
 
@@ -182,9 +180,7 @@ async fn send_update(
 }
 
 fn described(update_id: &str, state: &UpdateState) -> Value {
-    let failure = |failure: &airlock_engine::Failure| {
-        json!({ "kind": failure.kind, "message": failure.message, "details": failure.details })
-    };
+    let failure = |failure: &airlock_engine::Failure| json!({ "kind": failure.kind, "message": failure.message, "details": failure.details });
     let (word, result, failure) = match state {
         UpdateState::Sent => ("sent", Value::Null, Value::Null),
         UpdateState::Accepted => ("accepted", Value::Null, Value::Null),
@@ -212,6 +208,8 @@ pub(crate) async fn signal_with_start(
     };
     let signal_id = id_of("signal_id", signal.signal_id.as_ref())?;
     let message = signal.message(&caller)?;
+    let reuse = body.id_reuse_policy.unwrap_or(IdReuse::AllowDuplicate);
+    body.id_reuse_policy = Some(reuse);
     let request = body.request(&state, workflow, &caller)?;
     let view = state.engine.signal_with_start(request, signal_id, message).await?;
     Ok(Json(wire::execution(&view)))

@@ -12,10 +12,8 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    ApiState, connectors as c, description, execute, executions as x, messages as m, own, runs, stream, unserved,
-    workflows as w,
-    ApiState, connectors as c, description, execute, executions as x, own, runs, schedules as s, stream,
-    unserved, workflows as w,
+    ApiState, connectors as c, description, execute, executions as x, messages as m, own, runs,
+    schedules as s, stream, unserved, workflows as w,
 };
 
 /// A path, its methods with a line about each, and what answers.

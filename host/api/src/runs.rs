@@ -54,13 +54,20 @@ pub(crate) async fn list(
     let deployment = query.filter("deployment_name");
     if !tags.is_empty() || deployment.is_some() {
         let tagged = workflows::served_as(&state, tags, deployment)?;
-        named = if named.is_empty() { tagged } else { named.into_iter().filter(|name| tagged.contains(name)).collect() };
+        named = if named.is_empty() {
+            tagged
+        } else {
+            named.into_iter().filter(|name| tagged.contains(name)).collect()
+        };
         if named.is_empty() {
             return Ok(Json(json!({ "executions": [], "next_page_token": null })));
         }
     }
     let execution = |key: &str| {
-        let parse = |text: &str| text.parse().map_err(|_| ApiError::invalid(&["query", key], format!("'{text}' is not an execution id")));
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|_| ApiError::invalid(&["query", key], format!("'{text}' is not an execution id")))
+        };
         query.filter(key).map(parse).transpose()
     };
     let filter = ListFilter {
@@ -191,7 +198,9 @@ mod tests {
                 is("k", SearchMatch::Null),
             ]
         );
-        for bad in ["/?search_key=", "/?search_key=:v", "/?search_key=a&search_key=a&search_key=a&search_key=a"] {
+        for bad in
+            ["/?search_key=", "/?search_key=:v", "/?search_key=a&search_key=a&search_key=a&search_key=a"]
+        {
             let query = Query::of(&bad.parse().expect("a URI")).expect("a query");
             assert!(search_terms(&query).is_err(), "{bad}");
         }

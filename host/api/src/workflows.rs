@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use airlock_engine::{Digest, Handler, PluginDefinition, WorkflowDefinition, guests::PluginState, records::Change};
+use airlock_engine::{
+    Digest, Handler, PluginDefinition, WorkflowDefinition, guests::PluginState, records::Change,
+};
 use axum::{
     Json,
     extract::{Path, State},

@@ -14,7 +14,7 @@ use airlock_engine::{
         Activation, ActivityCall, ActivityError, ActivityHost, GuestError, Guests, PluginState, PluginStatus,
         WorkflowInit, WorkflowInstance,
     },
-    history::{Command, Job},
+    history::{Command, Job, Outcome},
     records::{Records, RecordsError},
     schedule::Scheduler,
 };
@@ -43,6 +43,10 @@ impl WorkflowInstance for Instance {
             ("quick", _) => vec![Command::Complete { result: Json::null() }],
             _ => vec![Command::StartTimer { seq: 1, duration: Duration::from_secs(3_000) }],
         })
+    }
+
+    async fn query(&mut self, _: &str, _: &Json) -> Result<Outcome, GuestError> {
+        Ok(Ok(Json::null()))
     }
 }
 
@@ -89,6 +93,11 @@ fn cast() -> Cast {
         on_behalf_of: name == "personal",
         execution_timeout: None,
         slots: Vec::new(),
+        signals: Vec::new(),
+        queries: Vec::new(),
+        updates: Vec::new(),
+        retry: None,
+        search_keys: Vec::new(),
     };
     let workflows = ["quick", "slow", "personal"].map(workflow).into();
     Cast(Arc::new(PluginDefinition { workflows, activities: Vec::new() }))

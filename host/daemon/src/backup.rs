@@ -33,9 +33,12 @@ pub(crate) struct Restore {
 pub(crate) async fn main(arguments: Backup, output: Output) -> anyhow::Result<Ended> {
     let Backup { destination, data, verify } = arguments;
     let data = data.unwrap_or_else(|| "data".into());
-    let report = blocking(move || {
-        if verify { backup::verify(&destination) } else { backup::backup(&data, &destination) }
-    });
+    let report =
+        blocking(
+            move || {
+                if verify { backup::verify(&destination) } else { backup::backup(&data, &destination) }
+            },
+        );
     show(&report.await?, output)
 }
 

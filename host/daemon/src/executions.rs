@@ -59,6 +59,9 @@ pub(crate) enum Command {
         /// What it carries, a JSON object.
         #[arg(long, short, value_parser = json)]
         input: Option<Value>,
+        /// An id: a signal that is sent twice with the same one is heard once.
+        #[arg(long)]
+        signal_id: Option<String>,
     },
     /// Ask an execution something, also one that has ended.
     Query {
@@ -112,6 +115,9 @@ pub(crate) enum Command {
         /// Leave out updates that came after the event.
         #[arg(long)]
         exclude_updates: bool,
+        /// Go on with the code of this SHA-256, or with `latest`, what serves the workflow now.
+        #[arg(long)]
+        digest: Option<String>,
     },
     /// Move open executions to newer code, those whose history it repeats.
     Upgrade {
@@ -161,7 +167,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             status
                 .iter()
                 .for_each(|word| query.push_str(&format!("&status={}", segment(&word.to_uppercase()))));
-            let mut filter = |key: &str, value: &String| query.push_str(&format!("&{key}={}", segment(value)));
+            let mut filter =
+                |key: &str, value: &String| query.push_str(&format!("&{key}={}", segment(value)));
             root.iter().for_each(|id| filter("root_execution_id", id));
             search_key.iter().for_each(|term| filter("search_key", term));
             search.iter().for_each(|text| filter("search", text));
@@ -184,8 +191,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let history = daemon.get(&path(&id, "/history")).await?;
             output.value(&history, || history_lines(&history, output));
         }
-        Command::Signal { id, name, input } => {
-            let body = json!({ "name": name, "input": input });
+        Command::Signal { id, name, input, signal_id } => {
+            let body = json!({ "name": name, "input": input, "signal_id": signal_id });
             daemon.call(Method::POST, &path(&id, "/signals"), Some(&body)).await?;
             output.value(&Value::Null, || println!("the signal is recorded"));
         }
@@ -208,10 +215,10 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let answer = daemon.call(Method::POST, &own(&id, "/resume"), None).await?;
             output.value(&answer, || println!("{}", text(&answer["message"])));
         }
-        Command::Reset { id, event, reason, exclude_signals, exclude_updates } => {
+        Command::Reset { id, event, reason, exclude_signals, exclude_updates, digest } => {
             let body = json!({
                 "event_id": event, "reason": reason, "exclude_signals": exclude_signals,
-                "exclude_updates": exclude_updates,
+                "exclude_updates": exclude_updates, "digest": digest,
             });
             daemon.call(Method::POST, &path(&id, "/reset"), Some(&body)).await?;
             output.value(&Value::Null, || println!("{id} goes on from event {event} in a new run"));
@@ -220,8 +227,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let body = json!({
                 "execution_ids": ids, "workflow": workflow, "digest": digest, "dry_run": dry_run,
             });
-            let answer =
-                daemon.call(Method::POST, "/v1/airlock/executions/upgrade", Some(&body)).await?;
+            let answer = daemon.call(Method::POST, "/v1/airlock/executions/upgrade", Some(&body)).await?;
             let results = answer["results"].as_object();
             let rows: Vec<Vec<String>> = results
                 .into_iter()
@@ -269,12 +275,20 @@ fn history_lines(history: &Value, output: Output) {
         };
         let number = event["event_id"].as_u64().unwrap_or_default();
         let time: String = text(&event["event_time"]).chars().take(23).collect();
-        println!("{} {} {kind}", output.paint(Tone::Quiet, &format!("{number:>6}")), output.paint(Tone::Quiet, &time));
+        println!(
+            "{} {} {kind}",
+            output.paint(Tone::Quiet, &format!("{number:>6}")),
+            output.paint(Tone::Quiet, &time)
+        );
         let mut number = number;
         for part in ["jobs", "commands"] {
             for entry in body[part].as_array().into_iter().flatten() {
                 let mark = if part == "jobs" { "<-" } else { "->" };
-                println!("{} {mark} {}", output.paint(Tone::Quiet, &format!("{number:>6}")), short(&entry.to_string(), 160));
+                println!(
+                    "{} {mark} {}",
+                    output.paint(Tone::Quiet, &format!("{number:>6}")),
+                    short(&entry.to_string(), 160)
+                );
                 number += 1;
             }
         }

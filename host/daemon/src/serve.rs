@@ -73,7 +73,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         ..EngineConfig::default()
     };
     let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, config).await?;
-    let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, EngineConfig::default()).await?;
     let schedules = Scheduler::open(records, Arc::new(Arc::clone(&engine)))?;
 
     let stop = CancellationToken::new();

@@ -93,6 +93,9 @@ pub(crate) struct Settings {
 /// Beside an input stands what else a request says, within the limit of a request's body.
 const MAX_INPUT_BYTES: usize = 15_000_000;
 
+/// What fits into a request.
+const LARGEST_INPUT: usize = 16_000_000;
+
 impl Settings {
     /// Puts the sources together.
     pub(crate) fn load(flags: &Flags) -> anyhow::Result<Self> {
@@ -103,6 +106,12 @@ impl Settings {
             None => File::default(),
         };
         let flags = flags.clone();
+        let max_input_bytes = flags.max_input_bytes.or(file.max_input_bytes).unwrap_or(MAX_INPUT_BYTES);
+        if max_input_bytes > LARGEST_INPUT {
+            anyhow::bail!(
+                "max_input_bytes is {max_input_bytes}: a request has at most {LARGEST_INPUT} bytes for it"
+            );
+        }
         Ok(Self {
             plugins: flags.plugins.or(file.plugins).unwrap_or_else(|| "plugins".into()),
             data: flags.data.or(file.data).unwrap_or_else(|| "data".into()),
@@ -125,7 +134,7 @@ impl Settings {
                 url: flags.object_store.or(file.object_store),
                 options: file.object_store_options.into_iter().collect(),
             },
-            max_input_bytes: flags.max_input_bytes.or(file.max_input_bytes).unwrap_or(MAX_INPUT_BYTES),
+            max_input_bytes,
         })
     }
 }

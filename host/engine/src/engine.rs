@@ -34,15 +34,15 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::turn::patches;
+use self::{
+    cell::{Cell, Refused},
+    timers::Timers,
+};
 pub use self::{
     messages::{MessageError, UpdateState, WaitFor},
     reset::ResetRequest,
     start::{IdConflict, IdReuse, InputProblem, SignalWithStartError, StartError, StartRequest},
     upgrade::Upgrade,
-};
-use self::{
-    cell::{Cell, Refused},
-    timers::Timers,
 };
 use crate::{
     ExecutionId, ExecutionKey, Failure, Json, RunId,
@@ -63,7 +63,8 @@ pub struct EngineConfig {
     /// Workflows that are kept in memory while they wait. Together with `max_concurrent_turns` this bounds the instances
     /// of workflows. Default: 256.
     pub max_cached_instances: usize,
-    /// Size limit of an execution's input. Default: 2 MB (contract/worker-defaults.md).
+    /// Size limit of the input of an execution or a message. Default: 15 MB; above 2 MB (contract/worker-defaults.md) a
+    /// payload is kept outside of the history.
     pub max_input_bytes: usize,
     /// How long a connector waits for its user to authorise. Default: 10 minutes (contract/preflight.md).
     pub auth_window: Duration,
@@ -81,7 +82,7 @@ impl Default for EngineConfig {
             max_concurrent_activities: 256,
             max_concurrent_turns: 256,
             max_cached_instances: 256,
-            max_input_bytes: 2_000_000,
+            max_input_bytes: 15_000_000,
             auth_window: Duration::from_secs(600),
             cancel_grace: Duration::from_secs(5),
             retry_pause: Duration::from_secs(1),
@@ -179,6 +180,9 @@ pub enum ControlError {
         /// How many there are.
         events: u64,
     },
+    /// The code that it is to go on with cannot be used.
+    #[error("the component cannot be used for this execution: {0}")]
+    WrongCode(String),
     /// It cannot be recorded.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -252,6 +256,11 @@ impl Engine {
             }
         });
         Ok(engine)
+    }
+
+    /// How much it may do, and how big things may be.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
     }
 
     /// The guests it runs.

@@ -88,7 +88,7 @@ pub enum Job {
     },
     /// An update: the workflow rejects it, or accepts and completes it.
     Update {
-        /// Its id, unique in an execution.
+        /// Its id, unique in a run.
         id: String,
         /// What it asks for.
         message: Message,

@@ -44,8 +44,8 @@ use crate::{
     ActivityOptions, Digest, ExecutionId, Failure, Json, PluginDefinition, Principal, RetryPolicy, RunId,
     UserId,
     history::{
-        Command, Continuation, End, HistorySize, Job, Message, Outcome, ParentClose, Record, SearchValue, Seq,
-        StartChild, Started, TaskEvent, UnixMs,
+        Command, Continuation, End, HistorySize, Job, Message, Outcome, ParentClose, Record, SearchValue,
+        Seq, StartChild, Started, TaskEvent, UnixMs,
     },
     store::{Status, Wake},
     tools::Binding,
@@ -732,9 +732,11 @@ impl Machine {
             Err(failure) => {
                 let default = RetryPolicy::default();
                 let policy = options.retry.as_ref().unwrap_or(&default);
-                next_try(failure, policy, attempt, self.now, jitter).filter(|at| match options.schedule_to_close {
-                    Some(limit) => *at < scheduled_at.saturating_add(millis(limit)),
-                    None => true,
+                next_try(failure, policy, attempt, self.now, jitter).filter(|at| {
+                    match options.schedule_to_close {
+                        Some(limit) => *at < scheduled_at.saturating_add(millis(limit)),
+                        None => true,
+                    }
                 })
             }
         };
@@ -821,8 +823,10 @@ impl Machine {
     }
 
     fn begin_run(&mut self) {
-        let has_slots =
-            self.definition.workflow(&self.started.workflow).is_some_and(|workflow| !workflow.slots.is_empty());
+        let has_slots = self
+            .definition
+            .workflow(&self.started.workflow)
+            .is_some_and(|workflow| !workflow.slots.is_empty());
         if has_slots || !self.started.wishes.is_empty() {
             self.phase = Phase::Binding;
             self.effects.push(Effect::Preflight);
@@ -1096,7 +1100,7 @@ impl Machine {
         for (name, value) in keys {
             let kept = match value {
                 SearchValue::Removed => self.search_keys.remove(name).is_some(),
-                _ if self.search_keys.len() >= SEARCH_KEYS && !self.search_keys.contains_key(name) => false,
+                _ if self.is_full_for(name) => false,
                 SearchValue::Text(text) => {
                     self.search_keys.insert(name.clone(), Some(text.clone()));
                     true
@@ -1110,6 +1114,12 @@ impl Machine {
                 self.changed_keys.push((name.clone(), value.clone()));
             }
         }
+    }
+
+    fn is_full_for(&self, name: &str) -> bool {
+        let own = |name: &str| name.starts_with("internal.");
+        let count = self.search_keys.keys().filter(|name| !own(name)).count();
+        count >= SEARCH_KEYS && !own(name) && !self.search_keys.contains_key(name)
     }
 
     fn begin(&mut self, seq: Seq, operation: Operation, effect: Option<Effect>) {

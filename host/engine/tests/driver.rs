@@ -11,8 +11,8 @@ use std::{
 
 use airlock_engine::{
     ActivityDefinition, ActivityOptions, Digest, Engine, EngineConfig, ExecutionId, ExecutionKey, Failure,
-    Handler, Json, OrganizationId, PluginDefinition, Principal, RetryPolicy, RunId, Slot, UserId, WorkflowDefinition,
-    WorkspaceId,
+    Handler, Json, OrganizationId, PluginDefinition, Principal, RetryPolicy, RunId, Slot, UserId,
+    WorkflowDefinition, WorkspaceId,
     engine::{ControlError, ExecutionView, MessageError, ResetRequest, StartError, StartRequest},
     guests::{
         Activation, ActivityCall, ActivityError, ActivityHost, GuestError, Guests, PluginStatus,
@@ -589,7 +589,6 @@ async fn code_that_does_not_repeat_its_history_blocks_the_execution_and_loses_no
 
 #[tokio::test]
 async fn a_paused_execution_rests_and_a_reset_one_does_its_steps_anew() {
-
     let stage = Stage::new().await;
     let started = stage.start("steps", json!({ "steps": 200 })).await.expect("starts");
     let id = &started.row.id;
@@ -611,6 +610,7 @@ async fn a_paused_execution_rests_and_a_reset_one_does_its_steps_anew() {
         reason: "once more".into(),
         exclude_signals: false,
         exclude_updates: false,
+        digest: None,
     };
     let missing = stage.engine.reset(id, request(100_000)).await;
     assert!(matches!(missing, Err(ControlError::NoSuchEvent { .. })), "{missing:?}");
@@ -724,7 +724,7 @@ async fn starts_are_checked() {
         panic!("the schema is checked");
     };
     assert_eq!(problems[0].pointer, "/steps");
-    let large = stage.start("steps", json!({ "x": "y".repeat(2_000_000) })).await;
+    let large = stage.start("steps", json!({ "x": "y".repeat(15_000_000) })).await;
     assert!(matches!(large, Err(StartError::TooLarge { .. })), "{large:?}");
     let mut named = request("sleep", json!({ "ms": 5 }));
     named.execution_id = Some("mine".parse().expect("valid"));

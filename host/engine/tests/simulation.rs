@@ -8,8 +8,8 @@ use airlock_engine::{
     ActivityDefinition, ActivityOptions, Digest, Failure, Json, OrganizationId, PluginDefinition, Principal,
     RetryPolicy, RunId, Slot, UserId, WorkflowDefinition, WorkspaceId,
     history::{
-        Command, Job, Message, ParentClose, Record, SearchValue, Seq, StartChild, Started, TaskEvent, TaskPhase,
-        decode, encode,
+        Command, Job, Message, ParentClose, Record, SearchValue, Seq, StartChild, Started, TaskEvent,
+        TaskPhase, decode, encode,
     },
     machine::{Effect, Input, Machine, Operation},
     store::Status,
@@ -237,14 +237,31 @@ const RUN: RunId = RunId(uuid::Uuid::from_u128(7));
 /// What can happen in a phase.
 fn words_of(phase: &str) -> impl Iterator<Item = &'static str> {
     let always = [
-        "cancel", "terminate", "emit", "stale attempt", "signal", "update", "pause", "resume", "unblock",
-        "upgrade", "tick",
+        "cancel",
+        "terminate",
+        "emit",
+        "stale attempt",
+        "signal",
+        "update",
+        "pause",
+        "resume",
+        "unblock",
+        "upgrade",
+        "tick",
     ];
     let begun: &[&str] = match phase {
         "binding" => &["bound"],
         "running" | "paused" | "blocked" => &[
-            "trapped", "diverged", "heartbeat", "attempt ended", "tool ended", "told", "auth ended",
-            "child started", "child refused", "child ended",
+            "trapped",
+            "diverged",
+            "heartbeat",
+            "attempt ended",
+            "tool ended",
+            "told",
+            "auth ended",
+            "child started",
+            "child refused",
+            "child ended",
         ],
         _ => &[],
     };
@@ -547,7 +564,10 @@ impl World {
         let told = self.program.heard.iter();
         let mut expected = self.sent.iter();
         for id in told {
-            assert!(expected.any(|sent| sent == id), "{id} was told out of order, twice or without being sent");
+            assert!(
+                expected.any(|sent| sent == id),
+                "{id} was told out of order, twice or without being sent"
+            );
         }
         let by_itself = matches!(self.machine.status(), Status::Completed | Status::ContinuedAsNew);
         if by_itself {
@@ -594,4 +614,32 @@ fn random_executions_with_crashes_end_with_each_step_recorded_once() {
         println!("transitions taken: {seen:#?}");
         assert!(missing.is_empty(), "transitions that were never taken: {missing:?}");
     }
+}
+
+#[test]
+fn a_history_ends_at_its_limit_with_a_failure_that_says_what_to_do() {
+    use airlock_engine::history::HistorySize;
+    let mut world = World::new(1);
+    world.machine.take_effects();
+    world.history.extend(world.machine.take_records().iter().map(|record| encode(world.now, record)));
+    for _ in 0..HistorySize::LIMIT.events {
+        assert!(world.machine.receive(Input::Emit(event()), world.now), "it ended too early");
+        let records = world.machine.take_records();
+        world.history.extend(records.iter().map(|record| encode(world.now, record)));
+        if world.machine.ended() {
+            break;
+        }
+    }
+    assert_eq!(world.machine.status(), Status::Failed);
+    let failure = world.machine.failure().expect("a failure");
+    assert_eq!(failure.kind, Failure::HISTORY_LIMIT);
+    assert!(failure.message.contains("continue as new"), "{}", failure.message);
+    assert!(world.history.len() as u64 <= HistorySize::LIMIT.events + 1);
+    // It reads back as it was.
+    let mut records = world.history.iter().map(|row| decode(row).expect("decodes"));
+    let Some((at, Record::Started(started))) = records.next() else { panic!("no start") };
+    let digest = started.digest;
+    let mut machine = Machine::read(Arc::clone(&world.definition), digest, RUN, *started, at);
+    records.for_each(|(at, record)| machine.replay(at, &record).expect("the history makes sense"));
+    assert_eq!(machine.status(), Status::Failed);
 }

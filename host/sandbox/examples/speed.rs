@@ -10,7 +10,7 @@ use std::{
 use airlock_engine::{
     Failure, Json, RunId,
     guests::{Activation, ActivityCall, ActivityHost, Guests, WorkflowInit},
-    history::{Command, Job, TaskEvent},
+    history::{Command, HistorySize, Job, TaskEvent},
 };
 use airlock_sandbox::{Sandbox, SandboxConfig};
 
@@ -33,7 +33,7 @@ impl ActivityHost for Nobody {
     fn emit_event(&self, _: TaskEvent) -> Result<(), Failure> {
         Ok(())
     }
-    fn heartbeat(&self) {}
+    fn heartbeat(&self, _: Option<Json>) {}
     fn is_cancelled(&self) -> bool {
         false
     }
@@ -73,6 +73,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         workflow: workflow.clone(),
         idempotency_key: "key".into(),
         attempt: 1,
+        heartbeat_details: None,
     };
     let (mut calls, start) = (0u32, Instant::now());
     while start.elapsed() < SPAN {
@@ -89,10 +90,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             input: Json::null(),
             seed: 1,
             started_at_ms: 1,
+            parent: None,
+            attempt: 1,
         })
     };
     let started = [Job::Started];
-    let first = Activation { now_ms: 1, replaying: false, jobs: &started };
+    let first = turn(&started);
     let (mut runs, start) = (0u32, Instant::now());
     while start.elapsed() < SPAN {
         sandbox.create(&digest, init()?).await?.activate(first).await?;
@@ -111,7 +114,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             // It has ended, and what comes now is an idle turn.
             _ => vec![Job::TimerFired { seq: u32::MAX }],
         };
-        commands = instance.activate(Activation { now_ms: 1, replaying: false, jobs: &jobs }).await?;
+        commands = instance.activate(turn(&jobs)).await?;
         turns += 1;
     }
     println!("activation_us          {:>9.2}", per(start, turns));
@@ -136,4 +139,8 @@ fn resident_kb() -> Result<f64, Box<dyn std::error::Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim_end_matches("kB").trim().parse()?)
+}
+
+fn turn(jobs: &[Job]) -> Activation<'_> {
+    Activation { now_ms: 1, replaying: false, jobs, patches: &[], history: HistorySize::default() }
 }

@@ -6,7 +6,8 @@ use airlock_engine::{
     ActivityOptions, Failure, Json, RetryPolicy,
     guests::{Activation, ActivityCall, WorkflowInit},
     history::{
-        Command, HistorySize, Job, Message, Outcome, ParentClose, SearchValue, StartChild, TaskEvent, TaskPhase,
+        Command, HistorySize, Job, Message, Outcome, ParentClose, SearchValue, StartChild, TaskEvent,
+        TaskPhase,
     },
 };
 
@@ -298,12 +299,15 @@ fn command(command: workflows::Command, limits: &Limits) -> Result<Command, Inva
                 Err(it) => Err(failure(it, limits)?),
             },
         },
-        workflows::Command::UpsertSearchKeys(keys) => Command::UpsertSearchKeys {
-            keys: keys.into_iter().map(search_key).collect::<Result<_, _>>()?,
-        },
+        workflows::Command::UpsertSearchKeys(keys) => {
+            Command::UpsertSearchKeys { keys: keys.into_iter().map(search_key).collect::<Result<_, _>>()? }
+        }
         workflows::Command::Patched(id) => Command::Patched { id: name("the name of a patch", id)? },
         workflows::Command::ContinueAsNew(it) => Command::ContinueAsNew {
-            workflow: it.workflow.map(|workflow| name("the name of the next workflow", workflow)).transpose()?,
+            workflow: it
+                .workflow
+                .map(|workflow| name("the name of the next workflow", workflow))
+                .transpose()?,
             input: json("the input of the next run", it.input, limits)?,
         },
     })

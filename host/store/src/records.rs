@@ -1,4 +1,4 @@
-//! Small records under text keys.
+//! Small records under text keys, sealed like histories. The keys stand in clear.
 
 use airlock_engine::{
     records::{Change, Records, RecordsError},
@@ -16,7 +16,9 @@ impl Records for SqliteStore {
                 .query_row(params![table, key], |row| row.get(0))
                 .optional()
         };
-        self.read(|connection| query(connection).map_err(|error| failure(&error))).map_err(problem)
+        let sealed: Option<Vec<u8>> =
+            self.read(|connection| query(connection).map_err(|error| failure(&error))).map_err(problem)?;
+        sealed.map(|sealed| self.opened(table, key, &sealed)).transpose()
     }
 
     fn scan(
@@ -47,10 +49,17 @@ impl Records for SqliteStore {
             }
             Ok(found)
         };
-        self.read(|connection| query(connection).map_err(|error| failure(&error))).map_err(problem)
+        let found =
+            self.read(|connection| query(connection).map_err(|error| failure(&error))).map_err(problem)?;
+        let open = |(key, sealed): (String, Vec<u8>)| {
+            let value = self.opened(table, &key, &sealed)?;
+            Ok((key, value))
+        };
+        found.into_iter().map(open).collect()
     }
 
     fn write(&self, changes: &[Change]) -> Result<(), RecordsError> {
+        let sealed = |table: &str, key: &str, value: &[u8]| self.seal.seal(value, &place(table, key));
         let apply = |connection: &mut Connection| -> rusqlite::Result<()> {
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -60,10 +69,10 @@ impl Records for SqliteStore {
                         .prepare_cached(
                             "INSERT OR REPLACE INTO records (name, key, value) VALUES (?1, ?2, ?3)",
                         )?
-                        .execute(params![table, key, value])?,
+                        .execute(params![table, key, sealed(table, key, value)])?,
                     Change::Insert { table, key, value } => transaction
                         .prepare_cached("INSERT INTO records (name, key, value) VALUES (?1, ?2, ?3)")?
-                        .execute(params![table, key, value])?,
+                        .execute(params![table, key, sealed(table, key, value)])?,
                     Change::Delete { table, key } => transaction
                         .prepare_cached("DELETE FROM records WHERE name = ?1 AND key = ?2")?
                         .execute(params![table, key])?,
@@ -73,6 +82,22 @@ impl Records for SqliteStore {
         };
         self.committer.write(apply).map_err(problem)
     }
+}
+
+impl SqliteStore {
+    fn opened(&self, table: &str, key: &str, sealed: &[u8]) -> Result<Vec<u8>, RecordsError> {
+        self.seal.open(sealed, &place(table, key)).ok_or_else(|| {
+            RecordsError::Store(format!(
+                "the seal of a record of '{table}' is broken: it was changed or moved"
+            ))
+        })
+    }
+}
+
+/// What a sealed record is bound to.
+fn place(table: &str, key: &str) -> Vec<u8> {
+    // Names of tables hold no line feed.
+    format!("record\n{table}\n{key}").into_bytes()
 }
 
 fn problem(error: StoreError) -> RecordsError {

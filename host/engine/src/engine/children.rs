@@ -48,10 +48,14 @@ impl Engine {
                 root: Some(root),
                 execution_timeout: child.execution_timeout,
                 retry: child.retry.clone(),
-                reuse: IdReuse::AllowDuplicate,
                 ..Birth::default()
             };
-            let input = match engine.begin(birth).await {
+            let mut begun = engine.begin(birth.clone()).await;
+            // The id of a stranger that has ended is free; the child itself is not started twice.
+            if matches!(begun, Err(StartError::AlreadyExists(_))) && engine.is_free(&id, &parent) {
+                begun = engine.begin(Birth { reuse: IdReuse::AllowDuplicate, ..birth }).await;
+            }
+            let input = match begun {
                 Ok(_) => Some(Input::ChildStarted { seq }),
                 Err(StartError::AlreadyExists(_)) => engine.existing_child(&id, &parent).await,
                 Err(StartError::Store(_) | StartError::ShuttingDown) => None,
@@ -75,6 +79,11 @@ impl Engine {
                 }
             }
         });
+    }
+
+    fn is_free(&self, id: &ExecutionId, parent: &Parent) -> bool {
+        let row = self.store.find(id).ok().flatten();
+        row.is_some_and(|row| row.status != Status::Running && row.parent.as_ref() != Some(parent))
     }
 
     /// An execution has the id already: the child itself, from before a restart, or a stranger.
@@ -125,22 +134,20 @@ impl Engine {
     }
 
     /// An execution has ended, or only a run of it: its open children do as was agreed.
-    pub(super) fn close_children(&self, id: &ExecutionId, run: Option<ExecutionKey>) {
-        let Some(engine) = self.arc() else { return };
-        let id = id.clone();
-        tokio::spawn(async move {
-            match engine.store.open_children(&id) {
-                Ok(children) => {
-                    for child in children {
-                        if run.is_none_or(|run| engine.is_child_of(&child, run)) {
-                            engine.stop_child(&child.id, child.close, "its parent has ended").await;
-                        }
+    pub(super) async fn close_children(&self, id: &ExecutionId, run: Option<ExecutionKey>) {
+        match self.store.open_children(id) {
+            Ok(children) => {
+                for child in children {
+                    if run.is_none_or(|run| self.is_child_of(&child, run)) {
+                        self.stop_child(&child.id, child.close, "its parent has ended").await;
                     }
                 }
-                // The next start of the daemon finds them.
-                Err(error) => tracing::error!(execution = %id, %error, "the children of an execution cannot be found"),
             }
-        });
+            // The next start of the daemon finds them.
+            Err(error) => {
+                tracing::error!(execution = %id, %error, "the children of an execution cannot be found");
+            }
+        }
     }
 
     fn is_child_of(&self, child: &Child, run: ExecutionKey) -> bool {
@@ -165,9 +172,23 @@ impl Engine {
         for child in self.store.open_children(&cell.row.id)? {
             let Some(row) = self.store.row(child.key)? else { continue };
             let Some(parent) = row.parent else { continue };
-            let ours = parent.run == cell.key && child.close != ParentClose::Abandon;
-            if ours && machine.operation(parent.seq).is_none() {
-                self.cancel_child(cell, parent.seq, child.id);
+            if child.close == ParentClose::Abandon {
+                continue;
+            }
+            if parent.run == cell.key {
+                if machine.operation(parent.seq).is_none() {
+                    self.cancel_child(cell, parent.seq, child.id);
+                }
+                continue;
+            }
+            // A run that was reset took its children with it; one that continued as new left them to the next.
+            let before = self.store.row(parent.run)?;
+            if before.is_some_and(|row| row.status == Status::Terminated)
+                && let Some(engine) = self.arc()
+            {
+                tokio::spawn(async move {
+                    engine.stop_child(&child.id, child.close, "its parent was reset").await;
+                });
             }
         }
         Ok(())

@@ -100,9 +100,12 @@ pub enum WaitFor {
     Completed,
 }
 
-/// Callers that wait for the answers to updates.
+/// Somebody who waits, and how far.
+type Waiter = (WaitFor, oneshot::Sender<UpdateState>);
+
+/// Callers that wait for the answers to updates, by the updates' ids.
 #[derive(Default)]
-pub(super) struct UpdateWaiters(Mutex<HashMap<String, Vec<(WaitFor, oneshot::Sender<UpdateState>)>>>);
+pub(super) struct UpdateWaiters(Mutex<HashMap<String, Vec<Waiter>>>);
 
 impl UpdateWaiters {
     fn wait(&self, id: &str, stage: WaitFor) -> oneshot::Receiver<UpdateState> {
@@ -155,7 +158,9 @@ fn answer(command: &Command) -> Option<(String, UpdateState)> {
     match command {
         Command::UpdateAccepted { id } => Some((id.clone(), UpdateState::Accepted)),
         Command::UpdateRejected { id, failure } => Some((id.clone(), UpdateState::Rejected(failure.clone()))),
-        Command::UpdateCompleted { id, outcome } => Some((id.clone(), UpdateState::Completed(outcome.clone()))),
+        Command::UpdateCompleted { id, outcome } => {
+            Some((id.clone(), UpdateState::Completed(outcome.clone())))
+        }
         _ => None,
     }
 }
@@ -263,20 +268,29 @@ impl Engine {
         {
             return Ok((known.clone(), state));
         }
-        let row = self.open_row(id)?;
+        let mut row = self.open_row(id)?;
         let message = self.checked(&row, Kind::Update, message).await?;
         let chosen = update_id.is_some();
         let update_id = update_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let cell = self.cell(&row);
-        let answer = cell.updates.wait(&update_id, stage);
-        let recorded = cell.post_and_confirm(Input::Update { id: update_id.clone(), message });
-        self.drive(&cell).await;
-        let ended = || ControlError::Ended(id.clone());
-        match recorded.await {
-            Ok(Ok(())) => {}
-            Ok(Err(Refused::Store(error))) => return Err(error.into()),
-            Ok(Err(Refused::Ended)) | Err(_) => return Err(ended().into()),
-        }
+        let answer = loop {
+            let cell = self.cell(&row);
+            let answer = cell.updates.wait(&update_id, stage);
+            let input = Input::Update { id: update_id.clone(), message: message.clone() };
+            let recorded = cell.post_and_confirm(input);
+            self.drive(&cell).await;
+            match recorded.await {
+                Ok(Ok(())) => break answer,
+                Ok(Err(Refused::Store(error))) => return Err(error.into()),
+                Ok(Err(Refused::Ended)) | Err(_) => {
+                    // A run that has just ended may have been followed by another.
+                    let next = self.open_row(id)?;
+                    if next.key == row.key {
+                        return Err(ControlError::Ended(id.clone()).into());
+                    }
+                    row = next;
+                }
+            }
+        };
         if stage == WaitFor::Sent {
             return Ok((update_id, UpdateState::Sent));
         }
@@ -326,9 +340,9 @@ impl Engine {
             for stored in page {
                 index += 1;
                 if let Record::Activation { jobs, .. } | Record::Received { jobs } = &stored.record {
-                    let sent = jobs.iter().any(
-                        |job| matches!(job, crate::history::Job::Update { id, .. } if id == update_id),
-                    );
+                    let sent = jobs
+                        .iter()
+                        .any(|job| matches!(job, crate::history::Job::Update { id, .. } if id == update_id));
                     if sent && state.is_none() {
                         state = Some(UpdateState::Sent);
                     }
@@ -357,8 +371,12 @@ impl Engine {
         kind: Kind,
         message: Message,
     ) -> Result<Message, MessageError> {
-        let definition = self.guests.definition(&row.digest).await?;
-        self.checked_by(&definition, row.digest, &row.workflow, kind, message)
+        let digest = match row.status {
+            Status::Running => row.digest,
+            _ => self.code_for(row, None).await?,
+        };
+        let definition = self.guests.definition(&digest).await?;
+        self.checked_by(&definition, digest, &row.workflow, kind, message)
     }
 
     pub(super) fn checked_by(
@@ -387,7 +405,9 @@ impl Engine {
         };
         let place = format!("{workflow}/{}/{name}", kind.word());
         self.validators.check(digest, place, &handler.input_schema, &input).map_err(|error| match error {
-            super::start::Invalid::Problems(problems) => MessageError::InvalidInput { name: name.clone(), problems },
+            super::start::Invalid::Problems(problems) => {
+                MessageError::InvalidInput { name: name.clone(), problems }
+            }
             super::start::Invalid::Schema(error) => error.into(),
         })?;
         Ok(Message { name, input, sender })

@@ -1,6 +1,6 @@
 //! Starting an execution again from an earlier event of its history.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     ControlError, Engine,
@@ -9,7 +9,8 @@ use super::{
     succession::Successor,
 };
 use crate::{
-    ExecutionId, RunId,
+    Digest, ExecutionId, RunId,
+    guests::GuestError,
     history::{Command, Continuation, End, Job, Record, SearchValue, StoredRecord},
     machine::Input,
     store::{Append, ExecutionRow, Start, Status, StoreError, Wake},
@@ -27,6 +28,9 @@ pub struct ResetRequest {
     pub exclude_signals: bool,
     /// Leave out updates that came after the event.
     pub exclude_updates: bool,
+    /// Go on with other code, which has to repeat what is kept. Absent: the code of the run; if that is not there any
+    /// more, the code that serves the workflow now.
+    pub digest: Option<Digest>,
 }
 
 impl Engine {
@@ -43,7 +47,7 @@ impl Engine {
             }
         }
         // It has ended, before or meanwhile.
-        let successor = self.earlier(&row, &request)?;
+        let successor = self.earlier(&row, &request).await?;
         let Successor { row: next, wake, append } = successor;
         self.store.append(*append).await?;
         self.take_over(&next, wake);
@@ -56,7 +60,7 @@ impl Engine {
         live: &mut Box<Live>,
         request: &ResetRequest,
     ) -> Result<(), ControlError> {
-        let successor = self.earlier(&cell.row, request)?;
+        let successor = self.earlier(&cell.row, request).await?;
         let now = now_ms();
         let reason = format!("reset to event {}: {}", request.event, request.reason);
         live.machine.receive(Input::Terminate(reason), now);
@@ -65,7 +69,7 @@ impl Engine {
     }
 
     /// A run that begins with the history of another one up to an event.
-    fn earlier(&self, row: &ExecutionRow, request: &ResetRequest) -> Result<Successor, ControlError> {
+    async fn earlier(&self, row: &ExecutionRow, request: &ResetRequest) -> Result<Successor, ControlError> {
         let run_id = RunId::generate();
         let now = now_ms();
         let mut cut = Cut::new(request);
@@ -80,8 +84,11 @@ impl Engine {
                 cut.take(stored);
             }
         }
-        let Some(StoredRecord { at, record: Record::Started(started), .. }) = cut.kept.first().cloned() else {
-            return Err(ControlError::Store(StoreError::Failed("the history does not begin with a start".into())));
+        let Some(StoredRecord { at, record: Record::Started(started), .. }) = cut.kept.first().cloned()
+        else {
+            return Err(ControlError::Store(StoreError::Failed(
+                "the history does not begin with a start".into(),
+            )));
         };
         if request.event == 0 || cut.events < request.event {
             return Err(ControlError::NoSuchEvent { event: request.event, events: cut.events });
@@ -91,7 +98,8 @@ impl Engine {
         first.first_started_at = now;
         first.not_before = at;
         first.continued_from = Some(row.run_id);
-        let keys = first.search_keys.clone();
+        let mut keys: BTreeMap<String, Option<String>> = first.search_keys.iter().cloned().collect();
+        cut.kept.iter().for_each(|stored| change_keys(&mut keys, &stored.record));
         let mut records = Vec::with_capacity(cut.kept.len() + 1);
         records.push(Record::Copied { at, record: Box::new(Record::Started(Box::new(first))) });
         for StoredRecord { at, record, .. } in cut.kept.into_iter().skip(1) {
@@ -103,14 +111,14 @@ impl Engine {
         let next = ExecutionRow {
             key: self.store.allocate(),
             run_id,
+            digest: self.code_for(row, request.digest).await?,
             status: Status::Running,
             started_at: now,
             ended_at: None,
             ..row.clone()
         };
-        let search_keys = keys.into_iter().map(|(name, value)| {
-            (name, value.map_or(SearchValue::Null, SearchValue::Text))
-        });
+        let search_keys =
+            keys.into_iter().map(|(name, value)| (name, value.map_or(SearchValue::Null, SearchValue::Text)));
         let append = Append {
             start: Some(Box::new(Start { row: next.clone(), replaces: Some(row.key) })),
             wake: Some(Wake::Now),
@@ -118,6 +126,41 @@ impl Engine {
             ..Append::records(next.key, 0, now, records)
         };
         Ok(Successor { row: next, wake: Wake::Now, append: Box::new(append) })
+    }
+}
+
+impl Engine {
+    /// The code that a run is repeated with.
+    pub(super) async fn code_for(
+        &self,
+        row: &ExecutionRow,
+        wanted: Option<Digest>,
+    ) -> Result<Digest, ControlError> {
+        let digest = wanted.unwrap_or(row.digest);
+        match self.guests.definition(&digest).await {
+            Ok(definition) if definition.workflow(&row.workflow).is_some() => Ok(digest),
+            Ok(_) => Err(ControlError::WrongCode(format!("it has no workflow '{}'", row.workflow))),
+            Err(GuestError::Missing(_)) if wanted.is_none() => match self.guests.serving(&row.workflow) {
+                Some(serving) => Ok(serving),
+                None => Err(ControlError::WrongCode(GuestError::Missing(digest).to_string())),
+            },
+            Err(error) => Err(ControlError::WrongCode(error.to_string())),
+        }
+    }
+}
+
+/// Search keys after a record.
+fn change_keys(keys: &mut BTreeMap<String, Option<String>>, record: &Record) {
+    let Record::Activation { commands, .. } = record else { return };
+    for command in commands {
+        let Command::UpsertSearchKeys { keys: changes } = command else { continue };
+        for (name, value) in changes {
+            match value {
+                SearchValue::Removed => drop(keys.remove(name)),
+                SearchValue::Null => drop(keys.insert(name.clone(), None)),
+                SearchValue::Text(text) => drop(keys.insert(name.clone(), Some(text.clone()))),
+            }
+        }
     }
 }
 
@@ -164,8 +207,7 @@ impl<'a> Cut<'a> {
     }
 
     fn keep_jobs(&mut self, stored: &StoredRecord, jobs: &[Job], count: usize) {
-        let kept: Vec<Job> =
-            jobs.iter().take(count).filter(|job| **job != Job::Started).cloned().collect();
+        let kept: Vec<Job> = jobs.iter().take(count).filter(|job| **job != Job::Started).cloned().collect();
         if !kept.is_empty() {
             self.kept.push(StoredRecord { record: Record::Received { jobs: kept }, ..stored.clone() });
         }
@@ -175,11 +217,16 @@ impl<'a> Cut<'a> {
     fn keep_messages(&mut self, record: &Record, skip: usize) {
         let (Record::Activation { jobs, .. } | Record::Received { jobs }) = record else { return };
         let request = self.request;
-        self.later.extend(jobs.iter().skip(skip).filter(|job| match job {
-            Job::Signal { .. } => !request.exclude_signals,
-            Job::Update { .. } => !request.exclude_updates,
-            _ => false,
-        }).cloned());
+        self.later.extend(
+            jobs.iter()
+                .skip(skip)
+                .filter(|job| match job {
+                    Job::Signal { .. } => !request.exclude_signals,
+                    Job::Update { .. } => !request.exclude_updates,
+                    _ => false,
+                })
+                .cloned(),
+        );
     }
 }
 

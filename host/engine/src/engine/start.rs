@@ -157,6 +157,7 @@ pub struct InputProblem {
 }
 
 /// A start as the engine sees it, whoever asks.
+#[derive(Clone)]
 pub(super) struct Birth {
     pub(super) workflow: String,
     pub(super) execution_id: Option<ExecutionId>,
@@ -219,7 +220,13 @@ pub(super) enum Invalid {
 
 impl Validators {
     /// `place` names the schema within the component.
-    pub(super) fn check(&self, digest: Digest, place: String, schema: &Json, input: &Json) -> Result<(), Invalid> {
+    pub(super) fn check(
+        &self,
+        digest: Digest,
+        place: String,
+        schema: &Json,
+        input: &Json,
+    ) -> Result<(), Invalid> {
         let key = (digest, place);
         let known = self.0.lock().get(&key).cloned();
         let validator = match known {
@@ -318,15 +325,22 @@ impl Engine {
                 _ => request.reuse,
             };
             match self.begin(Birth { reuse, ..birth(&request) }).await {
-                Err(StartError::AlreadyExists(_)) if self.is_running(&id)? => {}
+                Err(StartError::AlreadyExists(_)) if self.is_contested(&id).await? => {}
                 other => return other,
             }
         }
         Err(StartError::AlreadyExists(id))
     }
 
-    fn is_running(&self, id: &ExecutionId) -> Result<bool, StoreError> {
-        Ok(self.store.find(id)?.is_some_and(|row| row.status == Status::Running))
+    /// Whether an execution with this id runs, once it is known whether one that is being started does.
+    async fn is_contested(&self, id: &ExecutionId) -> Result<bool, StoreError> {
+        if let Some(cell) = self.cell_in_memory(id) {
+            // An error means that it was not started after all.
+            let mut progress = cell.progress.subscribe();
+            let begun = progress.wait_for(|progress| progress.records > 0 || progress.ended);
+            let _ = tokio::time::timeout(self.config.retry_pause, begun).await;
+        }
+        Ok(self.store.find(id)?.is_none_or(|row| row.status == Status::Running))
     }
 
     /// Sends a signal to the execution with this id; starts it first if none is running. Either both happen or none, and
@@ -360,13 +374,14 @@ impl Engine {
                 delay: request.delay,
                 execution_timeout: request.execution_timeout,
                 retry: request.retry.clone(),
-                reuse: IdReuse::AllowDuplicate,
+                reuse: request.reuse,
                 signal: Some((signal_id.clone(), message.clone())),
                 ..Birth::default()
             };
             let birth = self.with_checked_signal(birth).await?;
             match self.begin(birth).await {
-                Err(StartError::AlreadyExists(_)) => {}
+                Err(StartError::AlreadyExists(_))
+                    if self.is_contested(&id).await.map_err(StartError::from)? => {}
                 other => return Ok(other?),
             }
         }
@@ -401,8 +416,7 @@ impl Engine {
             return Err(StartError::NotOnBehalf(birth.workflow));
         }
         let input = if birth.input.is_null() { Json::from(serde_json::json!({})) } else { birth.input };
-        let checked =
-            self.validators.check(digest, birth.workflow.clone(), &workflow.input_schema, &input);
+        let checked = self.validators.check(digest, birth.workflow.clone(), &workflow.input_schema, &input);
         checked.map_err(|error| match error {
             Invalid::Problems(problems) => StartError::InvalidInput(problems),
             Invalid::Schema(error) => error.into(),
@@ -434,7 +448,7 @@ impl Engine {
                 .execution_timeout
                 .or(workflow.execution_timeout)
                 .unwrap_or(WorkflowDefinition::DEFAULT_EXECUTION_TIMEOUT),
-            first_started_at: now,
+            first_started_at: now.saturating_add(delay),
             not_before: now.saturating_add(delay),
             retry: birth.retry.or_else(|| workflow.retry.clone()),
             attempt: 1,
@@ -489,16 +503,18 @@ impl Engine {
             });
         }
         self.drive_on(&cell).await;
-        let view = cell.outcome.get().cloned();
-        Ok(view.unwrap_or_else(|| ExecutionView::running(cell.row.clone())))
+        match cell.outcome.get() {
+            // Its first turn was its last, and another run goes on.
+            Some(view) if view.continued.is_some() => {
+                Ok(self.get(&cell.row.id)?.unwrap_or_else(|| ExecutionView::clone(view)))
+            }
+            Some(view) => Ok(ExecutionView::clone(view)),
+            None => Ok(ExecutionView::running(cell.row.clone())),
+        }
     }
 
     /// The ended run whose id a start takes over, if there is one.
-    fn replaced(
-        &self,
-        id: &ExecutionId,
-        reuse: IdReuse,
-    ) -> Result<Option<crate::ExecutionKey>, StartError> {
+    fn replaced(&self, id: &ExecutionId, reuse: IdReuse) -> Result<Option<crate::ExecutionKey>, StartError> {
         // The store refuses an id that is taken; nobody has to look for one that is always refused.
         if reuse == IdReuse::RejectDuplicate {
             return Ok(None);

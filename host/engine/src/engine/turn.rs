@@ -17,7 +17,7 @@ use crate::{
     history::{Command, HistorySize, Outcome, Record, Started, StoredRecord, UnixMs},
     machine::{Effect, Input, Machine},
     replay::{Repetition, ReplayError},
-    store::{Append, Start, StoreError, Wake},
+    store::{Append, Start, Status, StoreError, Wake},
 };
 
 /// Turns after which a driver lets others have the thread.
@@ -407,7 +407,9 @@ impl Engine {
             for StoredRecord { at, record, .. } in &page {
                 index += 1;
                 repetition.record(&mut *instance, *at, record).await.map_err(|error| match error {
-                    ReplayError::Diverged(difference) => Rebuild::Diverged(format!("{difference}. {BLOCKED_ADVICE}")),
+                    ReplayError::Diverged(difference) => {
+                        Rebuild::Diverged(format!("{difference}. {BLOCKED_ADVICE}"))
+                    }
                     ReplayError::Guest(error) => Rebuild::Guest(error),
                 })?;
             }
@@ -453,7 +455,8 @@ impl Engine {
         }
         let mut machine = machine.ok_or_else(|| StoreError::Failed("the history is empty".into()))?;
         machine.resume();
-        if machine.has_children() && !machine.ended() {
+        let may_have = machine.has_children() || machine.started().continued_from.is_some();
+        if may_have && !machine.ended() {
             self.cancel_unwanted_children(cell, &machine)?;
         }
         let wake = machine.wake();
@@ -481,16 +484,24 @@ impl Engine {
         self.drop_cell(cell);
         cell.updates.end();
         match next {
-            Some((row, wake)) => {
-                self.take_over(&row, wake);
-                if machine.has_children() && machine.status() == crate::store::Status::Terminated {
-                    self.close_children(&cell.row.id, Some(cell.key));
+            // A run that is reset leaves no children behind that the next one could meet.
+            Some((row, wake)) if machine.has_children() && machine.status() == Status::Terminated => {
+                let (key, id) = (cell.key, cell.row.id.clone());
+                if let Some(engine) = self.arc() {
+                    tokio::spawn(async move {
+                        engine.close_children(&id, Some(key)).await;
+                        engine.take_over(&row, wake);
+                    });
                 }
             }
+            Some((row, wake)) => self.take_over(&row, wake),
             None => {
                 self.tell_parent(&view);
-                if machine.has_children() || machine.started().continued_from.is_some() {
-                    self.close_children(&cell.row.id, None);
+                if (machine.has_children() || machine.started().continued_from.is_some())
+                    && let Some(engine) = self.arc()
+                {
+                    let id = cell.row.id.clone();
+                    tokio::spawn(async move { engine.close_children(&id, None).await });
                 }
             }
         }

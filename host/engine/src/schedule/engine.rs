@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::{Executions, Outcome, Problem, Refusal, ScheduleStart, StartFailed};
 use crate::{
-    Engine, EngineConfig, ExecutionId, Json,
+    Engine, ExecutionId, Json,
     engine::{StartError, StartRequest},
     guests::GuestError,
     store::{Status, StoreError},
@@ -27,7 +27,7 @@ impl Executions for Arc<Engine> {
         if definition.on_behalf_of {
             return Err(Refusal::OnBehalfOf(workflow.into()));
         }
-        let (bytes, limit) = (input.as_str().len(), EngineConfig::default().max_input_bytes);
+        let (bytes, limit) = (input.as_str().len(), self.config().max_input_bytes);
         if bytes > limit {
             let message = format!(
                 "the input has {bytes} bytes, the limit is {limit}: pass a reference to the data instead"
@@ -52,11 +52,9 @@ impl Executions for Arc<Engine> {
             return Err(StartFailed::ForGood(refusal.to_string()));
         }
         let request = StartRequest {
-            workflow: start.workflow,
             execution_id: Some(start.execution_id),
-            input: start.input,
-            principal: start.principal,
-            wishes: Vec::new(),
+            schedule: Some(start.schedule_id.to_string()),
+            ..StartRequest::new(start.workflow, start.input, start.principal)
         };
         match Engine::start(self, request).await {
             Ok(_) | Err(StartError::AlreadyExists(_)) => Ok(()),

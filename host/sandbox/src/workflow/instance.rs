@@ -181,7 +181,12 @@ impl WorkflowInstance for Instance {
             )
             .await
             .map_err(|error| {
-                trapped(&self.runtime, &self.store, &format!("query {name:?} of workflow {:?}", self.name), &error)
+                trapped(
+                    &self.runtime,
+                    &self.store,
+                    &format!("query {name:?} of workflow {:?}", self.name),
+                    &error,
+                )
             })?;
         self.store.data_mut().random = random;
         let answer =

@@ -69,7 +69,7 @@ pub fn by_hand(parts: &str, run: &str) -> Vec<u8> {
 
 fn module(imports: &str, parts: &str, run: &str) -> Vec<u8> {
     // The definition: no workflows, and one activity at 64 with the name at 48 and the schema at 50. The offsets are those
-    // of the canonical ABI: name 0, description 8, input-schema 20, output-schema 28, options 40, slots 160; 168 in all.
+    // of the canonical ABI: name 0, description 8, input-schema 20, output-schema 28, options 40, slots 176; 184 in all.
     let text = format!(
         r#"(module
             {imports}
@@ -86,14 +86,16 @@ fn module(imports: &str, parts: &str, run: &str) -> Vec<u8> {
                 (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
                 (global.set $top (i32.add (local.get $at) (local.get 3)))
                 (local.get $at))
-            (func (export "airlock:plugin/definitions@0.1.0#describe") (result i32) (i32.const 16))
-            (func (export "airlock:plugin/workflows@0.1.0#[constructor]instance")
-                (param i32 i32 i32 i32 i32 i32 i32 i32 i64 i64) (result i32) unreachable)
-            (func (export "airlock:plugin/workflows@0.1.0#[method]instance.activate")
-                (param i32 i64 i32 i32 i32) (result i32) unreachable)
+            (func (export "airlock:plugin/definitions@0.2.0#describe") (result i32) (i32.const 16))
+            (func (export "airlock:plugin/workflows@0.2.0#[constructor]instance")
+                (param i32 i32 i32 i32 i32 i32 i32 i32 i64 i64 i32 i32 i32 i32) (result i32) unreachable)
+            (func (export "airlock:plugin/workflows@0.2.0#[method]instance.activate")
+                (param i32 i64 i32 i32 i32 i32 i32 i64 i64 i32) (result i32) unreachable)
+            (func (export "airlock:plugin/workflows@0.2.0#[method]instance.query")
+                (param i32 i32 i32 i32 i32) (result i32) unreachable)
             {parts}
-            (func (export "airlock:plugin/activities@0.1.0#run")
-                (param $activity i32) (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+            (func (export "airlock:plugin/activities@0.2.0#run")
+                (param $activity i32) (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
                 {run}
                 (i32.const 320)))"#
     );
@@ -119,7 +121,7 @@ pub fn wants(import: &str) -> Vec<u8> {
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     let (airlock, _) = resolve.push_path(wit).unwrap();
     let world = format!(
-        "package test:wants; world wants {{ include airlock:plugin/plugin@0.1.0; import {import}; }}"
+        "package test:wants; world wants {{ include airlock:plugin/plugin@0.2.0; import {import}; }}"
     );
     resolve.push_str("wants.wit", &world).unwrap();
     let world = resolve.select_world(&[airlock], Some("test:wants/wants")).unwrap();

@@ -2,10 +2,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use airlock_engine::{
-    guests::{Activation, Guests},
-    history::Job,
-};
+use airlock_engine::{guests::Guests, history::Job};
 use parking_lot::Mutex;
 use tracing::{
     Event, Metadata, Subscriber,
@@ -13,7 +10,7 @@ use tracing::{
     span,
 };
 
-use crate::room::{hostile, init, run};
+use crate::room::{hostile, init, run, turn};
 
 /// Keeps the lines of guests.
 #[derive(Clone, Default)]
@@ -79,10 +76,10 @@ async fn a_workflow_is_silent_while_it_is_replayed() {
     let _guard = tracing::subscriber::set_default(lines.clone());
     let (_room, sandbox, digest) = hostile().await;
     let mut instance = sandbox.create(&digest, init("log")).await.unwrap();
-    let turn = |replaying| Activation { now_ms: 1, replaying, jobs: &[Job::Started] };
-    instance.activate(turn(true)).await.unwrap();
+    let repeated = |replaying| turn(1, replaying, &[Job::Started]);
+    instance.activate(repeated(true)).await.unwrap();
     assert!(lines.0.lock().is_empty());
-    instance.activate(turn(false)).await.unwrap();
+    instance.activate(repeated(false)).await.unwrap();
     assert_eq!(
         *lines.0.lock(),
         [

@@ -12,8 +12,11 @@ use std::{
 
 use airlock_engine::{
     Digest, Failure, Json, RunId,
-    guests::{ActivityCall, ActivityError, ActivityHost, Guests, PluginState, PluginStatus, WorkflowInit},
-    history::TaskEvent,
+    guests::{
+        Activation, ActivityCall, ActivityError, ActivityHost, Guests, PluginState, PluginStatus,
+        WorkflowInit,
+    },
+    history::{HistorySize, Job, TaskEvent},
 };
 use airlock_sandbox::{Limits, PoolSize, Sandbox, SandboxConfig};
 use parking_lot::Mutex;
@@ -111,6 +114,7 @@ pub fn call(activity: &str, input: &str) -> ActivityCall {
         workflow: "workflow".into(),
         idempotency_key: "key".into(),
         attempt: 1,
+        heartbeat_details: None,
     }
 }
 
@@ -122,6 +126,8 @@ pub fn init(workflow: &str) -> WorkflowInit {
         input: Json::parse("[1]").unwrap(),
         seed: 7,
         started_at_ms: 1_000_000,
+        parent: None,
+        attempt: 1,
     }
 }
 
@@ -193,7 +199,7 @@ impl ActivityHost for Host {
         Ok(())
     }
 
-    fn heartbeat(&self) {
+    fn heartbeat(&self, _: Option<Json>) {
         self.heartbeats.fetch_add(1, Ordering::SeqCst);
         self.cancel.notify_one();
     }
@@ -206,4 +212,9 @@ impl ActivityHost for Host {
         self.cancel.notified().await;
         self.cancelled.store(true, Ordering::SeqCst);
     }
+}
+
+/// A turn that happens for the first time, or is repeated.
+pub fn turn(now_ms: u64, replaying: bool, jobs: &[Job]) -> Activation<'_> {
+    Activation { now_ms, replaying, jobs, patches: &[], history: HistorySize::default() }
 }

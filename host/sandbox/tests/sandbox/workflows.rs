@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use airlock_engine::{
     ActivityOptions, Digest, Failure, Json,
-    guests::{Activation, GuestError, Guests, WorkflowInstance},
+    guests::{GuestError, Guests, WorkflowInstance},
     history::{Command, Job, TaskEvent, TaskPhase},
 };
 use airlock_sandbox::Sandbox;
 
-use crate::room::{hostile, init};
+use crate::room::{hostile, init, turn};
 
 async fn create(sandbox: &Sandbox, digest: &Digest, workflow: &str) -> Box<dyn WorkflowInstance> {
     sandbox.create(digest, init(workflow)).await.unwrap()
 }
 
 async fn activate(instance: &mut dyn WorkflowInstance, jobs: &[Job]) -> Result<Vec<Command>, GuestError> {
-    instance.activate(Activation { now_ms: 1_002_500, replaying: false, jobs }).await
+    instance.activate(turn(1_002_500, false, jobs)).await
 }
 
 /// The commands of a first turn.
@@ -166,4 +166,21 @@ async fn an_unknown_workflow_is_named() {
     let (_room, sandbox, digest) = hostile().await;
     let error = sandbox.create(&digest, init("nothing")).await.err().unwrap().to_string();
     assert_eq!(error, "the plugin \"hostile\" has no workflow \"nothing\" in this version");
+}
+
+#[tokio::test]
+async fn questions_are_answered_between_turns_and_a_wrong_answer_ends_the_instance() {
+    let (_room, sandbox, digest) = hostile().await;
+    let mut instance = create(&sandbox, &digest, "one-step").await;
+    activate(&mut *instance, &[Job::Started]).await.unwrap();
+    let input = Json::from(serde_json::json!({}));
+    assert_eq!(instance.query("turns", &input).await.unwrap().unwrap().as_str(), "1");
+    assert_eq!(instance.query("other", &input).await.unwrap().unwrap_err().kind, "NotFound");
+    assert_eq!(instance.query("turns", &input).await.unwrap().unwrap().as_str(), "1", "nothing has changed");
+    for (name, part) in [("panic", "asked to"), ("spin", "processor time"), ("no-json", "is not JSON")] {
+        let mut instance = create(&sandbox, &digest, "one-step").await;
+        let error = instance.query(name, &input).await.unwrap_err().to_string();
+        assert!(error.contains(part), "{name}: {error}");
+        assert!(instance.query("turns", &input).await.is_err(), "it is not used again after {name}");
+    }
 }

@@ -64,7 +64,13 @@ async fn until_cancelled(context: ActivityContext) -> Result<()> {
 }
 
 /// Adds up what it is told until it is told that it is done.
-#[airlock::workflow(name = "counter", signals(Add, Done), queries(Total, Seen, Explode), updates(Set, Slow), execution_timeout = "30d")]
+#[airlock::workflow(
+    name = "counter",
+    signals(Add, Done),
+    queries(Total, Seen, Explode),
+    updates(Set, Slow),
+    execution_timeout = "30d"
+)]
 async fn counter(ctx: Workflow) -> Result<i64> {
     let total = Rc::new(Cell::new(0));
     let seen = Rc::new(RefCell::new(Vec::new()));
@@ -284,7 +290,15 @@ async fn late(ctx: Workflow, limit: Limit) -> Result<Option<String>> {
     let short = Duration::from_millis(60);
     let once = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
     let failed = match limit {
-        Limit::ScheduleToStart => ctx.activity(pause, 1).schedule_to_start(Duration::from_nanos(1)).await,
+        Limit::ScheduleToStart => {
+            // More than the host runs at once: the last one has to stand in line.
+            for _ in 0..300 {
+                let inner = ctx.clone();
+                ctx.spawn(async move { inner.activity(pause, 700).await });
+            }
+            ctx.sleep(Duration::from_millis(1)).await?;
+            ctx.activity(pause, 1).schedule_to_start(short).await
+        }
         Limit::StartToClose => ctx.activity(pause, 5_000).start_to_close(short).retry(once).await,
         Limit::ScheduleToClose => ctx.activity(pause, 5_000).schedule_to_close(short).retry(once).await,
         Limit::Heartbeat => ctx.activity(pause, 5_000).heartbeat(short).retry(once).await,

@@ -42,4 +42,19 @@ async fn versioned(ctx: Workflow, pause_ms: u64) -> Result<Ran> {
     Ok(Ran { version: "v2".to_owned(), stamps: vec![first, second] })
 }
 
-airlock::plugin!(workflows: [versioned], activities: [stamp]);
+/// Stamps again and again. Version 2 stamps twice each time, from where it takes over.
+#[airlock::workflow(name = "patched-loop")]
+async fn patched_loop(ctx: Workflow, rounds: u32) -> Result<Vec<String>> {
+    let mut stamps = Vec::new();
+    for round in 0..rounds {
+        stamps.push(ctx.activity(stamp, format!("{round}")).await?);
+        #[cfg(feature = "v2")]
+        if ctx.patched("twice") {
+            stamps.push(ctx.activity(stamp, format!("{round}-again")).await?);
+        }
+        ctx.sleep(Duration::from_millis(300)).await?;
+    }
+    Ok(stamps)
+}
+
+airlock::plugin!(workflows: [versioned, patched_loop], activities: [stamp]);

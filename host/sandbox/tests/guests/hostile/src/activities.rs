@@ -40,7 +40,13 @@ pub const NAMES: [&str; 26] = [
 ];
 
 pub fn no_options() -> ActivityOptions {
-    ActivityOptions { start_to_close_ms: None, schedule_to_close_ms: None, heartbeat_ms: None, retry: None }
+    ActivityOptions {
+        schedule_to_start_ms: None,
+        start_to_close_ms: None,
+        schedule_to_close_ms: None,
+        heartbeat_ms: None,
+        retry: None,
+    }
 }
 
 fn failure(kind: &str, message: impl ToString) -> Failure {
@@ -133,7 +139,7 @@ impl Guest for Plugin {
                 Ok("null".into())
             }
             "wait-cancel" => {
-                activity_context::heartbeat();
+                activity_context::heartbeat(None);
                 assert!(!activity_context::is_cancelled());
                 activity_context::cancelled().block();
                 assert!(activity_context::is_cancelled());

@@ -24,6 +24,11 @@ impl Guest for Plugin {
             on_behalf_of: false,
             execution_timeout_ms: None,
             slots: vec![Slot { connector: "github".into(), auto_auth: true, credentials_name: None }],
+            signals: vec![],
+            queries: vec![],
+            updates: vec![],
+            retry: None,
+            search_keys: vec![],
         };
         let activity = |name: &str| ActivityDefinition {
             name: name.into(),

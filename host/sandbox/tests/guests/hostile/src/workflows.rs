@@ -113,7 +113,7 @@ impl GuestInstance for Instance {
                 complete("null".into())
             }
             "heartbeat" => {
-                activity_context::heartbeat();
+                activity_context::heartbeat(None);
                 complete("null".into())
             }
             "read-file" => complete(quoted(std::fs::read_to_string("/etc/passwd").unwrap_err())),
@@ -131,6 +131,24 @@ impl GuestInstance for Instance {
                 vec![]
             }
             other => panic!("no workflow {other}"),
+        }
+    }
+
+    /// Says how many turns it has had, panics, spins, or gives something that is no JSON.
+    fn query(&self, name: String, _: String) -> Result<String, crate::airlock::plugin::types::Failure> {
+        match name.as_str() {
+            "turns" => Ok(self.turns.get().to_string()),
+            "panic" => panic!("asked to"),
+            "spin" => loop {
+                std::hint::black_box(0);
+            },
+            "no-json" => Ok("{".into()),
+            _ => Err(crate::airlock::plugin::types::Failure {
+                kind: "NotFound".into(),
+                message: format!("no query {name}"),
+                non_retryable: true,
+                details: None,
+            }),
         }
     }
 }
