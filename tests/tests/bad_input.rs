@@ -91,13 +91,7 @@ async fn requests_that_make_no_sense_are_refused_with_a_reason() {
         (get.clone(), "/v1/workflows?limit=0", None, 422, "1 to 1000"),
         (get.clone(), "/v1/workflows/runs?status=DONE", None, 422, "'DONE' is not a status"),
         (get.clone(), "/v1/workflows/events/stream", None, 400, "root_workflow_exec_id"),
-        (
-            post.clone(),
-            "/v1/workflows/executions/x/signals",
-            Some(json!({ "name": "s" })),
-            501,
-            "is not served by airlock",
-        ),
+        (get.clone(), "/v1/workflows/executions/x/logs", None, 501, "is not served by airlock"),
         (get.clone(), "/v1/nowhere", None, 404, "there is no GET /v1/nowhere"),
         (get.clone(), "/v1/connectors/nobody/tools", None, 404, "no connector is called 'nobody'"),
         (

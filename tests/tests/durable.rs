@@ -284,6 +284,19 @@ async fn workflows_signal_and_cancel_other_executions_of_the_same_user_only() {
     assert_eq!(eve.execute("teller", tell(&target, false)).await["result"], "NotFound");
     let (status, _) = send(&eve, &target, "signals", "add", json!({ "n": 1 })).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
+    for policy in ["reject_duplicate", "allow_duplicate"] {
+        let body = json!({
+            "execution_id": target, "id_reuse_policy": policy,
+            "signal": { "name": "add", "input": { "n": 1 } },
+        });
+        let (status, answer) =
+            eve.call(Method::POST, "/v1/airlock/workflows/counter/signal-with-start", Some(&body)).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{answer}");
+    }
+    let body = json!({ "execution_id": target, "id_conflict_policy": "use_existing" });
+    let (status, answer) = eve.call(Method::POST, "/v1/workflows/counter/execute", Some(&body)).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{answer}");
+    assert_eq!(ask(client, &target, "total").await, 7);
     assert_eq!(client.execute("teller", tell(&target, true)).await["result"], Value::Null);
     assert_eq!(ended(client, &target).await["status"], "CANCELED");
     assert_eq!(client.execute("teller", tell(&target, false)).await["result"], "Ended");
@@ -627,4 +640,12 @@ async fn a_backup_that_is_taken_under_load_is_restored_and_goes_on() {
         assert_eq!(ended(&client, id).await["status"], "COMPLETED");
     }
     assert_eq!(ask(&client, &waiting, "total").await, 3);
+}
+
+#[tokio::test]
+async fn only_a_workflow_on_behalf_of_its_caller_starts_one_that_is() {
+    let daemon = durable().await;
+    let client = &daemon.client;
+    assert_eq!(client.execute("impersonal", json!({})).await["result"], "NotOnBehalfOf");
+    assert_eq!(client.execute("delegates", json!({})).await["result"], true);
 }

@@ -518,11 +518,14 @@ impl Engine {
         let mut idle = self.idle.lock();
         idle.push_back((cell.key, stamp));
         // Entries whose execution has moved since are only a number; let them not pile up.
-        let crowded = idle.len() > 4 * self.config.max_cached_instances.max(16);
-        if self.loaded.load(Ordering::Relaxed) <= self.config.max_cached_instances && !crowded {
-            return;
+        if idle.len() > 4 * self.config.max_cached_instances.max(16) {
+            let cells = self.cells.lock();
+            idle.retain(|(key, stamp)| {
+                cells.by_key.get(key).is_some_and(|cell| cell.stamp.load(Ordering::Relaxed) == *stamp)
+            });
         }
-        while let Some((key, stamp)) = idle.pop_front() {
+        while self.loaded.load(Ordering::Relaxed) > self.config.max_cached_instances {
+            let Some((key, stamp)) = idle.pop_front() else { break };
             let mut cells = self.cells.lock();
             let Some(old) = cells.by_key.get(&key) else { continue };
             if old.stamp.load(Ordering::Relaxed) != stamp {
@@ -539,11 +542,6 @@ impl Engine {
                 if cells.by_id.get(&old.row.id) == Some(&key) {
                     cells.by_id.remove(&old.row.id);
                 }
-            }
-            if self.loaded.load(Ordering::Relaxed) <= self.config.max_cached_instances
-                && idle.len() <= 4 * self.config.max_cached_instances.max(16)
-            {
-                break;
             }
         }
     }

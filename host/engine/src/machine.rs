@@ -655,6 +655,7 @@ impl Machine {
             (_, Input::Bound(_)) => {}
             // There is no code to be polite to yet.
             (Phase::Delayed | Phase::Binding, Input::Cancel(reason)) => {
+                self.record_untold();
                 self.records.push(Record::Activation {
                     jobs: vec![Job::CancelRequested { reason }],
                     commands: vec![Command::Cancelled],
@@ -1129,8 +1130,21 @@ impl Machine {
     }
 
     fn end(&mut self, end: End) {
+        self.record_untold();
         self.record_end(&end);
         self.records.push(Record::Ended { end });
+    }
+
+    /// What has happened and was not told stays in the history, also when the run ends before it could be.
+    fn record_untold(&mut self) {
+        // The first of the staged jobs may be the start, which is no news.
+        let staged = std::mem::take(&mut self.staged).into_iter().filter(|job| *job != Job::Started);
+        let backlog = std::mem::take(&mut self.backlog).into_iter().skip(self.recorded);
+        let jobs: Vec<Job> = staged.skip(self.carried).chain(backlog).collect();
+        (self.carried, self.recorded) = (0, 0);
+        if !jobs.is_empty() {
+            self.records.push(Record::Received { jobs });
+        }
     }
 
     fn record_end(&mut self, end: &End) {

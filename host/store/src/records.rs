@@ -80,7 +80,19 @@ impl Records for SqliteStore {
             }
             transaction.commit()
         };
-        self.committer.write(apply).map_err(problem)
+        // The disk may be slow, and another process may hold the database for a moment.
+        blocking(|| self.committer.write(apply)).map_err(problem)
+    }
+}
+
+/// Lets the other tasks of this thread go on elsewhere, where that is possible.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(work)
+        }
+        _ => work(),
     }
 }
 

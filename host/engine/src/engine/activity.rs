@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -74,13 +74,14 @@ impl Engine {
             seq,
             attempt,
             details: parking_lot::Mutex::default(),
-            recorded: AtomicU64::new(0),
+            recorded: AtomicU64::new(NEVER),
             throttle: throttle(options),
             cell: Arc::clone(cell),
             engine: Arc::clone(&engine),
             bindings: Arc::clone(machine.bindings()),
             origin,
             token: token.clone(),
+            began: Instant::now(),
             heartbeat: AtomicU64::new(0),
             calls: AtomicU64::new(0),
         });
@@ -272,7 +273,7 @@ struct Host {
     attempt: u32,
     /// What the guest said with its last heartbeat.
     details: parking_lot::Mutex<Option<Json>>,
-    /// When that was last recorded.
+    /// When that was last recorded, or [`NEVER`].
     recorded: AtomicU64,
     /// How long to wait before it is recorded again.
     throttle: Duration,
@@ -281,11 +282,14 @@ struct Host {
     bindings: Arc<[Binding]>,
     origin: CallOrigin,
     token: CancellationToken,
-    /// When the guest last said that it is alive.
+    began: Instant,
+    /// When the guest last said that it is alive, in milliseconds since the attempt began.
     heartbeat: AtomicU64,
     /// Tool calls so far.
     calls: AtomicU64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 /// The type of the task events that show an activity's tool calls. They name the tool and hold no arguments.
 const TOOL_CALL: &str = "tool_call";
@@ -301,12 +305,17 @@ impl Host {
         self.record(TaskEvent { id: id.into(), task_type: TOOL_CALL.into(), phase, payload });
     }
 
+    /// Since the attempt began. The wall clock may be set meanwhile.
+    fn elapsed_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
     /// Resolves when the guest has been silent for too long.
     async fn silence(&self, limit: Option<Duration>) -> Duration {
         let Some(limit) = limit else { return std::future::pending().await };
-        self.heartbeat.store(now_ms(), Ordering::Relaxed);
+        self.heartbeat.store(self.elapsed_ms(), Ordering::Relaxed);
         loop {
-            let silent = now_ms().saturating_sub(self.heartbeat.load(Ordering::Relaxed));
+            let silent = self.elapsed_ms().saturating_sub(self.heartbeat.load(Ordering::Relaxed));
             match limit.checked_sub(Duration::from_millis(silent)) {
                 Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
                 _ => return limit,
@@ -349,12 +358,12 @@ impl ActivityHost for Host {
     }
 
     fn heartbeat(&self, details: Option<Json>) {
-        let now = now_ms();
+        let now = self.elapsed_ms();
         self.heartbeat.store(now, Ordering::Relaxed);
         let Some(details) = details else { return };
         *self.details.lock() = Some(details.clone());
-        let since = now.saturating_sub(self.recorded.load(Ordering::Relaxed));
-        if since >= self.throttle.as_millis() as u64 {
+        let recorded = self.recorded.load(Ordering::Relaxed);
+        if recorded == NEVER || now.saturating_sub(recorded) >= self.throttle.as_millis() as u64 {
             self.recorded.store(now, Ordering::Relaxed);
             self.cell.post(Input::Heartbeat { seq: self.seq, attempt: self.attempt, details });
             let (engine, cell) = (Arc::clone(&self.engine), Arc::clone(&self.cell));

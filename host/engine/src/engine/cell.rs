@@ -52,6 +52,8 @@ pub(super) enum Message {
     Query { name: String, input: Json, reply: oneshot::Sender<Result<Outcome, Unanswered>> },
     /// Go on with other code, if it gives the same commands so far; only say whether it does if `trial` is set.
     Upgrade { digest: Digest, trial: bool, reply: oneshot::Sender<Result<Result<(), String>, Refused>> },
+    /// Read the state from the history again, and do again what was under way.
+    Reload,
     /// Start again from an earlier event.
     Reset { request: ResetRequest, reply: oneshot::Sender<Result<(), super::ControlError>> },
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ControlError, Engine, ExecutionView, MessageError, StartError,
-    cell::Cell,
+    cell::{Cell, Message as ToDriver},
     start::{Birth, IdReuse},
 };
 use crate::{
@@ -106,10 +106,7 @@ impl Engine {
     /// Carries out again what the store could not take.
     async fn retry_operations(&self, cell: &Arc<Cell>) {
         // Loading an execution says what is to be done for it.
-        if cell.unload() {
-            self.loaded.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        }
-        cell.post(Input::Tick);
+        cell.send(ToDriver::Reload);
         self.drive(cell).await;
     }
 

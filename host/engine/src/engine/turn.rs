@@ -110,9 +110,7 @@ impl Engine {
                 let mut kept = VecDeque::new();
                 for message in messages {
                     match message {
-                        Message::News { input, confirm: None } => {
-                            kept.push_back(Message::News { input, confirm: None });
-                        }
+                        Message::News { confirm: None, .. } | Message::Reload => kept.push_back(message),
                         other => refuse(other, &why),
                     }
                 }
@@ -183,6 +181,7 @@ impl Engine {
                     reload |= !trial && matches!(outcome, Ok(Ok(())));
                     let _ = reply.send(outcome.map_err(Refused::Store));
                 }
+                Message::Reload => reload = true,
                 Message::Reset { request, reply } => {
                     let outcome = self.reset_run(cell, &mut live, &request).await;
                     let _ = reply.send(outcome);
@@ -221,12 +220,7 @@ impl Engine {
         if !records.is_empty() {
             let count = records.len() as u32;
             let wake = live.machine.wake();
-            let wake = if is_new && !live.machine.ended() && wake != Wake::Never {
-                // Until it has had its first turn.
-                Some(if live.machine.phase() == "delayed" { wake } else { Wake::Now })
-            } else {
-                wake_matters(live.wake, wake).then_some(wake)
-            };
+            let wake = (is_new || wake_matters(live.wake, wake)).then_some(wake);
             let answers = messages::answers(&records);
             let digest = records.iter().rev().find_map(|record| match record {
                 Record::Upgraded { digest } => Some(*digest),
@@ -544,6 +538,7 @@ fn refuse(message: Message, why: &StoreError) {
         Message::Query { reply, .. } => drop(reply.send(Err(Unanswered::Store(why.clone())))),
         Message::Upgrade { reply, .. } => drop(reply.send(Err(Refused::Store(why.clone())))),
         Message::Reset { reply, .. } => drop(reply.send(Err(why.clone().into()))),
+        Message::Reload => {}
     }
 }
 
@@ -557,6 +552,7 @@ fn refuse_ended(message: Message) {
         Message::Upgrade { reply, .. } => drop(reply.send(Err(Refused::Ended))),
         // It is repeated on the history of a run that has ended.
         Message::Reset { reply, .. } => drop(reply),
+        Message::Reload => {}
     }
 }
 

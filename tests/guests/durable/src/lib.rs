@@ -217,6 +217,24 @@ async fn teller(ctx: Workflow, tell: Tell) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// Acts on behalf of its caller.
+#[airlock::workflow(name = "personal", on_behalf_of)]
+async fn personal(ctx: Workflow) -> Result<bool> {
+    Ok(ctx.parent().is_some())
+}
+
+/// Does not, and starts one that does.
+#[airlock::workflow(name = "impersonal")]
+async fn impersonal(ctx: Workflow) -> Result<String> {
+    Ok(ctx.child(personal, ()).await.err().map_or_else(String::new, |error| error.kind().to_owned()))
+}
+
+/// Does as well, and starts one that does.
+#[airlock::workflow(name = "delegates", on_behalf_of)]
+async fn delegates(ctx: Workflow) -> Result<bool> {
+    ctx.child(personal, ()).await
+}
+
 /// Fails until its third run.
 #[airlock::workflow(name = "third-time", retry(attempts = 4, initial = "20ms"))]
 async fn third_time(ctx: Workflow) -> Result<u32> {
@@ -361,7 +379,8 @@ async fn panicking(ctx: Workflow, place: Where) -> Result<String> {
 
 airlock::plugin!(
     workflows: [
-        counter, ticker, square, squares, steps, family, gives_up, teller, third_time, progress, form, labelled,
+        counter, ticker, square, squares, steps, family, gives_up, teller, personal,
+        impersonal, delegates, third_time, progress, form, labelled,
         patient, late, verbose, large, panicking
     ],
     activities: [pause, same, stepwise, until_cancelled, panics],
