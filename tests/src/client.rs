@@ -56,6 +56,13 @@ impl Client {
         body
     }
 
+    /// GET of a stream, to its end.
+    pub async fn get_text(&self, path: &str) -> String {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.key);
+        let response = request.send().await.expect("the daemon answers");
+        response.text().await.expect("the stream ends")
+    }
+
     /// POST that must succeed.
     pub async fn post(&self, path: &str, body: &Value) -> Value {
         let (status, answer) = self.call(Method::POST, path, Some(body)).await;

@@ -649,3 +649,14 @@ async fn only_a_workflow_on_behalf_of_its_caller_starts_one_that_is() {
     assert_eq!(client.execute("impersonal", json!({})).await["result"], "NotOnBehalfOf");
     assert_eq!(client.execute("delegates", json!({})).await["result"], true);
 }
+
+#[tokio::test]
+async fn an_execution_of_thousands_of_runs_can_be_followed_to_its_end() {
+    let daemon = durable().await;
+    let client = &daemon.client;
+    start_as(client, "ticker", "long", json!({ "at": 0, "to": 2_100 })).await;
+    assert_eq!(ended(client, "long").await["status"], "COMPLETED");
+    let stream = client.get_text("/v1/workflows/events/stream?root_workflow_exec_id=long").await;
+    let last = stream.lines().rev().find(|line| line.starts_with("data:")).expect("events");
+    assert!(last.contains("WORKFLOW_EXECUTION_COMPLETED"), "{last}");
+}

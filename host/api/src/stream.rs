@@ -156,16 +156,21 @@ impl Scope {
         })
     }
 
-    /// Every run in it, oldest first.
+    /// The runs in it, oldest first. Of very many, the latest, and those of the execution at the top.
     fn rows(&self, engine: &Engine) -> Result<Vec<ExecutionRow>, StoreError> {
-        engine.list(&ListFilter {
+        let latest = ListFilter { sort: Sort::NewestStart, limit: RUNS, ..ListFilter::default() };
+        let mut rows = engine.list(&ListFilter {
             id: self.id.clone(),
             root: self.root.clone(),
             parent: self.parent.clone(),
-            sort: Sort::OldestStart,
-            limit: RUNS,
-            ..ListFilter::default()
-        })
+            ..latest.clone()
+        })?;
+        if rows.len() == RUNS && self.id.is_none() && self.parent.is_none() {
+            rows.extend(engine.list(&ListFilter { id: self.root.clone(), ..latest })?);
+        }
+        rows.sort_by_key(|row| row.key);
+        rows.dedup_by_key(|row| row.key);
+        Ok(rows)
     }
 
     /// Whether children belong to it.
