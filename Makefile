@@ -35,6 +35,7 @@ check: target
 
 bench: build
 	cargo bench --locked -p airlock-tests --profile release
+	cargo bench --locked -p airlock-store --profile release --bench lists
 
 clean:
 	cargo clean

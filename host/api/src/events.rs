@@ -58,7 +58,7 @@ impl Events {
             Record::Started(started) => {
                 let attributes = json!({
                     "task_id": self.row.run_id.to_string(), "workflow_name": started.workflow,
-                    "input": payload(&started.input), "attempt": 1,
+                    "input": payload(&started.input), "attempt": started.attempt,
                 });
                 put(0, Some(("WORKFLOW_EXECUTION_STARTED", attributes)));
             }

@@ -1,6 +1,6 @@
 //! Reading requests: bodies as JSON, query parameters that may repeat.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -14,6 +14,9 @@ use crate::error::{ApiError, ApiResult};
 /// A body may be so big; inputs of executions have a limit of their own.
 pub(crate) const BODY_LIMIT: usize = 16 << 20;
 
+/// How long a request's body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
 /// A JSON body. An empty one stands for `{}`, because clients send none where everything is optional.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
@@ -21,7 +24,12 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request<Body>, _: &S) -> Result<Self, ApiError> {
-        let bytes = to_bytes(request.into_body(), BODY_LIMIT).await.map_err(|_| {
+        let read = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), BODY_LIMIT)).await;
+        let read = read.map_err(|_| {
+            let detail = format!("the body did not come within {BODY_TIME:?}");
+            ApiError::Status(StatusCode::REQUEST_TIMEOUT, detail)
+        })?;
+        let bytes = read.map_err(|_| {
             let detail = format!("the body is larger than {BODY_LIMIT} bytes");
             ApiError::Status(StatusCode::PAYLOAD_TOO_LARGE, detail)
         })?;

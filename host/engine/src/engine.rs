@@ -456,7 +456,7 @@ impl Engine {
         self.closing.store(true, Ordering::SeqCst);
         let mut turns = self.turns.subscribe();
         let quiet = turns.wait_for(|turns| *turns == 0);
-        if tokio::time::timeout(Duration::from_secs(10), quiet).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(4), quiet).await.is_err() {
             tracing::warn!("some turns did not end in time; they are repeated at the next start");
         }
     }
