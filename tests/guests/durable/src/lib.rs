@@ -312,9 +312,10 @@ async fn late(ctx: Workflow, limit: Limit) -> Result<Option<String>> {
             // More than the host runs at once: the last one has to stand in line.
             for _ in 0..300 {
                 let inner = ctx.clone();
-                ctx.spawn(async move { inner.activity(pause, 700).await });
+                ctx.spawn(async move { inner.activity(pause, 2_000).await });
             }
-            ctx.sleep(Duration::from_millis(1)).await?;
+            // All of them stand in line by then.
+            ctx.sleep(Duration::from_millis(500)).await?;
             ctx.activity(pause, 1).schedule_to_start(short).await
         }
         Limit::StartToClose => ctx.activity(pause, 5_000).start_to_close(short).retry(once).await,
