@@ -37,6 +37,8 @@ struct Play {
     attempts: AtomicU32,
     trap_activations: AtomicU32,
     missing: AtomicBool,
+    /// The code that executions began with is not there any more; other code serves.
+    replaced: AtomicBool,
     gate: Notify,
 }
 
@@ -188,17 +190,24 @@ impl Guests for Cast {
     }
 
     fn serving(&self, workflow: &str) -> Option<Digest> {
-        WORKFLOWS.contains(&workflow).then_some(Digest([1; 32]))
+        let serving = if self.0.replaced.load(Ordering::SeqCst) { 2 } else { 1 };
+        WORKFLOWS.contains(&workflow).then_some(Digest([serving; 32]))
     }
 
     async fn definition(&self, digest: &Digest) -> Result<Arc<PluginDefinition>, GuestError> {
-        match self.0.missing.load(Ordering::SeqCst) {
+        let gone = self.0.replaced.load(Ordering::SeqCst) && *digest == Digest([1; 32]);
+        match gone || self.0.missing.load(Ordering::SeqCst) {
             true => Err(GuestError::Missing(*digest)),
             false => Ok(Arc::new(definition())),
         }
     }
 
-    async fn create(&self, _: &Digest, init: WorkflowInit) -> Result<Box<dyn WorkflowInstance>, GuestError> {
+    async fn create(
+        &self,
+        digest: &Digest,
+        init: WorkflowInit,
+    ) -> Result<Box<dyn WorkflowInstance>, GuestError> {
+        self.definition(digest).await?;
         self.0.created.fetch_add(1, Ordering::SeqCst);
         let (play, input) = (Arc::clone(&self.0), init.input.value());
         Ok(Box::new(Instance { play, workflow: init.workflow, input, done: 0 }))
@@ -630,6 +639,22 @@ async fn a_paused_execution_rests_and_a_reset_one_does_its_steps_anew() {
     assert_eq!(again.result, Some(Json::from(json!({ "done": 200 }))));
     assert_ne!(again.row.run_id, ended.row.run_id);
     assert_eq!(stage.play.attempts.load(Ordering::SeqCst) - before, 199);
+}
+
+#[tokio::test]
+async fn an_ended_execution_whose_code_is_gone_is_asked_and_reset_with_the_code_that_serves() {
+    let stage = Stage::new().await;
+    let ended = stage.run("steps", json!({ "steps": 3 })).await;
+    let id = &ended.row.id;
+    stage.play.replaced.store(true, Ordering::SeqCst);
+    let answer = stage.engine.query(id, message("progress")).await.expect("an answer");
+    assert_eq!(answer.value()["done"], 3);
+    let reason = "with other code".into();
+    let request =
+        ResetRequest { event: 1, reason, exclude_signals: false, exclude_updates: false, digest: None };
+    stage.engine.reset(id, request).await.expect("is reset");
+    let again = stage.ended(id).await;
+    assert_eq!((again.row.status, again.row.digest), (Status::Completed, Digest([2; 32])));
 }
 
 fn message(name: &str) -> Message {

@@ -244,8 +244,10 @@ impl Engine {
         else {
             return Err(Unanswered::NotStarted);
         };
-        // Its row may be of before an upgrade.
-        let digest = self.store.row(row.key).map_err(Unanswered::Store)?.map_or(row.digest, |row| row.digest);
+        // Its row may be of before an upgrade, and its code may not be there any more.
+        let row = self.store.row(row.key).map_err(Unanswered::Store)?.unwrap_or_else(|| row.clone());
+        let missing = |_| Unanswered::Guest(GuestError::Missing(row.digest));
+        let digest = self.code_for(&row, None).await.map_err(missing)?;
         let init = turn::init(&row.id, started, *at);
         let mut instance = self.repeat(row.key, &digest, init, u32::MAX).await?;
         instance.query(name, input).await.map_err(Unanswered::Guest)

@@ -60,7 +60,9 @@ impl Engine {
         live: &mut Box<Live>,
         request: &ResetRequest,
     ) -> Result<(), ControlError> {
-        let successor = self.earlier(&cell.row, request).await?;
+        // The row is of before an upgrade.
+        let row = ExecutionRow { digest: live.machine.digest(), ..cell.row.clone() };
+        let successor = self.earlier(&row, request).await?;
         let now = now_ms();
         let reason = format!("reset to event {}: {}", request.event, request.reason);
         live.machine.receive(Input::Terminate(reason), now);
