@@ -2,7 +2,10 @@
 
 use airlock_engine::{
     Failure, Json, Principal, Slot,
-    tools::{AuthMoment, AuthNeeded, Authorization, Binding, BindingWish, CallOrigin, Tools},
+    tools::{
+        AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, BindingWish, CallOrigin, Mocks,
+        ToolCall, Tools,
+    },
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -16,19 +19,15 @@ use crate::{
 
 #[async_trait]
 impl Tools for Connectors {
-    async fn bind(
-        &self,
-        who: &Principal,
-        slots: &[Slot],
-        wishes: &[BindingWish],
-        on_behalf_of: bool,
-    ) -> Result<Vec<Binding>, Failure> {
+    async fn bind(&self, request: BindRequest<'_>) -> Result<Vec<Binding>, Failure> {
+        let BindRequest { principal: who, slots, wishes, on_behalf_of, mocks } = request;
         let mut wanted = wished(slots, wishes, on_behalf_of)?;
         let mut bindings = Vec::new();
         for slot in slots {
             let connector = self.find(who, &slot.connector).map_err(failure)?;
             let wish = wanted.iter().position(|(name, _)| *name == slot.connector);
             let wish = wish.and_then(|position| wanted.swap_remove(position).1);
+            let chosen = wish.is_some();
             let credentials_name = wish.or_else(|| slot.credentials_name.clone());
             if credentials_name.is_some() {
                 self.0.credentials.resolve(&connector, who, credentials_name.as_deref()).map_err(failure)?;
@@ -39,6 +38,12 @@ impl Tools for Connectors {
                 connector_name: connector.name,
                 connector_id: connector.id,
                 credentials_name,
+                chosen,
+                mock: match mocks {
+                    Mocks::None => false,
+                    Mocks::All => true,
+                    Mocks::Connectors(names) => names.contains(&slot.connector),
+                },
             });
         }
         Ok(bindings)
@@ -84,13 +89,8 @@ impl Tools for Connectors {
         Ok(Authorization::Needed(AuthNeeded { state: state.into(), changed }))
     }
 
-    async fn call_tool(
-        &self,
-        origin: &CallOrigin,
-        binding: &Binding,
-        tool: &str,
-        arguments: &Json,
-    ) -> Result<Json, Failure> {
+    async fn call_tool(&self, call: ToolCall<'_>) -> Result<Json, Failure> {
+        let ToolCall { origin, binding, tool, arguments, .. } = call;
         let who = &origin.principal;
         let connector = self.find(who, &binding.connector_id).map_err(failure)?;
         let arguments = match arguments.value() {

@@ -20,7 +20,9 @@ use airlock_engine::{
     },
     history::{Command, Job, Message, Outcome, Record, StoredRecord, TaskEvent, TaskPhase, UnixMs},
     store::{Append, Appended, Child, ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
-    tools::{AuthMoment, AuthNeeded, Authorization, Binding, BindingWish, CallOrigin, Tools},
+    tools::{
+        AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, BindingWish, CallOrigin, ToolCall, Tools,
+    },
 };
 use airlock_store::SqliteStore;
 use async_trait::async_trait;
@@ -255,13 +257,8 @@ struct Service {
 
 #[async_trait]
 impl Tools for Service {
-    async fn bind(
-        &self,
-        _: &Principal,
-        slots: &[Slot],
-        wishes: &[BindingWish],
-        _: bool,
-    ) -> Result<Vec<Binding>, Failure> {
+    async fn bind(&self, request: BindRequest<'_>) -> Result<Vec<Binding>, Failure> {
+        let BindRequest { slots, wishes, .. } = request;
         if let Some(wish) = wishes.iter().find(|wish| wish.connector_name.as_deref() != Some("svc")) {
             let message =
                 format!("Extension bindings reference unknown connectors: {:?}", wish.connector_name);
@@ -273,6 +270,8 @@ impl Tools for Service {
             connector_name: slot.connector.clone(),
             connector_id: "1".into(),
             credentials_name: None,
+            chosen: false,
+            mock: false,
         };
         Ok(slots.iter().map(binding).collect())
     }
@@ -289,7 +288,7 @@ impl Tools for Service {
         }))
     }
 
-    async fn call_tool(&self, _: &CallOrigin, _: &Binding, _: &str, _: &Json) -> Result<Json, Failure> {
+    async fn call_tool(&self, _: ToolCall<'_>) -> Result<Json, Failure> {
         Ok(Json::null())
     }
 

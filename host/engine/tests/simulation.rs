@@ -504,6 +504,8 @@ impl World {
                                 connector_name: "s".into(),
                                 connector_id: "1".into(),
                                 credentials_name: None,
+                                chosen: false,
+                                mock: false,
                             }]
                         })),
                     ),

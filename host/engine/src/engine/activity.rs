@@ -19,7 +19,7 @@ use crate::{
     guests::{ActivityCall, ActivityError, ActivityHost, GuestError},
     history::{Outcome, Seq, TaskEvent, TaskPhase, UnixMs},
     machine::{Input, Machine, Operation},
-    tools::{Binding, CallOrigin},
+    tools::{Binding, CallOptions, CallOrigin, Silence, ToolCall},
 };
 
 tokio::task_local! {
@@ -139,7 +139,15 @@ impl Engine {
             let call = async {
                 match &operation {
                     Operation::Tool { slot, tool, arguments } => {
-                        engine.tools.call_tool(&origin, bound(&bindings, slot)?, tool, arguments).await
+                        let call = ToolCall {
+                            origin: &origin,
+                            binding: bound(&bindings, slot)?,
+                            tool,
+                            arguments,
+                            options: &CallOptions::default(),
+                            conversation: &Silence,
+                        };
+                        engine.tools.call_tool(call).await
                     }
                     Operation::ToolList { slot } => {
                         engine.tools.list_tools(&origin, bound(&bindings, slot)?).await
@@ -333,7 +341,12 @@ impl ActivityHost for Host {
         let name = &binding.connector_name;
         let state = Json::from(serde_json::json!({ "connector_name": name, "tool_name": tool }));
         self.tell(&id, TaskPhase::Started, state.clone());
-        let outcome = self.engine.tools.call_tool(&self.origin, binding, tool, &arguments).await;
+        let outcome = {
+            let (origin, options) = (&self.origin, &CallOptions::default());
+            let call =
+                ToolCall { origin, binding, tool, arguments: &arguments, options, conversation: &Silence };
+            self.engine.tools.call_tool(call).await
+        };
         match &outcome {
             Ok(_) => self.tell(&id, TaskPhase::Completed, state),
             Err(failure) => {

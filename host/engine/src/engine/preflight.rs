@@ -7,7 +7,7 @@ use crate::{
     Failure, Json,
     history::{TaskEvent, TaskPhase, UnixMs},
     machine::{Input, Machine},
-    tools::{AuthMoment, AuthNeeded, Authorization, Binding, CallOrigin},
+    tools::{AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, CallOrigin, Mocks},
 };
 
 /// The type of the task events that ask somebody to authorise (contract/preflight.md).
@@ -30,8 +30,9 @@ impl Engine {
                 let workflow = definition.workflow(&started.workflow);
                 let (slots, on_behalf_of) =
                     workflow.map_or((&[][..], false), |w| (w.slots.as_slice(), w.on_behalf_of));
-                let bindings =
-                    engine.tools.bind(&origin.principal, slots, &started.wishes, on_behalf_of).await?;
+                let (principal, wishes) = (&origin.principal, &started.wishes);
+                let request = BindRequest { principal, slots, wishes, on_behalf_of, mocks: &Mocks::None };
+                let bindings = engine.tools.bind(request).await?;
                 for binding in bindings.iter().filter(|binding| binding.auto_auth) {
                     engine.authorize(&cell, &origin, binding, AuthMoment::Preflight, since).await?;
                 }
