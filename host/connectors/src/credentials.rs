@@ -157,7 +157,7 @@ struct RequestSecret {
 }
 
 /// Headers that the host itself sets, or that would change where or how a request goes (THREATS row 7).
-const RESERVED: &[&str] = &[
+pub(crate) const RESERVED: &[&str] = &[
     "host",
     "content-length",
     "content-type",

@@ -15,6 +15,7 @@ mod facade;
 mod master_key;
 mod mcp;
 mod registry;
+mod rest;
 mod scrub;
 mod tools;
 mod vault;

@@ -1,0 +1,288 @@
+//! REST APIs as tools: documents and lists become operations, an operation and its arguments become a request, an answer
+//! becomes what a tool gives.
+//!
+//! Nothing here sends or reads a socket, and nothing here knows a credential: the egress sends what [`Operation::request`]
+//! prepares and puts the credential in. Promises: arguments choose values and never the host, the path's shape, or a header
+//! that the operation does not declare (THREATS rows 4 to 7); authentication parameters are taken out at import and so are
+//! examples that look like keys (row 19); a document is read within limits of size, depth and number (row 22).
+//!
+//! Documents are read as JSON values and their references are followed by JSON pointer, not with typed models of OpenAPI
+//! (`oas3` and others): those are for 3.1 only, refuse a whole document for one field that is not as it should be, and
+//! lose what they do not know. Real documents are full of such fields, and one bad operation must not cost the other
+//! thousand; it is left out, and [`Api::skipped`] says why.
+
+#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the facade will use it"))]
+
+mod answer;
+mod arguments;
+mod body;
+mod by_hand;
+mod document;
+mod example;
+mod keys;
+mod openapi;
+mod request;
+mod schema;
+mod security;
+mod slug;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
+
+pub(crate) use self::{
+    answer::answer, by_hand::by_hand, example::Example, openapi::import, request::Prepared,
+    security::SecurityScheme,
+};
+
+/// A REST API as its document describes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Api {
+    pub(crate) title: String,
+    pub(crate) description: Option<String>,
+    /// The API's own version, as it writes it.
+    pub(crate) version: String,
+    /// Base addresses, absolute or relative to the document's own address. Variables have their defaults.
+    pub(crate) servers: Vec<String>,
+    pub(crate) security: Vec<SecurityScheme>,
+    /// By slug.
+    pub(crate) operations: Vec<Operation>,
+    /// Operations that cannot be called, and why.
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// An operation that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Skipped {
+    /// `GET /pets/{id}`.
+    pub(crate) operation: String,
+    pub(crate) reason: String,
+}
+
+/// One operation: a tool. It stands for itself, so that it can be stored as a record of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Operation {
+    /// The tool's name: `[a-z0-9-]`, at most 64 characters, unique in its API.
+    pub(crate) slug: String,
+    pub(crate) title: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) verb: Verb,
+    /// The template, such as `/pets/{id}`.
+    pub(crate) path: String,
+    /// Whether a credential is needed.
+    pub(crate) requires_auth: bool,
+    /// OAuth scopes that the document names for it.
+    pub(crate) scopes: Vec<String>,
+    parameters: Vec<Parameter>,
+    body: Option<Body>,
+    /// Query parameters that carry credentials: arguments cannot set them by way of a free-form object.
+    hidden: Vec<String>,
+    /// The media type of a good answer.
+    accept: Option<String>,
+    input_schema: Box<RawValue>,
+    /// Of a good answer's data, if it is JSON.
+    output_schema: Option<Box<RawValue>>,
+    example: Option<Example>,
+}
+
+/// The HTTP methods that operations may have. TRACE is not among them: it gives back what was sent, credential included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Verb {
+    Get,
+    Head,
+    Options,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+/// A parameter, where it goes and how it is written there (OpenAPI 3.1 §4.8.12).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Parameter {
+    /// Its name among the arguments.
+    argument: String,
+    /// Its name in the request.
+    name: String,
+    place: Place,
+    required: bool,
+    style: Style,
+    explode: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Place {
+    Path,
+    Query,
+    Header,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Style {
+    /// `a,b` in a path or a header.
+    Simple,
+    /// `n=a&n=b`, or `n=a,b` when it does not explode.
+    Form,
+    SpaceDelimited,
+    PipeDelimited,
+    /// `n[a]=1`.
+    DeepObject,
+    /// The JSON text of the value.
+    Json,
+}
+
+/// What a request's body is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Body {
+    media: String,
+    format: Format,
+    required: bool,
+    given: Given,
+}
+
+/// How a body is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    Json,
+    /// `a=1&b=2`. Fields in `deep` are written `a[b]=1`, lists in `joined` as `a=1,2`.
+    Form {
+        deep: BTreeSet<String>,
+        joined: BTreeSet<String>,
+    },
+    /// One part for each field. Those in `files` come as base64.
+    Multipart {
+        files: BTreeSet<String>,
+    },
+    Text,
+    /// From base64.
+    Bytes,
+}
+
+/// Where a body stands among the arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Given {
+    /// It is the argument of this name.
+    Whole(String),
+    /// Each of its fields is an argument. If it is open, so is every argument that is no parameter.
+    Fields { names: BTreeSet<String>, open: bool },
+}
+
+impl Verb {
+    const ALL: [Self; 7] =
+        [Self::Get, Self::Head, Self::Options, Self::Post, Self::Put, Self::Patch, Self::Delete];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Options => "OPTIONS",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str().eq_ignore_ascii_case(text))
+    }
+
+    fn method(self) -> http::Method {
+        match self {
+            Self::Get => http::Method::GET,
+            Self::Head => http::Method::HEAD,
+            Self::Options => http::Method::OPTIONS,
+            Self::Post => http::Method::POST,
+            Self::Put => http::Method::PUT,
+            Self::Patch => http::Method::PATCH,
+            Self::Delete => http::Method::DELETE,
+        }
+    }
+
+    /// RFC 9110 §9.2.1: nothing changes at the server.
+    fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options)
+    }
+
+    /// RFC 9110 §9.2.2: twice is like once, so it may be tried again.
+    pub(crate) fn is_idempotent(self) -> bool {
+        self.is_safe() || matches!(self, Self::Put | Self::Delete)
+    }
+}
+
+impl Place {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+        }
+    }
+}
+
+impl Operation {
+    /// JSON Schema 2020-12 of the arguments in their flat form (see [`Operation::flat`]).
+    pub(crate) fn input_schema(&self) -> Value {
+        parse(&self.input_schema)
+    }
+
+    /// An answer for mock mode: from the document's examples, else none.
+    pub(crate) fn example(&self) -> Option<&Example> {
+        self.example.as_ref()
+    }
+
+    /// `MCPTool` (contract §11.1).
+    pub(crate) fn tool(&self) -> Value {
+        let mut tool = json!({
+            "name": self.slug, "title": self.title, "description": self.description,
+            "inputSchema": self.input_schema(), "annotations": self.annotations(),
+        });
+        if let Some(schema) = &self.output_schema {
+            tool["outputSchema"] = envelope(parse(schema));
+        }
+        tool
+    }
+
+    /// MCP's hints. What HTTP does not say (whether a POST destroys anything) is left open.
+    fn annotations(&self) -> Value {
+        let mut annotations = json!({
+            "readOnlyHint": self.verb.is_safe(), "idempotentHint": self.verb.is_idempotent(), "openWorldHint": true,
+        });
+        if let Some(title) = &self.title {
+            annotations["title"] = title.as_str().into();
+        }
+        if self.verb == Verb::Delete {
+            annotations["destructiveHint"] = true.into();
+        }
+        annotations
+    }
+}
+
+/// The schema of an answer's `structuredContent`. Only a good answer promises its data's shape.
+fn envelope(mut data: Value) -> Value {
+    let definitions = data.as_object_mut().and_then(|fields| fields.remove("$defs"));
+    let mut schema = json!({
+        "type": "object",
+        "properties": { "success": { "type": "boolean" }, "data": {}, "metadata": { "type": "object" } },
+        "required": ["success", "data", "metadata"],
+        "if": { "properties": { "success": { "const": true } } },
+        "then": { "properties": { "data": data } },
+    });
+    if let Some(definitions) = definitions {
+        schema["$defs"] = definitions;
+    }
+    schema
+}
+
+/// What was written by this module is read back.
+fn parse(schema: &RawValue) -> Value {
+    serde_json::from_str(schema.get()).unwrap_or_else(|_| json!({}))
+}
