@@ -14,6 +14,7 @@ mod error;
 mod facade;
 mod master_key;
 mod mcp;
+mod oauth;
 mod registry;
 mod rest;
 mod scrub;

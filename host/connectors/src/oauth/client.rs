@@ -1,0 +1,322 @@
+//! What airlock is to an authorization server: a client with an id, and a way to prove that it is that client.
+
+use chrono::{DateTime, Utc};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{Server, server::Source};
+use crate::ConnectorsError;
+
+/// How long an assertion is good for, in seconds: as long as a request may take, and some difference of clocks.
+const ASSERTION_LIFE: i64 = 120;
+
+/// A client of one authorization server. It cannot be printed, and is stored only by [`Client::to_bytes`].
+pub(crate) struct Client {
+    pub(crate) id: String,
+    pub(super) proof: Proof,
+    /// When the server stops taking the secret.
+    pub(crate) secret_expires_at: Option<DateTime<Utc>>,
+}
+
+/// How a client proves who it is at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2).
+pub(super) enum Proof {
+    None,
+    SecretPost(SecretString),
+    SecretBasic(SecretString),
+    /// A private key in PEM, RSA or P-256.
+    PrivateKeyJwt(SecretString),
+}
+
+/// `AuthData` (contract §11.1): a client that the operator registered by hand.
+#[derive(Deserialize)]
+pub(crate) struct AuthData {
+    pub(crate) client_id: String,
+    pub(crate) client_secret: Option<String>,
+    pub(crate) client_scopes: Option<Vec<String>>,
+}
+
+/// The stored form; exists only inside two functions.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    id: String,
+    method: Option<String>,
+    secret: Option<Zeroized>,
+    secret_expires_at: Option<DateTime<Utc>>,
+}
+
+/// A text that is overwritten when it is dropped.
+#[derive(Serialize, Deserialize, zeroize::Zeroize, zeroize::ZeroizeOnDrop)]
+#[serde(transparent)]
+struct Zeroized(String);
+
+impl Client {
+    /// A client that proves nothing, such as one that PKCE alone protects.
+    pub(super) fn public(id: &str) -> Self {
+        Self { id: id.into(), proof: Proof::None, secret_expires_at: None }
+    }
+
+    /// A client that the operator registered by hand, for people to sign in through.
+    pub(crate) fn preregistered(server: &Server, data: AuthData) -> Result<Self, ConnectorsError> {
+        check_id(&data.client_id, "/auth_data/client_id")?;
+        let secret = data.client_secret.filter(|secret| !secret.is_empty()).map(SecretString::from);
+        let proof = secret.map_or(Proof::None, |secret| Proof::with_secret(server, secret));
+        Ok(Self { id: data.client_id, proof, secret_expires_at: None })
+    }
+
+    /// A client for programs, from `OAuth2ClientCredentialsInput` and the connector's `token_endpoint_auth_method`.
+    pub(crate) fn for_programs(
+        method: &str,
+        id: &str,
+        secret: Option<SecretString>,
+        private_key: Option<SecretString>,
+    ) -> Result<Self, ConnectorsError> {
+        check_id(id, "/credentials/oauth/client_id")?;
+        let given = |value: Option<SecretString>, field: &str| {
+            value.filter(|value| !value.expose_secret().is_empty()).ok_or_else(|| {
+                let message = format!("a client that authenticates with {method} needs it");
+                ConnectorsError::invalid(&format!("/credentials/oauth/{field}"), message)
+            })
+        };
+        let proof = match method {
+            "client_secret_post" => Proof::SecretPost(given(secret, "client_secret")?),
+            "client_secret_basic" => Proof::SecretBasic(given(secret, "client_secret")?),
+            "private_key_jwt" => {
+                let key = given(private_key, "client_private_key")?;
+                signer(&key)?;
+                Proof::PrivateKeyJwt(key)
+            }
+            _ => {
+                let message = "use client_secret_post, client_secret_basic or private_key_jwt";
+                return Err(ConnectorsError::invalid("/token_endpoint_auth_method", message));
+            }
+        };
+        Ok(Self { id: id.into(), proof, secret_expires_at: None })
+    }
+
+    /// A client whose id is the address of [`client_metadata_document`], for a server that
+    /// [takes](Server::takes_metadata_documents) them. The address must be https.
+    pub(crate) fn from_metadata_document(url: &Url) -> Result<Self, ConnectorsError> {
+        match url.scheme() == "https" && url.path() != "/" {
+            true => Ok(Self::public(url.as_str())),
+            false => Err(ConnectorsError::Conflict(
+                "a client metadata document needs a public https address: give the daemon one".into(),
+            )),
+        }
+    }
+
+    /// What must not come back from the server.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.proof.secret().map(ExposeSecret::expose_secret).into_iter()
+    }
+
+    /// The form to seal and store.
+    pub(crate) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, ConnectorsError> {
+        let stored = Stored {
+            id: self.id.clone(),
+            method: self.proof.method().map(str::to_owned),
+            secret: self.proof.secret().map(|secret| Zeroized(secret.expose_secret().to_owned())),
+            secret_expires_at: self.secret_expires_at,
+        };
+        Ok(Zeroizing::new(serde_json::to_vec(&stored)?))
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ConnectorsError> {
+        let Stored { id, method, secret, secret_expires_at } = serde_json::from_slice(bytes)?;
+        let secret = secret.map(|secret| SecretString::from(secret.0.as_str()));
+        let proof = match (method.as_deref(), secret) {
+            (None, None) => Proof::None,
+            (Some("client_secret_post"), Some(secret)) => Proof::SecretPost(secret),
+            (Some("client_secret_basic"), Some(secret)) => Proof::SecretBasic(secret),
+            (Some("private_key_jwt"), Some(key)) => Proof::PrivateKeyJwt(key),
+            _ => {
+                return Err(ConnectorsError::Store(
+                    "a stored OAuth client is damaged: store it again".into(),
+                ));
+            }
+        };
+        Ok(Self { id, proof, secret_expires_at })
+    }
+
+    /// The parameters of a request that prove who the client is by a signature (RFC 7523 §2.2); none for other clients.
+    pub(super) fn assertion(&self, server: &Server) -> Result<Vec<(&'static str, String)>, ConnectorsError> {
+        let Proof::PrivateKeyJwt(key) = &self.proof else { return Ok(Vec::new()) };
+        // A server that was found could name another one's token endpoint to get an assertion for it, so what is signed
+        // names the issuer. Where the operator gave the endpoint, what all servers understand is safe.
+        let audience = match server.source() {
+            Source::Autodiscovery => server.issuer(),
+            Source::Provided => server.metadata.token_endpoint.as_str(),
+        };
+        let now = Utc::now().timestamp();
+        let claims = json!({
+            "iss": self.id, "sub": self.id, "aud": audience, "jti": Uuid::new_v4(), "iat": now,
+            "exp": now + ASSERTION_LIFE,
+        });
+        let (algorithm, key) = signer(key)?;
+        let assertion =
+            jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).map_err(|_| unusable_key())?;
+        Ok(vec![
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".into()),
+            ("client_assertion", assertion),
+        ])
+    }
+}
+
+impl Proof {
+    /// A secret, sent in the way that the server prefers. A server that says nothing takes Basic (RFC 8414 §2).
+    pub(super) fn with_secret(server: &Server, secret: SecretString) -> Self {
+        let methods = server.auth_methods().unwrap_or_default();
+        let takes = |method: &str| methods.iter().any(|other| other == method);
+        match () {
+            () if takes("client_secret_basic") => Self::SecretBasic(secret),
+            () if takes("client_secret_post") => Self::SecretPost(secret),
+            () if takes("none") => Self::None,
+            () => Self::SecretBasic(secret),
+        }
+    }
+
+    fn method(&self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::SecretPost(_) => Some("client_secret_post"),
+            Self::SecretBasic(_) => Some("client_secret_basic"),
+            Self::PrivateKeyJwt(_) => Some("private_key_jwt"),
+        }
+    }
+
+    fn secret(&self) -> Option<&SecretString> {
+        match self {
+            Self::None => None,
+            Self::SecretPost(secret) | Self::SecretBasic(secret) | Self::PrivateKeyJwt(secret) => {
+                Some(secret)
+            }
+        }
+    }
+}
+
+/// What signs with a key, by the key's type: RS256 or ES256.
+fn signer(key: &SecretString) -> Result<(Algorithm, EncodingKey), ConnectorsError> {
+    let pem = key.expose_secret().as_bytes();
+    let rsa = || EncodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key));
+    let ec = || EncodingKey::from_ec_pem(pem).map(|key| (Algorithm::ES256, key));
+    let (algorithm, key) = rsa().or_else(|_| ec()).map_err(|_| unusable_key())?;
+    // A key on another curve shows only when it signs.
+    jsonwebtoken::encode(&Header::new(algorithm), &json!({}), &key).map_err(|_| unusable_key())?;
+    Ok((algorithm, key))
+}
+
+fn unusable_key() -> ConnectorsError {
+    ConnectorsError::invalid(
+        "/credentials/oauth/client_private_key",
+        "it must be an RSA or P-256 private key in PEM: `openssl pkcs8 -topk8 -nocrypt` converts other forms",
+    )
+}
+
+fn check_id(id: &str, pointer: &str) -> Result<(), ConnectorsError> {
+    match id.is_empty() || id.chars().any(char::is_control) {
+        true => Err(ConnectorsError::invalid(pointer, "a client's id is a text without line breaks")),
+        false => Ok(()),
+    }
+}
+
+/// The document about airlock as a client (draft-ietf-oauth-client-id-metadata-document), to be served at `document_url`.
+pub(crate) fn client_metadata_document(document_url: &Url, redirect_uri: &Url) -> Value {
+    json!({
+        "client_id": document_url, "client_name": super::register::CLIENT_NAME, "redirect_uris": [redirect_uri],
+        "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
+        "token_endpoint_auth_method": "none", "application_type": "web",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oauth::fixture::{LOOPBACK, merged};
+
+    fn server(methods: Value) -> Server {
+        let metadata =
+            json!({ "issuer": "https://as.example", "token_endpoint": "https://as.example/token" });
+        let methods = json!({ "token_endpoint_auth_methods_supported": methods });
+        Server::provided(&merged(metadata, methods), LOOPBACK).expect("valid metadata")
+    }
+
+    fn data(secret: Option<&str>) -> AuthData {
+        AuthData { client_id: "id".into(), client_secret: secret.map(str::to_owned), client_scopes: None }
+    }
+
+    #[test]
+    fn a_client_proves_itself_in_a_way_that_the_server_takes() {
+        let method = |methods: Value, secret| {
+            let client = Client::preregistered(&server(methods), data(secret)).expect("a client");
+            client.proof.method()
+        };
+        assert_eq!(method(json!(null), Some("s")), Some("client_secret_basic"));
+        assert_eq!(
+            method(json!(["client_secret_post", "client_secret_basic"]), Some("s")),
+            Some("client_secret_basic")
+        );
+        assert_eq!(method(json!(["client_secret_post", "none"]), Some("s")), Some("client_secret_post"));
+        assert_eq!(method(json!(["none"]), Some("s")), None);
+        assert_eq!(method(json!(null), None), None);
+        assert_eq!(method(json!(null), Some("")), None);
+    }
+
+    #[test]
+    fn a_client_is_stored_and_read_back_with_its_secret() {
+        let secret = || Some(SecretString::from("the-client-secret"));
+        for method in ["client_secret_post", "client_secret_basic"] {
+            let client = Client::for_programs(method, "id", secret(), None).expect("a client");
+            let read = Client::from_bytes(&client.to_bytes().expect("bytes")).expect("a client");
+            assert_eq!(read.proof.method(), Some(method));
+            assert_eq!(read.secrets().collect::<Vec<_>>(), ["the-client-secret"]);
+        }
+        let public = Client::from_metadata_document(
+            &Url::parse("https://airlock.example/c.json").expect("an address"),
+        )
+        .expect("a client");
+        let read = Client::from_bytes(&public.to_bytes().expect("bytes")).expect("a client");
+        assert_eq!((read.id.as_str(), read.proof.method()), ("https://airlock.example/c.json", None));
+    }
+
+    #[test]
+    fn the_document_about_airlock_stands_under_its_own_id() {
+        let at = Url::parse("https://airlock.example/client.json").expect("an address");
+        let redirect = Url::parse("https://airlock.example/cb").expect("an address");
+        let document = client_metadata_document(&at, &redirect);
+        let client = Client::from_metadata_document(&at).expect("a client");
+        assert_eq!(document["client_id"], client.id);
+        assert_eq!(document["redirect_uris"], json!(["https://airlock.example/cb"]));
+        assert_eq!(document["token_endpoint_auth_method"], "none");
+    }
+
+    #[test]
+    fn what_a_client_lacks_is_named() {
+        let cases = [
+            (
+                Client::for_programs("client_secret_post", "id", None, None),
+                "/credentials/oauth/client_secret",
+            ),
+            (
+                Client::for_programs("private_key_jwt", "id", None, None),
+                "/credentials/oauth/client_private_key",
+            ),
+            (
+                Client::for_programs("private_key_jwt", "id", None, Some("not a key".into())),
+                "/credentials/oauth/client_private_key",
+            ),
+            (Client::for_programs("tls_client_auth", "id", None, None), "/token_endpoint_auth_method"),
+            (Client::for_programs("client_secret_post", "", None, None), "/credentials/oauth/client_id"),
+        ];
+        for (made, expected) in cases {
+            let Err(ConnectorsError::Invalid { pointer, message }) = made else { panic!("{expected}") };
+            assert_eq!(pointer, expected);
+            assert!(!message.contains("not a key"), "{message}");
+        }
+        let local = Url::parse("http://127.0.0.1/c.json").expect("an address");
+        assert!(Client::from_metadata_document(&local).is_err());
+    }
+}

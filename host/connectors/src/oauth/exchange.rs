@@ -1,0 +1,209 @@
+//! How requests of the OAuth protocol go out, and what is checked of every address and answer before anybody looks at it.
+
+use std::{net::IpAddr, time::Duration};
+
+use async_trait::async_trait;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use url::{Host, Url};
+
+use crate::{ConnectorsError, address::Allowed};
+
+/// Bytes of an answer: the documents and tokens of OAuth are small.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// For a whole request, its answer included.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sends one request of the OAuth protocol: no redirects, a limit of 1 MiB and 30 s, addresses filtered.
+#[async_trait]
+pub(crate) trait Exchange: Send + Sync {
+    /// The answer whatever its status; a redirect is an answer like another and is not followed.
+    async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, ConnectorsError>;
+}
+
+/// [`Exchange`] over the network. The client must follow no redirects and resolve names by [`crate::address`].
+pub(crate) struct Wire {
+    pub(crate) client: reqwest::Client,
+    pub(crate) allowed: Allowed,
+}
+
+#[async_trait]
+impl Exchange for Wire {
+    async fn send(&self, mut request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, ConnectorsError> {
+        let url = Url::parse(&request.uri().to_string())
+            .map_err(|_| ConnectorsError::Upstream("an OAuth request has no valid address".into()))?;
+        check_address(&url, self.allowed).map_err(ConnectorsError::Upstream)?;
+        let host = host(&url);
+        if let Some(authorization) = request.headers_mut().get_mut(header::AUTHORIZATION) {
+            authorization.set_sensitive(true);
+        }
+        let unreachable = |error: reqwest::Error| match error.is_timeout() {
+            true => too_slow(&host),
+            false => ConnectorsError::Upstream(format!(
+                "the authorization server at {host} cannot be reached: check the address and the network"
+            )),
+        };
+        let request = reqwest::Request::try_from(request).map_err(unreachable)?;
+        let exchanged = async {
+            let mut answer = self.client.execute(request).await.map_err(unreachable)?;
+            let mut body = Vec::new();
+            // A server for tools may answer the probe of discovery with a stream that never ends.
+            while !is_event_stream(answer.headers().get(header::CONTENT_TYPE))
+                && let Some(chunk) = answer.chunk().await.map_err(unreachable)?
+            {
+                if body.len() + chunk.len() > MAX_ANSWER {
+                    let message = format!("{host} answered an OAuth request with more than 1 MiB");
+                    return Err(ConnectorsError::Upstream(message));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            let mut whole = Response::new(body);
+            *whole.status_mut() = answer.status();
+            *whole.headers_mut() = std::mem::take(answer.headers_mut());
+            Ok(whole)
+        };
+        tokio::time::timeout(PATIENCE, exchanged).await.unwrap_or_else(|_| Err(too_slow(&host)))
+    }
+}
+
+fn too_slow(host: &str) -> ConnectorsError {
+    ConnectorsError::Timeout(format!("{host} took too long to answer an OAuth request: try again later"))
+}
+
+fn is_event_stream(content_type: Option<&HeaderValue>) -> bool {
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Sends, and takes no answer that is a redirect (THREATS row 3) or says that the server cannot answer now.
+pub(crate) async fn send(
+    exchange: &dyn Exchange,
+    request: Request<Vec<u8>>,
+) -> Result<Response<Vec<u8>>, ConnectorsError> {
+    let host = request.uri().host().unwrap_or_default().to_owned();
+    let answer = exchange.send(request).await?;
+    let status = answer.status();
+    if status.is_redirection() {
+        return Err(ConnectorsError::Upstream(format!(
+            "{host} answered an OAuth request with a redirect ({}), and redirects are not followed: give the address of \
+             the endpoint itself",
+            status.as_u16()
+        )));
+    }
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        let message =
+            format!("{host} answered an OAuth request with status {}: try again later", status.as_u16());
+        return Err(ConnectorsError::Upstream(message));
+    }
+    Ok(answer)
+}
+
+/// Why an address cannot be used for OAuth, if it cannot: it has to be https, or http on this machine where that is
+/// allowed, hold no user and no fragment, and lead somewhere that may be called (THREATS rows 8 and 9).
+pub(crate) fn check_address(url: &Url, allowed: Allowed) -> Result<(), String> {
+    match url.scheme() {
+        "https" => {}
+        "http" if allowed.loopback && is_loopback(url) => {}
+        "http" => return Err(format!("{} must be called with https", host(url))),
+        _ => return Err("the address must begin with https://".into()),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("the address of {} must hold no user or password", host(url)));
+    }
+    if url.fragment().is_some() {
+        return Err(format!("the address of {} must hold no '#'", host(url)));
+    }
+    allowed.check(url)
+}
+
+/// Whether an address names this machine without asking a name server.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+/// The host for messages.
+pub(crate) fn host(url: &Url) -> String {
+    url.host_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oauth::fixture::{Fixture, LOOPBACK, wire};
+
+    fn get(url: &str) -> Request<Vec<u8>> {
+        Request::get(url).body(Vec::new()).expect("a request")
+    }
+
+    #[tokio::test]
+    async fn row_03_a_redirect_is_refused_and_its_target_is_never_asked() {
+        let (first, second) = (Fixture::start().await, Fixture::start().await);
+        for status in [301, 302, 303, 307, 308] {
+            first.redirect("GET /token", status, &second.url("/taken"));
+            let error = send(&*wire(), get(&first.url("/token"))).await.expect_err("a redirect");
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "127.0.0.1 answered an OAuth request with a redirect ({status}), and redirects are not followed: give \
+                     the address of the endpoint itself"
+                )
+            );
+        }
+        assert_eq!(second.seen().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn row_22_a_huge_answer_is_cut_off_and_an_endless_stream_is_not_read() {
+        let server = Fixture::start().await;
+        server.on("GET /huge", 200, "x".repeat(MAX_ANSWER + 1));
+        let error = wire().send(get(&server.url("/huge"))).await.expect_err("too much");
+        assert!(error.to_string().ends_with("more than 1 MiB"), "{error}");
+        server.endless_events("GET /stream");
+        let answer = wire().send(get(&server.url("/stream"))).await.expect("an answer");
+        assert_eq!(answer.body().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn row_08_an_address_inside_is_not_called() {
+        let server = Fixture::start().await;
+        let wire = Wire {
+            client: crate::egress::client(Allowed::default()).expect("a client"),
+            allowed: Allowed::default(),
+        };
+        for url in [server.url("/token"), server.url("/token").replace("http:", "https:")] {
+            wire.send(get(&url)).await.expect_err("loopback is not allowed");
+        }
+        assert_eq!(server.seen().len(), 0);
+    }
+
+    #[test]
+    fn row_09_an_address_of_an_endpoint_is_https_or_on_this_machine() {
+        let check = |url: &str, allowed| check_address(&Url::parse(url).expect("an address"), allowed);
+        let inside = Allowed { loopback: true, private_networks: true };
+        for good in ["https://a.example/token", "https://a.example:8443/token?tenant=1"] {
+            assert_eq!(check(good, Allowed::default()), Ok(()), "{good}");
+        }
+        for local in ["http://127.0.0.1:1/token", "http://localhost/token", "http://[::1]/token"] {
+            assert_eq!(check(local, LOOPBACK), Ok(()), "{local}");
+            assert!(check(local, Allowed::default()).is_err(), "{local}");
+        }
+        for bad in [
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+            "data:text/html,x",
+            "ftp://a.example/token",
+            "http://a.example/token",
+            "http://10.0.0.1/token",
+            "https://user@a.example/token",
+            "https://user:word@a.example/token",
+            "https://a.example/token#part",
+            "https://169.254.169.254/token",
+        ] {
+            assert!(check(bad, inside).is_err(), "{bad}");
+        }
+    }
+}

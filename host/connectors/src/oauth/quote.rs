@@ -1,0 +1,64 @@
+//! What an authorization server says about a failure, made fit to be shown (THREATS row 2).
+
+use serde::Deserialize;
+
+use crate::scrub::Scrubber;
+
+/// Characters of a quotation.
+const LONGEST: usize = 200;
+
+/// An error answer (RFC 6749 §5.2, RFC 7591 §3.2.2).
+#[derive(Deserialize)]
+pub(crate) struct ErrorAnswer {
+    pub(crate) error: String,
+    pub(crate) error_description: Option<String>,
+}
+
+impl ErrorAnswer {
+    /// The error in a body, if there is one. Some servers send it with status 200.
+    pub(crate) fn read(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
+
+    /// `code (description)`, cleaned of `secrets`.
+    pub(crate) fn quoted(&self, secrets: &[&str]) -> String {
+        let code = quoted(&self.error, secrets);
+        match &self.error_description {
+            Some(description) => format!("{code} ({})", quoted(description, secrets)),
+            None => code,
+        }
+    }
+}
+
+/// A foreign text in one line, without `secrets` and cut.
+pub(crate) fn quoted(text: &str, secrets: &[&str]) -> String {
+    let mut scrubber = Scrubber::default();
+    secrets.iter().for_each(|secret| scrubber.add(secret));
+    // First the control characters, which could stand inside a secret; last the cut, which could leave half of one.
+    let text: String = text.chars().filter(|char| !is_control(*char)).collect();
+    scrubber.text(&text).chars().take(LONGEST).collect()
+}
+
+/// Control characters, and those that change the direction of text or cannot be seen.
+fn is_control(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_02_a_quotation_holds_no_secret_no_control_character_and_is_short() {
+        let secret = "refresh-token-1234";
+        let text = format!("bad\r\nthing \u{202e}{secret} {}", "x".repeat(500));
+        let quotation = quoted(&text, &[secret]);
+        assert_eq!(quotation.chars().count(), LONGEST);
+        assert!(quotation.starts_with("badthing [REDACTED] xxx"), "{quotation}");
+        let hidden = quoted("refresh-\u{0}token\u{200b}-1234", &[secret]);
+        assert_eq!(hidden, "[REDACTED]");
+        let cut = quoted(&format!("{}{secret}", "y".repeat(LONGEST - 4)), &[secret]);
+        assert!(!cut.contains("refr"), "{cut}");
+    }
+}

@@ -1,0 +1,237 @@
+//! Becoming a client by asking for it (RFC 7591). The secret that comes back is kept, and so is how it is to be used.
+
+use chrono::DateTime;
+use http::{Request, header};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+
+use super::{
+    Client, Server,
+    client::Proof,
+    exchange::{self, Exchange, host, is_loopback},
+    quote::{ErrorAnswer, quoted},
+};
+use crate::ConnectorsError;
+
+/// What people read when they are asked for their consent.
+pub(crate) const CLIENT_NAME: &str = "airlock";
+
+/// What is asked for where the server lists what it takes: the strongest first.
+const PREFERRED: [&str; 3] = ["client_secret_basic", "client_secret_post", "none"];
+
+/// A client information response (RFC 7591 §3.2.1).
+#[derive(Deserialize)]
+struct Answer {
+    client_id: String,
+    client_secret: Option<String>,
+    /// Seconds since 1970; zero for never.
+    client_secret_expires_at: Option<i64>,
+    token_endpoint_auth_method: Option<String>,
+}
+
+/// Registers airlock as a client that sends browsers back to `redirect_uri`.
+pub(crate) async fn register(
+    server: &Server,
+    exchange: &dyn Exchange,
+    redirect_uri: &Url,
+    scopes: &[String],
+) -> Result<Client, ConnectorsError> {
+    let Some(endpoint) = &server.metadata.registration_endpoint else {
+        return Err(ConnectorsError::Conflict(format!(
+            "{} takes no registrations of clients: register airlock there by hand with the redirect address {redirect_uri}, \
+             and give the connector auth_data with the client_id",
+            server.host()
+        )));
+    };
+    let host = host(endpoint);
+    let wanted = server.auth_methods().and_then(|methods| {
+        PREFERRED.into_iter().find(|wanted| methods.iter().any(|method| method == wanted))
+    });
+    let mut grants = vec!["authorization_code"];
+    let supported = server.metadata.grant_types_supported.as_ref();
+    if supported.is_none_or(|grants| grants.iter().any(|grant| grant == "refresh_token")) {
+        grants.push("refresh_token");
+    }
+    let application = if is_loopback(redirect_uri) { "native" } else { "web" };
+    let mut body = json!({
+        "client_name": CLIENT_NAME, "redirect_uris": [redirect_uri], "grant_types": grants,
+        "response_types": ["code"], "application_type": application,
+    });
+    // Without a word, the server chooses.
+    if let Some(method) = wanted {
+        body["token_endpoint_auth_method"] = method.into();
+    }
+    if !scopes.is_empty() {
+        body["scope"] = scopes.join(" ").into();
+    }
+    let request = Request::post(endpoint.as_str())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, "application/json")
+        .body(serde_json::to_vec(&body)?)
+        .map_err(|_| {
+            ConnectorsError::Upstream(format!("the registration endpoint of {host} cannot be called"))
+        })?;
+    let answer = exchange::send(exchange, request).await?;
+    if !answer.status().is_success() {
+        let status = answer.status().as_u16();
+        let why = ErrorAnswer::read(answer.body())
+            .map_or_else(|| format!("status {status}"), |error| error.quoted(&[]));
+        let hint = match server.is_assumed() {
+            true => ". It publishes no OAuth metadata, so it may not use OAuth at all",
+            false => "",
+        };
+        return Err(ConnectorsError::Upstream(format!(
+            "{host} refused to register airlock as a client: {why}{hint}. Register it by hand and give the connector \
+             auth_data with the client_id"
+        )));
+    }
+    let unusable = |what: &str| {
+        ConnectorsError::Upstream(format!("{host} answered the registration of a client with {what}"))
+    };
+    let answer: Answer =
+        serde_json::from_slice(answer.body()).map_err(|_| unusable("something that is not a client"))?;
+    if answer.client_id.is_empty() {
+        return Err(unusable("an empty client_id"));
+    }
+    let secret = answer.client_secret.filter(|secret| !secret.is_empty()).map(SecretString::from);
+    let method = answer.token_endpoint_auth_method.as_deref().filter(|method| !method.is_empty());
+    let proof = match (method, secret) {
+        (Some("none"), _) | (None, None) => Proof::None,
+        (Some("client_secret_basic"), Some(secret)) => Proof::SecretBasic(secret),
+        (Some("client_secret_post"), Some(secret)) => Proof::SecretPost(secret),
+        (None, Some(secret)) => Proof::with_secret(server, secret),
+        (Some("client_secret_basic" | "client_secret_post"), None) => {
+            return Err(unusable("a client that needs a secret, and no secret"));
+        }
+        (Some(other), _) => {
+            let method = quoted(other, &[]);
+            return Err(unusable(&format!("the unknown authentication method '{method}'")));
+        }
+    };
+    let secret_expires_at = answer
+        .client_secret_expires_at
+        .filter(|seconds| *seconds > 0 && !matches!(proof, Proof::None))
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    Ok(Client { id: answer.client_id, proof, secret_expires_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::oauth::fixture::{Fixture, wire};
+
+    fn callback(text: &str) -> Url {
+        Url::parse(text).expect("an address")
+    }
+
+    async fn registered(fixture: &Fixture, methods: Value, answer: Value) -> Result<Client, ConnectorsError> {
+        fixture.on("POST /register", 201, answer.to_string());
+        let server = fixture.server(json!({ "token_endpoint_auth_methods_supported": methods }));
+        let redirect = callback("http://127.0.0.1:7/v1/airlock/oauth/callback");
+        register(&server, &*wire(), &redirect, &["a".into(), "b".into()]).await
+    }
+
+    #[tokio::test]
+    async fn a_registration_says_what_airlock_is_and_keeps_the_secret() {
+        let fixture = Fixture::start().await;
+        let answer = json!({
+            "client_id": "c1", "client_secret": "the-client-secret", "client_secret_expires_at": 4_000_000_000_i64,
+            "token_endpoint_auth_method": "client_secret_post",
+        });
+        let client =
+            registered(&fixture, json!(["none", "client_secret_post"]), answer).await.expect("a client");
+        assert_eq!(
+            fixture.last("POST /register").json(),
+            json!({
+                "client_name": "airlock", "redirect_uris": ["http://127.0.0.1:7/v1/airlock/oauth/callback"],
+                "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
+                "application_type": "native", "token_endpoint_auth_method": "client_secret_post", "scope": "a b",
+            })
+        );
+        assert_eq!(client.id, "c1");
+        assert_eq!(client.secrets().collect::<Vec<_>>(), ["the-client-secret"]);
+        assert_eq!(client.secret_expires_at.map(|at| at.timestamp()), Some(4_000_000_000));
+    }
+
+    #[tokio::test]
+    async fn the_servers_choice_of_method_counts() {
+        let fixture = Fixture::start().await;
+        let secret = "the-client-secret";
+        let basic = json!({ "client_id": "c", "client_secret": secret, "client_secret_expires_at": 0 });
+        let client = registered(&fixture, json!(null), basic.clone()).await.expect("a client");
+        assert!(matches!(client.proof, Proof::SecretBasic(_)) && client.secret_expires_at.is_none());
+        assert!(fixture.last("POST /register").json().get("token_endpoint_auth_method").is_none());
+        let client = registered(&fixture, json!(["client_secret_post"]), basic).await.expect("a client");
+        assert!(matches!(client.proof, Proof::SecretPost(_)));
+        for public in [
+            json!({ "client_id": "c", "client_secret": "" }),
+            json!({ "client_id": "c", "token_endpoint_auth_method": "none", "client_secret": secret }),
+        ] {
+            let client = registered(&fixture, json!(["none"]), public).await.expect("a client");
+            assert!(matches!(client.proof, Proof::None));
+        }
+        for bad in [
+            json!({ "client_id": "" }),
+            json!({ "client_secret": secret }),
+            json!({ "client_id": "c", "token_endpoint_auth_method": "client_secret_basic" }),
+            json!({ "client_id": "c", "token_endpoint_auth_method": "tls_client_auth", "client_secret": secret }),
+        ] {
+            let Err(error) = registered(&fixture, json!(null), bad).await else { panic!("not a client") };
+            assert!(!error.to_string().contains(secret), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_with_a_public_address_is_a_web_application() {
+        let fixture = Fixture::start().await;
+        fixture.on("POST /register", 200, json!({ "client_id": "c" }).to_string());
+        let server = fixture.server(json!({ "grant_types_supported": ["authorization_code"] }));
+        register(&server, &*wire(), &callback("https://airlock.example/cb"), &[]).await.expect("a client");
+        let body = fixture.last("POST /register").json();
+        assert_eq!(
+            (&body["application_type"], &body["grant_types"]),
+            (&json!("web"), &json!(["authorization_code"]))
+        );
+        assert!(body.get("scope").is_none());
+    }
+
+    #[tokio::test]
+    async fn row_02_a_refused_registration_is_told_without_its_body() {
+        let fixture = Fixture::start().await;
+        let server = fixture.server(json!({}));
+        let redirect = callback("https://airlock.example/cb");
+        fixture.on("POST /register", 400, "<html>key=secret-in-a-page</html>");
+        let Err(error) = register(&server, &*wire(), &redirect, &[]).await else { panic!("a refusal") };
+        assert_eq!(
+            error.to_string(),
+            "127.0.0.1 refused to register airlock as a client: status 400. Register it by hand and give the connector \
+             auth_data with the client_id"
+        );
+        let refusal = json!({ "error": "invalid_redirect_uri", "error_description": "no\n thanks" });
+        fixture.on("POST /register", 400, refusal.to_string());
+        let Err(error) = register(&server, &*wire(), &redirect, &[]).await else { panic!("a refusal") };
+        assert!(error.to_string().contains("invalid_redirect_uri (no thanks)"), "{error}");
+        let closed = fixture.server(json!({ "registration_endpoint": null }));
+        let Err(error) = register(&closed, &*wire(), &redirect, &[]).await else { panic!("no endpoint") };
+        assert!(
+            matches!(error, ConnectorsError::Conflict(_)) && error.to_string().contains("auth_data"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn row_03_a_redirected_registration_goes_nowhere() {
+        let (fixture, second) = (Fixture::start().await, Fixture::start().await);
+        fixture.redirect("POST /register", 307, &second.url("/register"));
+        let redirect = callback("https://airlock.example/cb");
+        let Err(error) = register(&fixture.server(json!({})), &*wire(), &redirect, &[]).await else {
+            panic!("a redirect")
+        };
+        assert!(error.to_string().contains("redirects are not followed"), "{error}");
+        assert_eq!(second.seen().len(), 0);
+    }
+}

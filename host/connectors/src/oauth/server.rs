@@ -1,0 +1,476 @@
+//! An authorization server as far as it is known: its metadata (RFC 8414), validated.
+
+use http::{Request, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    exchange::{self, Exchange, check_address, host},
+    quote::quoted,
+};
+use crate::{ConnectorsError, address::Allowed};
+
+/// Where provided metadata stand in a request.
+const POINTER: &str = "/oauth2_server_metadata";
+
+/// Parameters that airlock itself puts into the address that the browser is sent to. An authorization endpoint that has
+/// one of them already could change what is asked for.
+const OURS: &[&str] = &[
+    "response_type",
+    "response_mode",
+    "client_id",
+    "redirect_uri",
+    "state",
+    "scope",
+    "resource",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+    "nonce",
+];
+
+/// An authorization server whose endpoints may be called and shown. Every way to make one validates it (THREATS row 9),
+/// and its stored form is read back as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Server {
+    pub(super) metadata: Metadata,
+    /// Nothing was published: the endpoints are those that the MCP revision of 2025-03-26 has clients assume.
+    assumed: bool,
+}
+
+/// `ExtendedOAuthServerMetadata` (contract §11.1). What else a server publishes is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Metadata {
+    pub(super) issuer: String,
+    pub(super) token_endpoint: Url,
+    pub(super) authorization_endpoint: Option<Url>,
+    pub(super) registration_endpoint: Option<Url>,
+    pub(super) scopes_supported: Option<Vec<String>>,
+    response_types_supported: Option<Vec<String>>,
+    response_modes_supported: Option<Vec<String>>,
+    pub(super) grant_types_supported: Option<Vec<String>>,
+    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    service_documentation: Option<String>,
+    ui_locales_supported: Option<Vec<String>>,
+    op_policy_uri: Option<String>,
+    op_tos_uri: Option<String>,
+    pub(super) revocation_endpoint: Option<Url>,
+    revocation_endpoint_auth_methods_supported: Option<Vec<String>>,
+    revocation_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    introspection_endpoint: Option<Url>,
+    introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
+    introspection_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    client_id_metadata_document_supported: Option<bool>,
+    authorization_response_iss_parameter_supported: Option<bool>,
+    authorization_grant_profiles_supported: Option<Vec<String>>,
+    x_source: Option<String>,
+    x_resource_url: Option<String>,
+    x_scope: Option<String>,
+}
+
+/// Where metadata came from, in the contract's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Found from the address of the connector's server.
+    Autodiscovery,
+    /// Given, or their address was, when the connector was registered.
+    Provided,
+}
+
+impl Source {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Autodiscovery => "autodiscovery",
+            Self::Provided => "provided",
+        }
+    }
+}
+
+/// What is wrong with metadata.
+pub(super) struct Flaw {
+    /// The member.
+    field: String,
+    message: String,
+}
+
+impl Flaw {
+    fn new(field: &str, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+
+    /// Of metadata that the server at `host` published.
+    pub(super) fn published_by(self, host: &str) -> ConnectorsError {
+        let Self { field, message } = self;
+        ConnectorsError::Upstream(format!(
+            "{host} publishes OAuth metadata that cannot be used: {field}: {message}. Ask its operator, or register the \
+             connector with oauth2_server_metadata"
+        ))
+    }
+}
+
+impl Server {
+    /// From `ExtendedOAuthServerMetadata` in a request.
+    pub(crate) fn provided(metadata: &Value, allowed: Allowed) -> Result<Self, ConnectorsError> {
+        Self::new(metadata, Source::Provided, allowed)
+            .map_err(|flaw| ConnectorsError::invalid(&format!("{POINTER}/{}", flaw.field), flaw.message))
+    }
+
+    /// From the document at an address (RFC 8414 §3, OpenID Connect Discovery §4).
+    pub(crate) async fn fetched(
+        url: &str,
+        exchange: &dyn Exchange,
+        allowed: Allowed,
+    ) -> Result<Self, ConnectorsError> {
+        let invalid = |message: String| ConnectorsError::invalid("/oauth2_server_metadata_url", message);
+        let url = Url::parse(url).map_err(|error| invalid(format!("it is not an address: {error}")))?;
+        check_address(&url, allowed).map_err(invalid)?;
+        let host = host(&url);
+        let unusable = |what: String| {
+            ConnectorsError::Upstream(format!("the OAuth metadata of {host} cannot be read: {what}"))
+        };
+        let request = Request::get(url.as_str())
+            .header(header::ACCEPT, "application/json")
+            .body(Vec::new())
+            .map_err(|_| invalid("it cannot be requested".into()))?;
+        let answer = exchange::send(exchange, request).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(unusable(format!("status {}", answer.status().as_u16())));
+        }
+        let document: Value =
+            serde_json::from_slice(answer.body()).map_err(|_| unusable("it is not JSON".into()))?;
+        let server =
+            Self::new(&document, Source::Provided, allowed).map_err(|flaw| flaw.published_by(&host))?;
+        if !server.may_be_described_at(&url) {
+            let message = "it is not the issuer that this address belongs to";
+            return Err(Flaw::new("issuer", message).published_by(&host));
+        }
+        Ok(server)
+    }
+
+    /// From what discovery found.
+    pub(super) fn found(
+        mut document: Value,
+        resource: &str,
+        scopes: &[String],
+        assumed: bool,
+        allowed: Allowed,
+    ) -> Result<Self, Flaw> {
+        document["x_resource_url"] = resource.into();
+        document["x_scope"] = Some(scopes.join(" ")).filter(|scopes| !scopes.is_empty()).into();
+        let server = Self::new(&document, Source::Autodiscovery, allowed)?;
+        Ok(Self { assumed, ..server })
+    }
+
+    fn new(document: &Value, source: Source, allowed: Allowed) -> Result<Self, Flaw> {
+        let mut metadata: Metadata = serde_path_to_error::deserialize(document).map_err(|error| {
+            let field = quoted(&error.path().to_string(), &[]);
+            Flaw { field, message: quoted(&error.into_inner().to_string(), &[]) }
+        })?;
+        metadata.x_source = Some(source.as_str().into());
+        metadata.check(allowed)?;
+        Ok(Self { metadata, assumed: false })
+    }
+
+    /// Whether metadata of this issuer may stand at an address: no server may speak for another (RFC 8414 §3.3).
+    fn may_be_described_at(&self, url: &Url) -> bool {
+        let Ok(issuer) = Url::parse(&self.metadata.issuer) else { return false };
+        if issuer.origin() != url.origin() {
+            return false;
+        }
+        let path = url.path();
+        let well_known = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"];
+        let expected = well_known.iter().find_map(|well_known| {
+            let (before, after) = path.split_once(well_known)?;
+            // The name goes between the host and the issuer's path, or behind both.
+            Some(if before.is_empty() { after } else { before })
+        });
+        // At an address of its own choice, a server can still only speak for its own origin.
+        expected.is_none_or(|expected| expected.trim_end_matches('/') == issuer.path().trim_end_matches('/'))
+    }
+
+    /// `ExtendedOAuthServerMetadata`, which holds no secret.
+    pub(crate) fn wire(&self) -> Value {
+        let mut wire = serde_json::to_value(&self.metadata).unwrap_or_default();
+        if let Value::Object(members) = &mut wire {
+            members.retain(|_, value| !value.is_null());
+        }
+        wire
+    }
+
+    /// Who gives the tokens.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.metadata.issuer
+    }
+
+    /// What tokens are asked for (RFC 8707), if the server's tokens name what they are for.
+    pub(crate) fn resource(&self) -> Option<&str> {
+        self.metadata.x_resource_url.as_deref()
+    }
+
+    /// The scopes that the protected resource asks for.
+    pub(crate) fn resource_scopes(&self) -> impl Iterator<Item = &str> {
+        self.metadata.x_scope.iter().flat_map(|scopes| scopes.split_whitespace())
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        match self.metadata.x_source.as_deref() {
+            Some("autodiscovery") => Source::Autodiscovery,
+            _ => Source::Provided,
+        }
+    }
+
+    /// Nothing was published, and it is not known whether there is an authorization server at all.
+    pub(crate) fn is_assumed(&self) -> bool {
+        self.assumed
+    }
+
+    /// Clients can register themselves (RFC 7591).
+    pub(crate) fn takes_registrations(&self) -> bool {
+        self.metadata.registration_endpoint.is_some()
+    }
+
+    /// A client's id may be the address of a document about it.
+    pub(crate) fn takes_metadata_documents(&self) -> bool {
+        self.metadata.client_id_metadata_document_supported == Some(true)
+    }
+
+    /// It says who it is when it sends the browser back (RFC 9207).
+    pub(super) fn names_itself(&self) -> bool {
+        self.metadata.authorization_response_iss_parameter_supported == Some(true)
+    }
+
+    /// How clients may prove who they are; `None` where the server does not say.
+    pub(super) fn auth_methods(&self) -> Option<&[String]> {
+        self.metadata.token_endpoint_auth_methods_supported.as_deref()
+    }
+
+    /// The host of the token endpoint, for messages.
+    pub(super) fn host(&self) -> String {
+        host(&self.metadata.token_endpoint)
+    }
+}
+
+impl Metadata {
+    fn check(&mut self, allowed: Allowed) -> Result<(), Flaw> {
+        let issuer = Url::parse(&self.issuer)
+            .map_err(|error| Flaw::new("issuer", format!("it is not an address: {error}")))?;
+        check_address(&issuer, allowed).map_err(|message| Flaw::new("issuer", message))?;
+        if issuer.query().is_some() {
+            return Err(Flaw::new("issuer", "it must have no query"));
+        }
+        let endpoints = [
+            ("token_endpoint", Some(&self.token_endpoint)),
+            ("authorization_endpoint", self.authorization_endpoint.as_ref()),
+            ("registration_endpoint", self.registration_endpoint.as_ref()),
+            ("revocation_endpoint", self.revocation_endpoint.as_ref()),
+            ("introspection_endpoint", self.introspection_endpoint.as_ref()),
+        ];
+        for (field, endpoint) in endpoints {
+            if let Some(endpoint) = endpoint {
+                check_address(endpoint, allowed).map_err(|message| Flaw::new(field, message))?;
+            }
+        }
+        if let Some(endpoint) = &self.authorization_endpoint {
+            self.check_code_flow(endpoint)?;
+        }
+        if let Some(resource) = &self.x_resource_url {
+            let is_resource = Url::parse(resource).is_ok_and(|url| {
+                matches!(url.scheme(), "http" | "https") && url.has_host() && url.fragment().is_none()
+            });
+            if !is_resource {
+                let message = "it must be an address with https:// and without '#' (RFC 8707)";
+                return Err(Flaw::new("x_resource_url", message));
+            }
+        }
+        // Addresses that a person may be shown and click on, and that nothing depends on.
+        for page in [&mut self.service_documentation, &mut self.op_policy_uri, &mut self.op_tos_uri] {
+            page.take_if(|page| !Url::parse(page).is_ok_and(|url| matches!(url.scheme(), "http" | "https")));
+        }
+        Ok(())
+    }
+
+    /// What has to hold where a browser is sent to the authorization endpoint.
+    fn check_code_flow(&self, endpoint: &Url) -> Result<(), Flaw> {
+        if let Some((ours, _)) = endpoint.query_pairs().find(|(name, _)| OURS.contains(&name.as_ref())) {
+            let message = format!("it must not have the parameter '{ours}', which airlock sets");
+            return Err(Flaw::new("authorization_endpoint", message));
+        }
+        let lacks = |list: &Option<Vec<String>>, wanted: &str| {
+            list.as_ref().is_some_and(|list| !list.iter().any(|item| item == wanted))
+        };
+        if lacks(&self.grant_types_supported, "authorization_code") {
+            return Ok(());
+        }
+        if lacks(&self.response_types_supported, "code") {
+            let message = "the server does not give authorization codes ('code')";
+            return Err(Flaw::new("response_types_supported", message));
+        }
+        if lacks(&self.code_challenge_methods_supported, "S256") {
+            let message = "the server does not support PKCE with S256, which airlock always uses";
+            return Err(Flaw::new("code_challenge_methods_supported", message));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::oauth::fixture::{Fixture, LOOPBACK, merged, wire};
+
+    fn good() -> Value {
+        json!({
+            "issuer": "https://as.example/tenant",
+            "authorization_endpoint": "https://as.example/authorize?audience=x",
+            "token_endpoint": "https://as.example/token",
+            "registration_endpoint": "https://as.example/register",
+            "revocation_endpoint": "https://as.example/revoke",
+            "introspection_endpoint": "https://as.example/introspect",
+        })
+    }
+
+    #[test]
+    fn provided_metadata_come_back_as_they_were_given() {
+        let given = merged(
+            good(),
+            json!({
+                "scopes_supported": ["a", "offline_access"], "op_tos_uri": "https://as.example/tos",
+                "authorization_response_iss_parameter_supported": true, "x_scope": "a b",
+                "x_resource_url": "https://mcp.example/mcp", "jwks_uri": "https://as.example/keys",
+            }),
+        );
+        let server = Server::provided(&given, Allowed::default()).expect("valid metadata");
+        let mut expected = merged(given, json!({ "x_source": "provided" }));
+        expected.as_object_mut().expect("an object").remove("jwks_uri");
+        assert_eq!(server.wire(), expected);
+        assert_eq!(server.resource(), Some("https://mcp.example/mcp"));
+        assert_eq!(server.resource_scopes().collect::<Vec<_>>(), ["a", "b"]);
+        let stored = serde_json::to_vec(&server).expect("a record");
+        assert_eq!(serde_json::from_slice::<Server>(&stored).expect("a server"), server);
+        let plain = Server::provided(&good(), Allowed::default()).expect("valid metadata");
+        assert_eq!(plain.resource(), None);
+    }
+
+    #[test]
+    fn row_09_hostile_metadata_are_refused_by_the_name_of_the_member() {
+        let endpoints = [
+            "authorization_endpoint",
+            "token_endpoint",
+            "registration_endpoint",
+            "revocation_endpoint",
+            "introspection_endpoint",
+            "issuer",
+        ];
+        let addresses = [
+            "javascript:alert(document.domain)",
+            "data:text/html,<script>",
+            "file:///etc/passwd",
+            "http://as.example/plain",
+            "https://user:word@as.example/",
+            "https://as.example/#fragment",
+            "https://169.254.169.254/latest",
+            "https://127.0.0.1/",
+            "https://[::ffff:127.0.0.1]/",
+            "//as.example/",
+            "not an address",
+            "",
+        ];
+        for field in endpoints {
+            for address in addresses {
+                let hostile = merged(good(), json!({ field: address }));
+                let error = Server::provided(&hostile, Allowed::default()).expect_err(address);
+                let ConnectorsError::Invalid { pointer, .. } = &error else { panic!("{error:?}") };
+                assert_eq!(*pointer, format!("/oauth2_server_metadata/{field}"), "{address}");
+            }
+        }
+        let others = [
+            ("authorization_endpoint", json!("https://as.example/authorize?response_type=token")),
+            ("authorization_endpoint", json!("https://as.example/authorize?state=known")),
+            (
+                "authorization_endpoint",
+                json!("https://as.example/authorize?redirect_uri=https://evil.example"),
+            ),
+            ("issuer", json!("https://as.example/?tenant=1")),
+            ("response_types_supported", json!(["token"])),
+            ("code_challenge_methods_supported", json!(["plain"])),
+            ("code_challenge_methods_supported", json!([])),
+            ("x_resource_url", json!("javascript:alert(1)")),
+            ("x_resource_url", json!("https://mcp.example/#x")),
+            ("token_endpoint", json!(null)),
+            ("issuer", json!(7)),
+        ];
+        for (field, value) in others {
+            let hostile = merged(good(), json!({ field: value }));
+            let error = Server::provided(&hostile, Allowed::default()).expect_err(field);
+            let ConnectorsError::Invalid { pointer, .. } = &error else { panic!("{error:?}") };
+            assert_eq!(*pointer, format!("/oauth2_server_metadata/{field}"), "{value}");
+        }
+    }
+
+    #[test]
+    fn row_09_pages_about_the_server_are_dropped_if_they_cannot_be_shown() {
+        let hostile = merged(
+            good(),
+            json!({ "op_tos_uri": "javascript:alert(1)", "op_policy_uri": "https://as.example/policy" }),
+        );
+        let wire = Server::provided(&hostile, Allowed::default()).expect("valid metadata").wire();
+        assert_eq!(
+            (wire.get("op_tos_uri"), &wire["op_policy_uri"]),
+            (None, &json!("https://as.example/policy"))
+        );
+    }
+
+    #[test]
+    fn a_server_for_programs_only_needs_no_pkce() {
+        let machines = json!({
+            "grant_types_supported": ["client_credentials"], "response_types_supported": [],
+            "code_challenge_methods_supported": ["plain"],
+        });
+        Server::provided(&merged(good(), machines), Allowed::default()).expect("valid metadata");
+    }
+
+    #[tokio::test]
+    async fn a_document_by_its_address_speaks_only_for_its_own_issuer() {
+        let server = Fixture::start().await;
+        let wire = wire();
+        let cases = [
+            ("/.well-known/oauth-authorization-server", "", true),
+            ("/.well-known/oauth-authorization-server", "/", true),
+            ("/.well-known/oauth-authorization-server/tenant", "/tenant", true),
+            ("/.well-known/openid-configuration/tenant", "/tenant", true),
+            ("/tenant/.well-known/openid-configuration", "/tenant/", true),
+            ("/own/place.json", "/anything", true),
+            ("/.well-known/oauth-authorization-server", "/tenant", false),
+            ("/tenant/.well-known/openid-configuration", "/other", false),
+            ("/.well-known/oauth-authorization-server/tenant", "", false),
+        ];
+        for (path, issuer, is_good) in cases {
+            let document = merged(server.metadata(), json!({ "issuer": server.url(issuer) }));
+            server.on(&format!("GET {path}"), 200, document.to_string());
+            let fetched = Server::fetched(&server.url(path), &*wire, LOOPBACK).await;
+            assert_eq!(fetched.is_ok(), is_good, "{path} {issuer}");
+        }
+        let foreign = merged(server.metadata(), json!({ "issuer": "https://as.example" }));
+        server.on("GET /foreign", 200, foreign.to_string());
+        let error = Server::fetched(&server.url("/foreign"), &*wire, LOOPBACK).await.expect_err("foreign");
+        assert_eq!(
+            error.to_string(),
+            "127.0.0.1 publishes OAuth metadata that cannot be used: issuer: it is not the issuer that this address belongs \
+             to. Ask its operator, or register the connector with oauth2_server_metadata"
+        );
+    }
+
+    #[tokio::test]
+    async fn row_03_a_document_behind_a_redirect_is_not_read() {
+        let (server, second) = (Fixture::start().await, Fixture::start().await);
+        server.redirect("GET /metadata", 302, &second.url("/metadata"));
+        Server::fetched(&server.url("/metadata"), &*wire(), LOOPBACK).await.expect_err("a redirect");
+        assert_eq!(second.seen().len(), 0);
+    }
+}
