@@ -38,6 +38,9 @@ impl Error {
     pub const NOT_FOUND: &str = "NotFound";
     /// A tool reported an error; [`Error::details`] holds its whole answer.
     pub const TOOL_CALL: &str = "ConnectorToolCallError";
+    /// A connector or its credential is missing or unusable, or its service does not answer. [`Error::reason`] may say
+    /// which of the known reasons it is.
+    pub const CONNECTOR: &str = "ConnectorError";
     /// The execution that something was sent to has ended.
     pub const ENDED: &str = "Ended";
     /// The execution id of a child is taken.
@@ -71,6 +74,12 @@ impl Error {
     /// `start-to-close`, `schedule-to-close`, `heartbeat` or `execution`.
     pub fn timeout(&self) -> Option<&str> {
         if self.kind() == Self::TIMEOUT { self.details()?.get("timeout")?.as_str() } else { None }
+    }
+
+    /// Why a connector refused, for an error of kind [`Error::CONNECTOR`]: `insufficient_scope`, `unauthorized`, `denied`,
+    /// `rate_limited`, `circuit_open` and others, if the host says.
+    pub fn reason(&self) -> Option<&str> {
+        if self.kind() == Self::CONNECTOR { self.details()?.get("reason")?.as_str() } else { None }
     }
 
     /// No retry policy applies to it: trying again cannot help.

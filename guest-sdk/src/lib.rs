@@ -62,7 +62,7 @@ pub use crate::{
     event::{Task, TaskEvent, TaskPhase},
     message::{HandlerDefinition, Query, Sent, Signal, Update},
     plugin::{Activity, WorkflowFn},
-    tools::{Authorised, Tools, await_auth, read_answer},
+    tools::{Authorised, CallOptions, ToolCall, Tools, await_auth, read_answer, read_data},
     workflow::{
         ActivityCall, Cancelled, Child, ChildCall, HostCall, InputRequest, JoinHandle, ParentClose, Sleep,
         Workflow,

@@ -50,11 +50,12 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    Activity, Error, Query, Result, RetryPolicy, Signal, Slot, TaskEvent, Update,
+    Activity, CallOptions, Error, Query, Result, RetryPolicy, Signal, Slot, TaskEvent, Update,
     activity::Call,
     host::stand_in::{self, StandIn},
     plugin::Plugin,
     schema,
+    tools::ToolRequest,
     workflow::{
         Instance,
         protocol::{Command, Init, Job, Message, Request, Turn},
@@ -62,6 +63,8 @@ use crate::{
 };
 
 mod history;
+
+type Tool = Box<dyn Fn(Value, &CallOptions) -> Result<Value>>;
 
 type Answer = Rc<dyn Fn(Value) -> Result<Value>>;
 
@@ -147,7 +150,17 @@ impl<P: Plugin> Test<P> {
 
     /// Answers a tool of a slot: with `{"content": […], "metadata": {…}}`, as a connector would, or with a failure.
     #[must_use]
-    pub fn tool<S: Slot>(mut self, tool: &str, answer: impl Fn(Value) -> Result<Value> + 'static) -> Self {
+    pub fn tool<S: Slot>(self, tool: &str, answer: impl Fn(Value) -> Result<Value> + 'static) -> Self {
+        self.tool_with_options::<S>(tool, move |arguments, _| answer(arguments))
+    }
+
+    /// The same, with a look at the options of the call.
+    #[must_use]
+    pub fn tool_with_options<S: Slot>(
+        mut self,
+        tool: &str,
+        answer: impl Fn(Value, &CallOptions) -> Result<Value> + 'static,
+    ) -> Self {
         self.host.tools.insert((S::CONNECTOR.to_owned(), tool.to_owned()), Box::new(answer));
         self
     }
@@ -509,9 +522,9 @@ impl<P: Plugin> Running<P> {
                     options.retry.or(defined.and_then(|activity| activity.options.retry)).unwrap_or_default();
                 return self.attempts(seq, name, &input, &retry);
             }
-            Request::Tool { slot, tool, arguments } => {
-                world.step(format!("tool {slot}/{tool}"));
-                world.host.call_tool(slot, &tool, serde_json::from_str(&arguments)?)?
+            Request::Tool(call) => {
+                world.step(format!("tool {}/{}", call.slot, call.tool));
+                world.host.call_tool(call)?
             }
             Request::ListTools(slot) => world.host.list_tools(slot)?,
             Request::AwaitAuth(slot) => world.host.await_auth(slot)?,
@@ -619,15 +632,16 @@ impl Wake for Woken {
 
 #[derive(Default)]
 struct Host {
-    tools: BTreeMap<(String, String), Box<dyn Fn(Value) -> Result<Value>>>,
+    tools: BTreeMap<(String, String), Tool>,
     events: RefCell<Vec<TaskEvent>>,
     heartbeat: RefCell<Option<String>>,
 }
 
 impl StandIn for Host {
-    fn call_tool(&self, slot: &str, tool: &str, arguments: Value) -> Result<Value> {
-        match self.tools.get(&(slot.to_owned(), tool.to_owned())) {
-            Some(answer) => answer(arguments),
+    fn call_tool(&self, call: ToolRequest) -> Result<Value> {
+        let ToolRequest { slot, tool, arguments, options } = call;
+        match self.tools.get(&(slot.to_owned(), tool.clone())) {
+            Some(answer) => answer(serde_json::from_str(&arguments)?, &options),
             None => Err(Error::new(
                 "ConnectorError",
                 format!("the test has no tool `{tool}` in slot `{slot}`: add .tool::<Slot>({tool:?}, |arguments| …)"),
@@ -709,7 +723,27 @@ mod tests {
         if ctx.attempt() == 1 { Err(Error::new("First", "fails")) } else { Ok(ctx.attempt()) }
     }
 
-    crate::plugin!(workflows: [approval, counter, parent, again], activities: [flaky]);
+    airlock::connector!(Crm = "crm");
+
+    #[derive(serde::Deserialize)]
+    struct Contact {
+        name: String,
+    }
+
+    #[airlock::activity]
+    async fn contact(id: String, crm: airlock::Tools<Crm>) -> Result<String> {
+        let call = crm.call("get_contact", json!({"id": id})).retries(3);
+        Ok(call.data::<Contact>().await?.name)
+    }
+
+    #[airlock::workflow(connectors(Crm))]
+    async fn contacts(ctx: Workflow) -> Result<Vec<String>> {
+        let first = ctx.activity(contact, "ada".to_owned()).await?;
+        let call = ctx.call_tool::<Crm>("get_contact", json!({"id": "bea"})).credentials("work");
+        Ok(vec![first, call.data::<Contact>().await?.name])
+    }
+
+    crate::plugin!(workflows: [approval, counter, parent, again, contacts], activities: [flaky, contact]);
 
     #[test]
     fn messages_come_at_their_moment_and_crashes_change_nothing() {
@@ -749,6 +783,23 @@ mod tests {
             .signal_after::<Approve>(0, &false)
             .run("approval", json!({}));
         assert_eq!(ended.output.unwrap()["attempts"], 9);
+    }
+
+    #[test]
+    fn mocked_tools_see_the_options_of_a_call() {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let noted = seen.clone();
+        let ended = Test::of(AirlockPlugin)
+            .tool_with_options::<Crm>("get_contact", move |arguments, options| {
+                noted.borrow_mut().push(options.clone());
+                let envelope = json!({"success": true, "data": {"name": arguments["id"]}, "metadata": {}});
+                Ok(json!({"content": [], "metadata": {"mcp_meta": {"structuredContent": envelope}}}))
+            })
+            .run("contacts", json!({}));
+        assert_eq!(ended.output.unwrap(), json!({"result": ["ada", "bea"]}));
+        let options = CallOptions { retries: Some(3), ..CallOptions::default() };
+        let work = CallOptions { credentials_name: Some("work".into()), ..CallOptions::default() };
+        assert_eq!(*seen.borrow(), [options, work]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use airlock_engine::{
     ExecutionId, Failure, Json, RunId,
     guests::{Activation, ActivityCall, ActivityHost, Guests, WorkflowInit, WorkflowInstance},
     history::{Command, HistorySize, Job, TaskEvent},
+    tools::CallOptions,
 };
 use airlock_sandbox::{Sandbox, SandboxConfig};
 use airlock_tests::{Daemon, Setup, guest};
@@ -95,7 +96,7 @@ struct NoHost;
 
 #[async_trait]
 impl ActivityHost for NoHost {
-    async fn call_tool(&self, _: &str, _: &str, _: Json) -> Result<Json, Failure> {
+    async fn call_tool(&self, _: &str, _: &str, _: Json, _: CallOptions) -> Result<Json, Failure> {
         Ok(Json::null())
     }
     async fn list_tools(&self, _: &str) -> Result<Json, Failure> {

@@ -9,9 +9,10 @@ use super::bindings::{
     exports::airlock::plugin::{activities, definitions, workflows},
 };
 use crate::{
-    ActivityDefinition, ActivityOptions, Error, HandlerDefinition, ParentClose, PluginDefinition, Result,
-    RetryPolicy, SlotDefinition, TaskEvent, TaskPhase, WorkflowDefinition,
+    ActivityDefinition, ActivityOptions, CallOptions, Error, HandlerDefinition, ParentClose,
+    PluginDefinition, Result, RetryPolicy, SlotDefinition, TaskEvent, TaskPhase, WorkflowDefinition,
     activity::Call,
+    tools::ToolRequest,
     workflow::protocol::{Child, Command, Job, Message, Request, SearchValue},
 };
 
@@ -104,8 +105,9 @@ pub(crate) fn command(command: Command) -> workflows::Command {
         Command::Begin(seq, Request::Timer { duration_ms }) => {
             workflows::Command::StartTimer(workflows::StartTimer { seq, duration_ms })
         }
-        Command::Begin(seq, Request::Tool { slot, tool, arguments }) => {
-            workflows::Command::CallTool(workflows::CallTool { seq, slot: slot.to_owned(), tool, arguments })
+        Command::Begin(seq, Request::Tool(ToolRequest { slot, tool, arguments, options })) => {
+            let (slot, options) = (slot.to_owned(), call_options(options));
+            workflows::Command::CallTool(workflows::CallTool { seq, slot, tool, arguments, options })
         }
         Command::Begin(seq, Request::ListTools(slot)) => {
             workflows::Command::ListTools(workflows::SlotOperation { seq, slot: slot.to_owned() })
@@ -230,6 +232,15 @@ fn activity_options(options: ActivityOptions) -> types::ActivityOptions {
         schedule_to_close_ms: options.schedule_to_close.map(milliseconds),
         heartbeat_ms: options.heartbeat.map(milliseconds),
         retry: options.retry.map(retry_policy),
+    }
+}
+
+pub(crate) fn call_options(options: CallOptions) -> types::CallOptions {
+    types::CallOptions {
+        timeout_ms: options.timeout.map(milliseconds),
+        retries: options.retries,
+        credentials_name: options.credentials_name,
+        use_mock: options.use_mock,
     }
 }
 

@@ -23,10 +23,13 @@ use crate::{
         convert,
     },
     log::Level,
+    tools::ToolRequest,
 };
 
-pub(crate) fn call_tool(slot: &str, tool: &str, arguments: &str) -> Answer {
-    Answer { wait: None, pending: tools::call_tool(slot, tool, arguments) }
+pub(crate) fn call_tool(call: ToolRequest) -> Answer {
+    let ToolRequest { slot, tool, arguments, options } = call;
+    let pending = tools::call_tool(slot, &tool, &arguments, &convert::call_options(options));
+    Answer { wait: None, pending }
 }
 
 pub(crate) fn list_tools(slot: &str) -> Answer {

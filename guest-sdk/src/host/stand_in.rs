@@ -4,11 +4,11 @@ use std::{cell::RefCell, rc::Rc};
 
 use serde_json::Value;
 
-use crate::{Error, Result, TaskEvent, log::Level};
+use crate::{Error, Result, TaskEvent, log::Level, tools::ToolRequest};
 
 /// What answers an activity in a test.
 pub(crate) trait StandIn {
-    fn call_tool(&self, slot: &str, tool: &str, arguments: Value) -> Result<Value>;
+    fn call_tool(&self, call: ToolRequest) -> Result<Value>;
     fn list_tools(&self, slot: &str) -> Result<Value>;
     fn await_auth(&self, slot: &str) -> Result<Value>;
     fn emit(&self, event: TaskEvent);
@@ -39,8 +39,8 @@ fn current() -> Result<Rc<dyn StandIn>> {
     })
 }
 
-pub(crate) async fn call_tool(slot: &str, tool: &str, arguments: &str) -> Result<String> {
-    Ok(current()?.call_tool(slot, tool, serde_json::from_str(arguments)?)?.to_string())
+pub(crate) async fn call_tool(call: ToolRequest) -> Result<String> {
+    Ok(current()?.call_tool(call)?.to_string())
 }
 
 pub(crate) async fn list_tools(slot: &str) -> Result<String> {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Error, ParentClose, Result, RetryPolicy, TaskEvent, TaskPhase,
     plugin::Plugin,
+    tools::ToolRequest,
     workflow::{
         Instance,
         protocol::{Command, Init, Job, Message, Request, SearchValue, Turn},
@@ -241,9 +242,16 @@ fn operation(request: Request) -> (&'static str, Value) {
             }),
         ),
         Request::Timer { duration_ms } => ("StartTimer", json!({ "duration": duration(duration_ms) })),
-        Request::Tool { slot, tool, arguments } => {
-            ("CallTool", json!({ "slot": slot, "tool": tool, "arguments": parsed(&arguments) }))
-        }
+        Request::Tool(ToolRequest { slot, tool, arguments, options }) => (
+            "CallTool",
+            json!({
+                "slot": slot, "tool": tool, "arguments": parsed(&arguments),
+                "options": {
+                    "timeout": limit(options.timeout), "retries": options.retries,
+                    "credentials_name": options.credentials_name, "use_mock": options.use_mock,
+                },
+            }),
+        ),
         Request::ListTools(slot) => ("ListTools", json!({ "slot": slot })),
         Request::AwaitAuth(slot) => ("AwaitAuth", json!({ "slot": slot })),
         Request::Child(child) => {

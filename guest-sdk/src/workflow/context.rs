@@ -19,7 +19,9 @@ use super::{
     protocol::{Command, Request, SearchValue},
     shared::Shared,
 };
-use crate::{Activity, Authorised, Error, Result, Signal, Slot, Task, TaskEvent, WorkflowFn, event, schema};
+use crate::{
+    Activity, Authorised, Error, Result, Signal, Slot, Task, TaskEvent, ToolCall, WorkflowFn, event, schema,
+};
 
 /// The running workflow and its host. Cheap to clone.
 ///
@@ -94,15 +96,11 @@ impl Workflow {
         self.shared.uuid()
     }
 
-    /// Calls a tool of the connector in slot `S` as a step of its own. The answer is as for
-    /// [`Tools::call`](crate::Tools::call); see [`read_answer`](crate::read_answer).
-    pub fn call_tool<S: Slot>(&self, tool: &str, arguments: impl Serialize) -> HostCall<Value> {
-        let request = schema::write_plain(&arguments).map(|arguments| Request::Tool {
-            slot: S::CONNECTOR,
-            tool: tool.to_owned(),
-            arguments,
-        });
-        HostCall::new(self.shared.clone(), request)
+    /// Calls a tool of the connector in slot `S` as a step of its own:
+    /// `ctx.call_tool::<Github>("star", arguments).retries(2).await?`. The answer is as for
+    /// [`Tools::call`](crate::Tools::call).
+    pub fn call_tool<S: Slot>(&self, tool: &str, arguments: impl Serialize) -> ToolCall {
+        ToolCall::step::<S>(self.shared.clone(), tool, &arguments)
     }
 
     /// The tools of the connector in slot `S`.

@@ -6,10 +6,10 @@ mod handlers;
 mod input;
 mod instance;
 mod messages;
-mod operation;
+pub(crate) mod operation;
 pub(crate) mod protocol;
 mod random;
-mod shared;
+pub(crate) mod shared;
 
 #[cfg(test)]
 mod tests;

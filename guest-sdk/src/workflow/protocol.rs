@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{ActivityOptions, Error, ParentClose, Result, RetryPolicy, TaskEvent};
+use crate::{ActivityOptions, Error, ParentClose, Result, RetryPolicy, TaskEvent, tools::ToolRequest};
 
 /// What an instance is created from.
 #[derive(Debug, Clone)]
@@ -128,14 +128,7 @@ pub(crate) enum Request {
         duration_ms: u64,
     },
     /// Call a tool.
-    Tool {
-        /// Its connector's slot.
-        slot: &'static str,
-        /// Its name.
-        tool: String,
-        /// JSON text.
-        arguments: String,
-    },
+    Tool(ToolRequest),
     /// List the tools of a slot.
     ListTools(&'static str),
     /// Wait until the caller is authorised for a slot.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     self as airlock, Error, FutureExt, Result, RetryPolicy, TaskPhase, join, join_all, plugin, select_biased,
-    try_join,
+    tools::ToolRequest, try_join,
 };
 
 #[airlock::activity(
@@ -56,7 +56,7 @@ fn words(commands: Vec<Command>) -> Vec<String> {
             format!("{seq} activity {name} {input}")
         }
         Command::Begin(seq, Request::Timer { duration_ms }) => format!("{seq} timer {duration_ms}"),
-        Command::Begin(seq, Request::Tool { slot, tool, arguments }) => {
+        Command::Begin(seq, Request::Tool(ToolRequest { slot, tool, arguments, .. })) => {
             format!("{seq} tool {slot} {tool} {arguments}")
         }
         Command::Begin(seq, Request::ListTools(slot)) => format!("{seq} list {slot}"),
@@ -308,6 +308,25 @@ fn tools_authorisation_and_tasks_are_commands() {
     assert_eq!(step(&mut run, [ok(2, json!([]))]), [r#"3 tool github_app star {"a":1}"#]);
     let answer = json!({"content": [{"type": "text", "text": "ok"}]});
     assert_eq!(step(&mut run, [ok(3, answer)]), [r#"emit Completed {"n":1}"#, r#"complete {"result":"ok"}"#]);
+}
+
+#[test]
+fn a_tool_call_takes_options_until_it_is_awaited() {
+    let mut run = workflow!(|ctx| {
+        let call = ctx.call_tool::<Github>("star", json!({})).credentials("work").retries(2);
+        call.timeout(Duration::from_secs(3)).mock(true).data::<Value>().await
+    });
+    let commands = run.activate(0, [Job::Started]);
+    let [Command::Begin(1, Request::Tool(call))] = &commands[..] else { panic!("{commands:?}") };
+    let options = airlock::CallOptions {
+        timeout: Some(Duration::from_secs(3)),
+        retries: Some(2),
+        credentials_name: Some("work".into()),
+        use_mock: Some(true),
+    };
+    assert_eq!(call.options, options);
+    let answer = json!({"metadata": {"mcp_meta": {"structuredContent": {"success": true, "data": 7}}}});
+    assert_eq!(step(&mut run, [ok(1, answer)]), [r#"complete {"result":7}"#]);
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn command_event(
     let run = row.run_id.to_string();
     match command {
         Command::ScheduleActivity { seq, activity, input, .. } => started(*seq, activity, input.value()),
-        Command::CallTool { seq, slot, tool, arguments } => {
+        Command::CallTool { seq, slot, tool, arguments, .. } => {
             let input = json!({ "connector_name": slot, "tool_name": tool, "arguments": arguments.value() });
             started(*seq, CALL_TOOL, input)
         }
@@ -288,7 +288,9 @@ mod tests {
 
     use airlock_engine::{
         ActivityOptions, Digest, ExecutionKey, OrganizationId, Principal, RunId, UserId, WorkspaceId,
-        history::Started, store::Status,
+        history::Started,
+        store::Status,
+        tools::{CallOptions, Mocks},
     };
     use uuid::Uuid;
 
@@ -323,6 +325,7 @@ mod tests {
             options: ActivityOptions::default(),
         };
         let (slot, tool, arguments) = ("github_app".into(), "issue_write".into(), Text::from(json!({})));
+        let call = Command::CallTool { seq: 2, slot, tool, arguments, options: CallOptions::default() };
         let progress = TaskEvent {
             id: "t".into(),
             task_type: "progress".into(),
@@ -339,6 +342,7 @@ mod tests {
                 input: Text::from(json!({ "id": 7 })),
                 principal: row().principal,
                 wishes: vec![],
+                mocks: Mocks::None,
                 seed: 1,
                 execution_timeout: Duration::from_secs(60),
                 first_started_at: 1_000,
@@ -350,16 +354,14 @@ mod tests {
                 search_keys: vec![],
             })),
             Record::Bound { bindings: vec![] },
-            Record::Activation {
-                jobs: vec![Job::Started],
-                commands: vec![schedule, Command::CallTool { seq: 2, slot, tool, arguments }],
-            },
+            Record::Activation { jobs: vec![Job::Started], commands: vec![schedule, call] },
             Record::AttemptFailed {
                 seq: 1,
                 attempt: 1,
                 failure: Failure::retryable("Declined", "try again"),
                 retry_at: 9,
                 details: None,
+                waited: Duration::ZERO,
             },
             Record::Emitted { event: progress },
             Record::Emitted { event: failed },

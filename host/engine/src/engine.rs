@@ -9,17 +9,21 @@
 //! again from its history. What is running for it (attempts, tool calls) does not depend on that.
 
 mod activity;
+mod call;
 mod cell;
 mod children;
 mod messages;
 mod preflight;
+mod questions;
 mod reset;
 mod retention;
 mod start;
 mod succession;
+mod task;
 mod timers;
 mod turn;
 mod upgrade;
+mod waits;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -37,9 +41,11 @@ pub(crate) use self::turn::patches;
 use self::{
     cell::{Cell, Refused},
     timers::Timers,
+    waits::Places,
 };
 pub use self::{
     messages::{MessageError, UpdateState, WaitFor},
+    questions::{AnswerError, OpenQuestion},
     reset::ResetRequest,
     start::{IdConflict, IdReuse, InputProblem, SignalWithStartError, StartError, StartRequest},
     upgrade::Upgrade,
@@ -58,6 +64,9 @@ use crate::{
 pub struct EngineConfig {
     /// Attempts of activities that run at the same time; others wait for their turn. Default: 256.
     pub max_concurrent_activities: usize,
+    /// Attempts that keep none of those places while they wait for people: to authorise, or to answer. Beyond it they keep
+    /// theirs. Together with `max_concurrent_activities` this bounds the instances of activities. Default: 240.
+    pub max_waiting_activities: usize,
     /// Workflows that have a turn at the same time; others wait for theirs. Default: 256.
     pub max_concurrent_turns: usize,
     /// Workflows that are kept in memory while they wait. Together with `max_concurrent_turns` this bounds the instances
@@ -80,6 +89,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             max_concurrent_activities: 256,
+            max_waiting_activities: 240,
             max_concurrent_turns: 256,
             max_cached_instances: 256,
             max_input_bytes: 15_000_000,
@@ -104,7 +114,7 @@ pub struct Engine {
     stamps: AtomicU64,
     loaded: AtomicUsize,
     open: AtomicUsize,
-    permits: Semaphore,
+    places: Places,
     turn_permits: Semaphore,
     timers: Timers,
     validators: start::Validators,
@@ -217,7 +227,7 @@ impl Engine {
             store,
             guests,
             tools,
-            permits: Semaphore::new(config.max_concurrent_activities),
+            places: Places::new(config.max_concurrent_activities, config.max_waiting_activities),
             turn_permits: Semaphore::new(config.max_concurrent_turns),
             config,
             cells: Mutex::default(),
@@ -459,6 +469,10 @@ impl Engine {
         if tokio::time::timeout(Duration::from_secs(4), quiet).await.is_err() {
             tracing::warn!("some turns did not end in time; they are repeated at the next start");
         }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     fn cell_in_memory(&self, id: &ExecutionId) -> Option<Arc<Cell>> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     Digest, ExecutionId, Failure, Json, PluginDefinition, RunId,
     history::{Command, HistorySize, Job, Outcome, TaskEvent},
+    tools::CallOptions,
 };
 
 /// Runs guest code.
@@ -152,8 +153,14 @@ pub struct ActivityCall {
 /// What a running activity may ask of its host. The engine implements it, one object per attempt.
 #[async_trait]
 pub trait ActivityHost: Send + Sync + 'static {
-    /// Calls a tool of the connector in a slot; the answer is the raw tool response.
-    async fn call_tool(&self, slot: &str, tool: &str, arguments: Json) -> Result<Json, Failure>;
+    /// Calls a tool of the connector in a slot; the answer is the raw tool response. The options are within their bounds.
+    async fn call_tool(
+        &self,
+        slot: &str,
+        tool: &str,
+        arguments: Json,
+        options: CallOptions,
+    ) -> Result<Json, Failure>;
     /// Lists the tools of the connector in a slot.
     async fn list_tools(&self, slot: &str) -> Result<Json, Failure>;
     /// Waits until the caller is authorised for a slot.

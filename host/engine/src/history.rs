@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActivityOptions, Digest, ExecutionId, ExecutionKey, Failure, Json, Principal, RetryPolicy, RunId,
-    tools::{Binding, BindingWish},
+    tools::{Binding, BindingWish, CallOptions, Mocks},
 };
 
 /// The number that a workflow gives to an operation that takes time. From 1, unique in a run.
@@ -137,6 +137,8 @@ pub enum Command {
         tool: String,
         /// A JSON object.
         arguments: Json,
+        /// What is to be otherwise than usual.
+        options: CallOptions,
     },
     /// List the tools of a slot.
     ListTools {
@@ -337,6 +339,8 @@ pub struct Started {
     pub principal: Principal,
     /// Credentials that the caller asked for.
     pub wishes: Vec<BindingWish>,
+    /// Which connectors answer from mocks.
+    pub mocks: Mocks,
     /// For all randomness of the run.
     pub seed: u64,
     /// From the start of the first run to the end of the last.
@@ -386,6 +390,8 @@ pub enum Record {
         retry_at: UnixMs,
         /// What the attempt said with its last heartbeat.
         details: Option<Json>,
+        /// How long it waited for people.
+        waited: Duration,
     },
     /// A custom task event from an activity, or from the host itself.
     Emitted {
@@ -593,16 +599,19 @@ impl HistorySize {
 }
 
 /// Version of the binary form.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// A stored record does not decode.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CorruptRecord {
     /// Written by a newer airlock.
-    #[error(
-        "record format {0} is newer than this airlock, which reads up to {FORMAT}: install the newer version"
-    )]
+    #[error("record format {0} is newer than this airlock, which reads {FORMAT}: install the newer version")]
     Newer(u8),
+    /// Written by an airlock from before the first release.
+    #[error(
+        "record format {0} is older than this airlock, which reads {FORMAT}: start with a new data folder"
+    )]
+    Older(u8),
     /// Not a record.
     #[error("a record of the history is damaged: {0}")]
     Damaged(String),
@@ -621,7 +630,8 @@ pub fn decode(row: &[u8]) -> Result<(UnixMs, Record), CorruptRecord> {
         Some((&FORMAT, body)) => {
             postcard::from_bytes(body).map_err(|error| CorruptRecord::Damaged(error.to_string()))
         }
-        Some((&other, _)) => Err(CorruptRecord::Newer(other)),
+        Some((&older, _)) if older < FORMAT => Err(CorruptRecord::Older(older)),
+        Some((&newer, _)) => Err(CorruptRecord::Newer(newer)),
         None => Err(CorruptRecord::Damaged("it is empty".into())),
     }
 }

@@ -48,7 +48,7 @@ use crate::{
         Seq, StartChild, Started, TaskEvent, UnixMs,
     },
     store::{Status, Wake},
-    tools::Binding,
+    tools::{Binding, CallOptions},
 };
 
 /// News for a run.
@@ -66,6 +66,8 @@ pub enum Input {
         outcome: Outcome,
         /// What it said with its last heartbeat.
         details: Option<Json>,
+        /// How long it waited for people.
+        waited: Duration,
         /// 0 to 1, spreads retries.
         jitter: f64,
     },
@@ -215,7 +217,7 @@ pub enum Operation {
         options: ActivityOptions,
         /// The attempt that runs, or will.
         attempt: u32,
-        /// When it was scheduled.
+        /// When it was scheduled, later by the time that attempts have waited for people.
         scheduled_at: UnixMs,
         /// When the attempt was due.
         due_at: UnixMs,
@@ -237,6 +239,8 @@ pub enum Operation {
         tool: String,
         /// Its arguments.
         arguments: Json,
+        /// What is to be otherwise than usual.
+        options: CallOptions,
     },
     /// A list of tools.
     ToolList {
@@ -677,8 +681,8 @@ impl Machine {
                     self.stage(Job::Update { id, message });
                 }
             }
-            (_, Input::AttemptEnded { seq, attempt, outcome, details, jitter }) => {
-                self.attempt_ended(seq, attempt, outcome, details, jitter);
+            (_, Input::AttemptEnded { seq, attempt, outcome, details, waited, jitter }) => {
+                self.attempt_ended(seq, attempt, outcome, (details, waited), jitter);
             }
             (_, Input::Heartbeat { seq, attempt, details }) => {
                 if let Some(Operation::Activity { attempt: current, retry_at: None, details: kept, .. }) =
@@ -717,7 +721,7 @@ impl Machine {
         seq: Seq,
         attempt: u32,
         outcome: Outcome,
-        details: Option<Json>,
+        (details, waited): (Option<Json>, Duration),
         jitter: f64,
     ) {
         let Some(Operation::Activity { attempt: current, options, scheduled_at, retry_at: None, .. }) =
@@ -735,7 +739,9 @@ impl Machine {
                 let policy = options.retry.as_ref().unwrap_or(&default);
                 next_try(failure, policy, attempt, self.now, jitter).filter(|at| {
                     match options.schedule_to_close {
-                        Some(limit) => *at < scheduled_at.saturating_add(millis(limit)),
+                        Some(limit) => {
+                            *at < scheduled_at.saturating_add(millis(waited)).saturating_add(millis(limit))
+                        }
                         None => true,
                     }
                 })
@@ -743,17 +749,18 @@ impl Machine {
         };
         match (outcome, retry_at) {
             (Err(failure), Some(retry_at)) => {
-                self.attempt_failed(seq, attempt, retry_at, details.clone());
-                self.records.push(Record::AttemptFailed { seq, attempt, failure, retry_at, details });
+                self.attempt_failed(seq, attempt, retry_at, details.clone(), waited);
+                self.records.push(Record::AttemptFailed { seq, attempt, failure, retry_at, details, waited });
             }
             (outcome, _) => self.stage(Job::ActivityResolved { seq, outcome }),
         }
     }
 
-    fn attempt_failed(&mut self, seq: Seq, failed: u32, at: UnixMs, said: Option<Json>) {
-        if let Some(Operation::Activity { attempt, retry_at, due_at, details, .. }) =
+    fn attempt_failed(&mut self, seq: Seq, failed: u32, at: UnixMs, said: Option<Json>, waited: Duration) {
+        if let Some(Operation::Activity { attempt, retry_at, scheduled_at, due_at, details, .. }) =
             self.pending.get_mut(&seq)
         {
+            *scheduled_at = scheduled_at.saturating_add(millis(waited));
             *attempt = failed + 1;
             *due_at = at;
             if said.is_some() {
@@ -1024,11 +1031,12 @@ impl Machine {
                     self.waiting.insert((at, *seq));
                     self.begin(*seq, Operation::Timer { at }, None);
                 }
-                Command::CallTool { seq, slot, tool, arguments } => {
+                Command::CallTool { seq, slot, tool, arguments, options } => {
                     let operation = Operation::Tool {
                         slot: slot.clone(),
                         tool: tool.clone(),
                         arguments: arguments.clone(),
+                        options: options.clone(),
                     };
                     self.begin(*seq, operation, Some(Effect::CallTool { seq: *seq }));
                 }
@@ -1264,8 +1272,8 @@ impl Machine {
                 self.check(commands).map_err(|problem| nonsense(&problem))?;
                 self.carry_out(commands);
             }
-            Record::AttemptFailed { seq, attempt, retry_at, details, .. } => {
-                self.attempt_failed(*seq, *attempt, *retry_at, details.clone());
+            Record::AttemptFailed { seq, attempt, retry_at, details, waited, .. } => {
+                self.attempt_failed(*seq, *attempt, *retry_at, details.clone(), *waited);
             }
             Record::Heartbeat { seq, details: said, .. } => {
                 if let Some(Operation::Activity { details, .. }) = self.pending.get_mut(seq) {

@@ -93,6 +93,41 @@ pub struct CallOptions {
     pub use_mock: Option<bool>,
 }
 
+impl CallOptions {
+    /// The longest time for one attempt.
+    pub const MAX_TIMEOUT: Duration = Duration::from_secs(120);
+    /// The most retries inside a call.
+    pub const MAX_RETRIES: u32 = 10;
+    /// The most bytes that the name of a credential can have.
+    pub const MAX_CREDENTIALS_NAME: usize = 256;
+
+    /// Whether everything is within its bounds; a failure of kind [`Failure::INVALID_INPUT`] says what is not.
+    pub fn check(&self) -> Result<(), Failure> {
+        let refuse = |message: String| Err(Failure::permanent(Failure::INVALID_INPUT, message));
+        match self {
+            Self { timeout: Some(limit), .. } if limit.is_zero() || *limit > Self::MAX_TIMEOUT => {
+                refuse(format!(
+                    "the timeout of a tool call is {} ms; it can be 1 to {}",
+                    limit.as_millis(),
+                    Self::MAX_TIMEOUT.as_millis()
+                ))
+            }
+            Self { retries: Some(retries), .. } if *retries > Self::MAX_RETRIES => refuse(format!(
+                "a tool call asks for {retries} retries; it can have 0 to {}",
+                Self::MAX_RETRIES
+            )),
+            Self { credentials_name: Some(name), .. } if name.trim().is_empty() => {
+                refuse("a tool call names a credential with a blank name: leave it out instead".into())
+            }
+            Self { credentials_name: Some(name), .. } if name.len() > Self::MAX_CREDENTIALS_NAME => {
+                let limit = Self::MAX_CREDENTIALS_NAME;
+                refuse(format!("a tool call names a credential with more than {limit} bytes"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What a call may say to, and ask of, the people who follow the execution while it is under way. Time spent waiting for
 /// them does not count for any timeout of the call or of the activity.
 #[async_trait]

@@ -21,7 +21,8 @@ use airlock_engine::{
     history::{Command, Job, Message, Outcome, Record, StoredRecord, TaskEvent, TaskPhase, UnixMs},
     store::{Append, Appended, Child, ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
     tools::{
-        AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, BindingWish, CallOrigin, ToolCall, Tools,
+        AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, BindingWish, CallOptions, CallOrigin,
+        ToolCall, Tools,
     },
 };
 use airlock_store::SqliteStore;
@@ -93,7 +94,8 @@ impl WorkflowInstance for Instance {
                 }
                 ("slot", Job::Started) => {
                     let (slot, tool) = ("elsewhere".to_owned(), "t".to_owned());
-                    commands.push(Command::CallTool { seq: 1, slot, tool, arguments: Json::null() });
+                    let (arguments, options) = (Json::null(), CallOptions::default());
+                    commands.push(Command::CallTool { seq: 1, slot, tool, arguments, options });
                 }
                 (name, Job::Started) => commands.push(schedule(1, name)),
                 (_, Job::ActivityResolved { outcome: Ok(result), .. }) => {

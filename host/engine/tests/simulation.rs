@@ -13,7 +13,7 @@ use airlock_engine::{
     },
     machine::{Effect, Input, Machine, Operation},
     store::Status,
-    tools::Binding,
+    tools::{Binding, CallOptions, Mocks},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -157,7 +157,13 @@ impl Program {
                 seq,
                 duration: Duration::from_millis(self.random.random_range(0..5_000)),
             },
-            3 => Command::CallTool { seq, slot: "s".into(), tool: "t".into(), arguments: Json::null() },
+            3 => Command::CallTool {
+                seq,
+                slot: "s".into(),
+                tool: "t".into(),
+                arguments: Json::null(),
+                options: CallOptions::default(),
+            },
             4 => Command::ListTools { seq, slot: "s".into() },
             5 => Command::AwaitAuth { seq, slot: "s".into() },
             10 => {
@@ -306,6 +312,7 @@ impl World {
                 organization: OrganizationId::new("o"),
             },
             wishes: Vec::new(),
+            mocks: Mocks::None,
             seed,
             execution_timeout: Duration::from_secs(random.random_range(5..7_200)),
             first_started_at: 1_000,
@@ -454,6 +461,7 @@ impl World {
                     attempt: 99,
                     outcome: Ok(Json::null()),
                     details: None,
+                    waited: Duration::ZERO,
                     jitter: 0.0,
                 },
                 now,
@@ -511,8 +519,10 @@ impl World {
                     ),
                     Effect::RunActivity { attempt, .. } => {
                         let details = self.random.random_bool(0.3).then(Json::null);
+                        let waited = Duration::from_millis(self.random.random_range(0..900));
                         let jitter = self.random.random();
-                        ("attempt ended", Input::AttemptEnded { seq, attempt, outcome, details, jitter })
+                        let ended = Input::AttemptEnded { seq, attempt, outcome, details, waited, jitter };
+                        ("attempt ended", ended)
                     }
                     Effect::CallTool { .. } => ("tool ended", Input::ToolEnded { seq, outcome }),
                     Effect::Tell { .. } => ("told", Input::Told { seq, outcome }),

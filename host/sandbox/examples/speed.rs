@@ -11,6 +11,7 @@ use airlock_engine::{
     Failure, Json, RunId,
     guests::{Activation, ActivityCall, ActivityHost, Guests, WorkflowInit},
     history::{Command, HistorySize, Job, TaskEvent},
+    tools::CallOptions,
 };
 use airlock_sandbox::{Sandbox, SandboxConfig};
 
@@ -21,7 +22,7 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl ActivityHost for Nobody {
-    async fn call_tool(&self, _: &str, _: &str, _: Json) -> Result<Json, Failure> {
+    async fn call_tool(&self, _: &str, _: &str, _: Json, _: CallOptions) -> Result<Json, Failure> {
         Ok(Json::null())
     }
     async fn list_tools(&self, _: &str) -> Result<Json, Failure> {

@@ -9,6 +9,7 @@ use airlock_engine::{
         Command, HistorySize, Job, Message, Outcome, ParentClose, SearchValue, StartChild, TaskEvent,
         TaskPhase,
     },
+    tools::CallOptions,
 };
 
 use crate::{
@@ -247,6 +248,7 @@ fn command(command: workflows::Command, limits: &Limits) -> Result<Command, Inva
             slot: name("the name of a slot", it.slot)?,
             tool: name("the name of a tool", it.tool)?,
             arguments: tool_arguments(it.arguments, limits)?,
+            options: call_options(it.options),
         },
         workflows::Command::ListTools(it) => {
             Command::ListTools { seq: it.seq, slot: name("the name of a slot", it.slot)? }
@@ -364,6 +366,19 @@ pub(crate) fn tool_arguments(text: String, limits: &Limits) -> Result<Json, Inva
     }
 }
 
+/// The options of a tool call, from a guest. Whether they are within their bounds is the engine's to say.
+pub(crate) fn call_options(options: wit::CallOptions) -> CallOptions {
+    CallOptions {
+        timeout: options.timeout_ms.map(Duration::from_millis),
+        retries: options.retries,
+        // One that is too long stays too long.
+        credentials_name: options
+            .credentials_name
+            .map(|name| cut_owned(name, CallOptions::MAX_CREDENTIALS_NAME + 4)),
+        use_mock: options.use_mock,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,6 +434,27 @@ mod tests {
     fn tool_arguments_are_an_object() {
         assert!(tool_arguments(" {}".into(), &limits()).is_ok());
         assert!(tool_arguments("[]".into(), &limits()).is_err());
+    }
+
+    #[test]
+    fn options_of_a_call_are_taken_over_and_a_name_that_is_too_long_stays_so() {
+        let options = |name: &str| wit::CallOptions {
+            timeout_ms: Some(1500),
+            retries: Some(2),
+            credentials_name: Some(name.into()),
+            use_mock: Some(false),
+        };
+        let taken = CallOptions {
+            timeout: Some(Duration::from_millis(1500)),
+            retries: Some(2),
+            credentials_name: Some("work".into()),
+            use_mock: Some(false),
+        };
+        assert_eq!(call_options(options("work")), taken);
+        for long in ["x".repeat(257), "\u{1f511}".repeat(1000)] {
+            let cut = call_options(options(&long));
+            assert!(cut.check().is_err() && cut.credentials_name.is_some_and(|name| name.len() < 261));
+        }
     }
 
     #[test]

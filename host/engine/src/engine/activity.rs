@@ -6,20 +6,20 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, cell::Cell, now_ms};
+use super::{Engine, call::Caller, cell::Cell, now_ms, waits::Waits};
 use crate::{
     ActivityOptions, Failure, Json,
     guests::{ActivityCall, ActivityError, ActivityHost, GuestError},
-    history::{Outcome, Seq, TaskEvent, TaskPhase, UnixMs},
+    history::{Outcome, Seq, TaskEvent, UnixMs},
     machine::{Input, Machine, Operation},
-    tools::{Binding, CallOptions, CallOrigin, Silence, ToolCall},
+    tools::{AuthMoment, Binding, CallOptions, CallOrigin},
 };
 
 tokio::task_local! {
@@ -70,32 +70,19 @@ impl Engine {
             heartbeat_details: details.clone(),
         };
         let digest = machine.digest();
-        let host = Arc::new(Host {
-            seq,
-            attempt,
-            details: parking_lot::Mutex::default(),
-            recorded: AtomicU64::new(NEVER),
-            throttle: throttle(options),
-            cell: Arc::clone(cell),
-            engine: Arc::clone(&engine),
-            bindings: Arc::clone(machine.bindings()),
-            origin,
-            token: token.clone(),
-            began: Instant::now(),
-            heartbeat: AtomicU64::new(0),
-            calls: AtomicU64::new(0),
-        });
+        let throttle = throttle(options);
+        let bindings = Arc::clone(machine.bindings());
         let limits = Limits::new(options, *scheduled_at, machine.now());
         let in_line = options.schedule_to_start.map(|limit| {
             (limit, limit.saturating_sub(Duration::from_millis(now_ms().saturating_sub(*due_at))))
         });
         let cell = Arc::clone(cell);
         let work = async move {
-            // The pool lives as long as the engine; it is never closed.
-            let permit = match in_line {
-                None => engine.permits.acquire().await,
-                Some((limit, rest)) => match tokio::time::timeout(rest, engine.permits.acquire()).await {
-                    Ok(permit) => permit,
+            let place = Waits::begin(&engine.places);
+            let waits = match in_line {
+                None => place.await,
+                Some((limit, rest)) => match tokio::time::timeout(rest, place).await {
+                    Ok(waits) => waits,
                     Err(_) => {
                         let message = format!(
                             "no place was free within the schedule-to-start timeout of {limit:?}: so many activities \
@@ -104,15 +91,30 @@ impl Engine {
                         // Another attempt would only stand in the same line.
                         let failure =
                             Failure { non_retryable: true, ..Failure::timeout("schedule-to-start", message) };
-                        let (outcome, details) = (Err(failure), None);
-                        let input = Input::AttemptEnded { seq, attempt, outcome, details, jitter: 0.0 };
+                        let (outcome, details, waited) = (Err(failure), None, Duration::ZERO);
+                        let input =
+                            Input::AttemptEnded { seq, attempt, outcome, details, waited, jitter: 0.0 };
                         return engine.settle(&cell, seq, input).await;
                     }
                 },
             };
+            let host = Arc::new(Host {
+                seq,
+                attempt,
+                details: parking_lot::Mutex::default(),
+                recorded: AtomicU64::new(NEVER),
+                throttle,
+                cell: Arc::clone(&cell),
+                engine: Arc::clone(&engine),
+                bindings,
+                origin,
+                token,
+                waits,
+                heartbeat: AtomicU64::new(0),
+                calls: AtomicU64::new(0),
+            });
             let run = engine.guests.run_activity(&digest, call, Arc::clone(&host) as Arc<dyn ActivityHost>);
             let outcome = limits.watch(run, &host, engine.config.cancel_grace).await;
-            drop(permit);
             let outcome = outcome.map_err(|error| match error {
                 ActivityError::Failed(failure) => failure,
                 // The code is not there, or the host has a problem of its own: a later attempt may find it mended.
@@ -121,8 +123,10 @@ impl Engine {
                 }
                 ActivityError::Guest(error) => Failure::retryable(Failure::TRAP, error.to_string()),
             });
-            let details = host.details.lock().take();
-            let input = Input::AttemptEnded { seq, attempt, outcome, details, jitter: rand::random() };
+            let (details, waited) = (host.details.lock().take(), host.waits.clock.stood());
+            host.waits.end();
+            let input =
+                Input::AttemptEnded { seq, attempt, outcome, details, waited, jitter: rand::random() };
             engine.settle(&cell, seq, input).await;
         };
         chain(Box::pin(work));
@@ -138,16 +142,18 @@ impl Engine {
         tokio::spawn(async move {
             let call = async {
                 match &operation {
-                    Operation::Tool { slot, tool, arguments } => {
-                        let call = ToolCall {
+                    Operation::Tool { slot, tool, arguments, options } => {
+                        options.check()?;
+                        let binding = bound(&bindings, slot)?;
+                        let caller = Caller {
+                            engine: &engine,
+                            cell: &cell,
                             origin: &origin,
-                            binding: bound(&bindings, slot)?,
-                            tool,
-                            arguments,
-                            options: &CallOptions::default(),
-                            conversation: &Silence,
+                            token: &token,
+                            waits: None,
+                            number: 0,
                         };
-                        engine.tools.call_tool(call).await
+                        caller.call(binding, tool, arguments, options).await
                     }
                     Operation::ToolList { slot } => {
                         engine.tools.list_tools(&origin, bound(&bindings, slot)?).await
@@ -170,7 +176,7 @@ impl Engine {
         tokio::spawn(async move {
             let wait = async {
                 let binding = bound(&bindings, &slot)?;
-                engine.authorized(&cell, &origin, binding, since).await
+                engine.authorize(&cell, &origin, binding, AuthMoment::OnDemand, since, None).await
             };
             let outcome = until_cancelled(&token, wait).await;
             engine.settle(&cell, seq, Input::AuthEnded { seq, outcome }).await;
@@ -225,7 +231,7 @@ async fn until_cancelled(token: &CancellationToken, work: impl Future<Output = O
     }
 }
 
-/// How long an attempt may take.
+/// How long an attempt may take, without the time that it waits for people.
 struct Limits {
     attempt: Duration,
     /// Which limit `attempt` is, for the message.
@@ -260,7 +266,7 @@ impl Limits {
         tokio::select! {
             biased;
             outcome = run => outcome,
-            () = tokio::time::sleep(self.attempt) => timeout(self.name, self.attempt),
+            () = host.waits.clock.reaches(self.attempt) => timeout(self.name, self.attempt),
             limit = host.silence(self.heartbeat) => timeout("heartbeat", limit),
             () = async { host.token.cancelled().await; tokio::time::sleep(grace).await } => {
                 let message = "the activity was cancelled and did not stop by itself";
@@ -290,8 +296,8 @@ struct Host {
     bindings: Arc<[Binding]>,
     origin: CallOrigin,
     token: CancellationToken,
-    began: Instant,
-    /// When the guest last said that it is alive, in milliseconds since the attempt began.
+    waits: Waits,
+    /// When the guest last said that it is alive, in milliseconds on the attempt's clock.
     heartbeat: AtomicU64,
     /// Tool calls so far.
     calls: AtomicU64,
@@ -299,23 +305,10 @@ struct Host {
 
 const NEVER: u64 = u64::MAX;
 
-/// The type of the task events that show an activity's tool calls. They name the tool and hold no arguments.
-const TOOL_CALL: &str = "tool_call";
-
 impl Host {
-    fn record(&self, event: TaskEvent) {
-        self.cell.post(Input::Emit(event));
-        let (engine, cell) = (Arc::clone(&self.engine), Arc::clone(&self.cell));
-        tokio::spawn(async move { engine.drive(&cell).await });
-    }
-
-    fn tell(&self, id: &str, phase: TaskPhase, payload: Json) {
-        self.record(TaskEvent { id: id.into(), task_type: TOOL_CALL.into(), phase, payload });
-    }
-
-    /// Since the attempt began. The wall clock may be set meanwhile.
+    /// The time that the attempt has had. The wall clock may be set meanwhile.
     fn elapsed_ms(&self) -> u64 {
-        self.began.elapsed().as_millis() as u64
+        self.waits.clock.passed().as_millis() as u64
     }
 
     /// Resolves when the guest has been silent for too long.
@@ -323,37 +316,34 @@ impl Host {
         let Some(limit) = limit else { return std::future::pending().await };
         self.heartbeat.store(self.elapsed_ms(), Ordering::Relaxed);
         loop {
-            let silent = self.elapsed_ms().saturating_sub(self.heartbeat.load(Ordering::Relaxed));
-            match limit.checked_sub(Duration::from_millis(silent)) {
-                Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
-                _ => return limit,
+            let due = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed)).saturating_add(limit);
+            if self.waits.clock.passed() >= due {
+                return limit;
             }
+            self.waits.clock.reaches(due).await;
         }
     }
 }
 
 #[async_trait]
 impl ActivityHost for Host {
-    async fn call_tool(&self, slot: &str, tool: &str, arguments: Json) -> Result<Json, Failure> {
+    async fn call_tool(
+        &self,
+        slot: &str,
+        tool: &str,
+        arguments: Json,
+        options: CallOptions,
+    ) -> Result<Json, Failure> {
         let binding = bound(&self.bindings, slot)?;
-        let number = self.calls.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{}:call-{number}", self.origin.idempotency_key);
-        let name = &binding.connector_name;
-        let state = Json::from(serde_json::json!({ "connector_name": name, "tool_name": tool }));
-        self.tell(&id, TaskPhase::Started, state.clone());
-        let outcome = {
-            let (origin, options) = (&self.origin, &CallOptions::default());
-            let call =
-                ToolCall { origin, binding, tool, arguments: &arguments, options, conversation: &Silence };
-            self.engine.tools.call_tool(call).await
+        let caller = Caller {
+            engine: &self.engine,
+            cell: &self.cell,
+            origin: &self.origin,
+            token: &self.token,
+            waits: Some(&self.waits),
+            number: self.calls.fetch_add(1, Ordering::Relaxed),
         };
-        match &outcome {
-            Ok(_) => self.tell(&id, TaskPhase::Completed, state),
-            Err(failure) => {
-                self.tell(&id, TaskPhase::Failed, serde_json::Value::from(failure.to_string()).into())
-            }
-        }
-        outcome
+        caller.call(binding, tool, &arguments, &options).await
     }
 
     async fn list_tools(&self, slot: &str) -> Result<Json, Failure> {
@@ -362,11 +352,12 @@ impl ActivityHost for Host {
 
     async fn await_auth(&self, slot: &str) -> Result<Json, Failure> {
         let binding = bound(&self.bindings, slot)?;
-        self.engine.authorized(&self.cell, &self.origin, binding, now_ms()).await
+        let (moment, waits) = (AuthMoment::OnDemand, Some(&self.waits));
+        self.engine.authorize(&self.cell, &self.origin, binding, moment, now_ms(), waits).await
     }
 
     fn emit_event(&self, event: TaskEvent) -> Result<(), Failure> {
-        self.record(event);
+        self.engine.emit(&self.cell, event);
         Ok(())
     }
 

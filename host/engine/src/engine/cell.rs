@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{FinalView, Progress, messages::UpdateWaiters, reset::ResetRequest};
+use super::{FinalView, Progress, messages::UpdateWaiters, questions::Questions, reset::ResetRequest};
 use crate::{
     Digest, ExecutionKey, Json,
     guests::WorkflowInstance,
@@ -32,6 +32,8 @@ pub(super) struct Cell {
     pub(super) running: Mutex<HashMap<Seq, CancellationToken>>,
     /// Who waits for the answer to an update.
     pub(super) updates: UpdateWaiters,
+    /// What its tool calls ask people.
+    pub(super) questions: Questions,
     /// When it was last put to rest.
     pub(super) stamp: AtomicU64,
     /// The earliest time that the timers know of.
@@ -108,6 +110,7 @@ impl Cell {
             outcome: FinalView::new(),
             running: Mutex::default(),
             updates: UpdateWaiters::default(),
+            questions: Questions::default(),
             stamp: AtomicU64::new(u64::MAX),
             alarm: AtomicU64::new(u64::MAX),
         }

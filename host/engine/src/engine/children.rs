@@ -43,6 +43,7 @@ impl Engine {
                 // Only those that the child knows: a wish for an unknown slot would be an error.
                 wishes: started.wishes.clone(),
                 only_known_wishes: true,
+                mocks: started.mocks.clone(),
                 caller_may_act: parent_acts_for_caller,
                 parent: Some(parent.clone()),
                 root: Some(root),

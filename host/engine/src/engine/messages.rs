@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{
     ControlError, Engine, InputProblem,
     cell::{Message as ToDriver, Refused, Unanswered},
-    turn,
+    questions, turn,
 };
 use crate::{
     ExecutionId, Failure, Handler, Json, PluginDefinition, WorkflowDefinition,
@@ -228,7 +228,7 @@ impl Engine {
             Unanswered::Guest(error) => error.into(),
             Unanswered::Store(error) => error.into(),
         })?;
-        outcome.map_err(MessageError::Failed)
+        self.with_questions(id, &name, outcome).map_err(MessageError::Failed)
     }
 
     /// Asks an execution that has ended.
@@ -254,8 +254,22 @@ impl Engine {
     }
 
     /// Asks for an update, and waits for the answer as far as `stage` says, at most for `limit`. An update with an id that
-    /// was sent before is not sent again: its answer is given.
+    /// was sent before is not sent again: its answer is given. An answer to a question of the execution's tool calls is
+    /// delivered to the call; the workflow does not hear of it.
     pub async fn update(
+        &self,
+        id: &ExecutionId,
+        update_id: Option<String>,
+        message: Message,
+        stage: WaitFor,
+        limit: Option<Duration>,
+    ) -> Result<(String, UpdateState), MessageError> {
+        let submitted = questions::submitted_to(&message);
+        let (update_id, state) = self.send_update(id, update_id, message, stage, limit).await?;
+        Ok((update_id, questions::unknown_to_workflow(submitted, state)))
+    }
+
+    async fn send_update(
         &self,
         id: &ExecutionId,
         update_id: Option<String>,
@@ -274,6 +288,9 @@ impl Engine {
         let message = self.checked(&row, Kind::Update, message).await?;
         let chosen = update_id.is_some();
         let update_id = update_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        if let Some(state) = self.submitted(id, &message)? {
+            return Ok((update_id, state));
+        }
         let answer = loop {
             let cell = self.cell(&row);
             let answer = cell.updates.wait(&update_id, stage);

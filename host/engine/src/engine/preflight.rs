@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Engine, cell::Cell, now_ms};
+use super::{Engine, cell::Cell, now_ms, task::Task, waits::Waits};
 use crate::{
     Failure, Json,
-    history::{TaskEvent, TaskPhase, UnixMs},
+    history::UnixMs,
     machine::{Input, Machine},
-    tools::{AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, CallOrigin, Mocks},
+    tools::{AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, CallOrigin},
 };
 
 /// The type of the task events that ask somebody to authorise (contract/preflight.md).
@@ -31,10 +31,10 @@ impl Engine {
                 let (slots, on_behalf_of) =
                     workflow.map_or((&[][..], false), |w| (w.slots.as_slice(), w.on_behalf_of));
                 let (principal, wishes) = (&origin.principal, &started.wishes);
-                let request = BindRequest { principal, slots, wishes, on_behalf_of, mocks: &Mocks::None };
+                let request = BindRequest { principal, slots, wishes, on_behalf_of, mocks: &started.mocks };
                 let bindings = engine.tools.bind(request).await?;
                 for binding in bindings.iter().filter(|binding| binding.auto_auth) {
-                    engine.authorize(&cell, &origin, binding, AuthMoment::Preflight, since).await?;
+                    engine.authorize(&cell, &origin, binding, AuthMoment::Preflight, since, None).await?;
                 }
                 Ok(bindings)
             };
@@ -46,62 +46,47 @@ impl Engine {
         });
     }
 
-    /// Waits, if need be, until the principal can use a connector. `since` is when the wait began.
-    pub(super) async fn authorized(
-        &self,
-        cell: &Arc<Cell>,
-        origin: &CallOrigin,
-        binding: &Binding,
-        since: UnixMs,
-    ) -> Result<Json, Failure> {
-        self.authorize(cell, origin, binding, AuthMoment::OnDemand, since).await
-    }
-
-    async fn authorize(
-        &self,
+    /// Waits, if need be, until the principal can use a connector. `since` is when the wait began; `waits` are those of the
+    /// attempt that waits, if it is one.
+    pub(super) async fn authorize(
+        self: &Arc<Self>,
         cell: &Arc<Cell>,
         origin: &CallOrigin,
         binding: &Binding,
         moment: AuthMoment,
         since: UnixMs,
+        waits: Option<&Waits>,
     ) -> Result<Json, Failure> {
-        let mut asked: Option<String> = None;
+        let mut asked: Option<Task> = None;
         loop {
-            let needed = match self.tools.authorize(&origin.principal, binding, moment).await? {
-                Authorization::Ready(who) => {
-                    if let Some(id) = asked {
-                        self.tell(cell, id, TaskPhase::Completed, connected(binding)).await;
+            let AuthNeeded { state, changed } =
+                match self.tools.authorize(&origin.principal, binding, moment).await? {
+                    Authorization::Needed(needed) => needed,
+                    Authorization::Ready(who) => {
+                        if let Some(task) = asked {
+                            task.complete(connected(binding));
+                        }
+                        return Ok(who);
                     }
-                    return Ok(who);
-                }
-                Authorization::Needed(needed) => needed,
-            };
-            let AuthNeeded { state, changed } = needed;
-            let id = match asked {
-                Some(id) => id,
-                None => {
-                    // The same after a restart, so that clients see one task.
-                    let id = format!("{}:{}", origin.idempotency_key, binding.slot);
-                    self.tell(cell, id.clone(), TaskPhase::Started, state).await;
-                    id
-                }
-            };
+                };
+            let task = asked.take().unwrap_or_else(|| {
+                // The same after a restart, so that clients see one task.
+                let id = format!("{}:{}", origin.idempotency_key, binding.slot);
+                Task::begin(self, cell, CONNECTOR_AUTH, id, state)
+            });
             let waited = Duration::from_millis(now_ms().saturating_sub(since));
-            let rest = self.config.auth_window.saturating_sub(waited);
-            if tokio::time::timeout(rest, changed).await.is_err() {
+            let changed = tokio::time::timeout(self.config.auth_window.saturating_sub(waited), changed);
+            let changed = match waits {
+                Some(waits) => waits.during(changed).await,
+                None => changed.await,
+            };
+            if changed.is_err() {
                 let text = format!("Connector '{}' auth timed out", binding.connector_name);
-                let message = format!("[{}:{}] {text}", binding.connector_id, binding.connector_name);
-                self.tell(cell, id, TaskPhase::Failed, Json::from(serde_json::Value::from(message))).await;
+                task.fail(format!("[{}:{}] {text}", binding.connector_id, binding.connector_name));
                 return Err(Failure::permanent(Failure::CONNECTOR_AUTH_TIMEOUT, text));
             }
-            asked = Some(id);
+            asked = Some(task);
         }
-    }
-
-    async fn tell(&self, cell: &Arc<Cell>, id: String, phase: TaskPhase, payload: Json) {
-        let event = TaskEvent { id, task_type: CONNECTOR_AUTH.into(), phase, payload };
-        cell.post(Input::Emit(event));
-        self.drive(cell).await;
     }
 }
 

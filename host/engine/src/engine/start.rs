@@ -22,7 +22,7 @@ use crate::{
     history::{Message, Parent, Started},
     machine::{Input, Machine},
     store::{ExecutionRow, Start, Status, StoreError, Wake},
-    tools::BindingWish,
+    tools::{BindingWish, Mocks},
 };
 
 /// What a caller wants to run. Build it with [`StartRequest::new`].
@@ -38,6 +38,8 @@ pub struct StartRequest {
     pub principal: Principal,
     /// Credentials for the slots.
     pub wishes: Vec<BindingWish>,
+    /// Which connectors answer from mocks, in this execution and in those that it starts. Default: none.
+    pub mocks: Mocks,
     /// What to do when an execution with this id has ended. Default: refuse.
     pub reuse: IdReuse,
     /// What to do when an execution with this id is running. Default: refuse.
@@ -61,6 +63,7 @@ impl StartRequest {
             input,
             principal,
             wishes: Vec::new(),
+            mocks: Mocks::None,
             reuse: IdReuse::default(),
             conflict: IdConflict::default(),
             delay: Duration::ZERO,
@@ -164,6 +167,7 @@ pub(super) struct Birth {
     pub(super) input: Json,
     pub(super) principal: Principal,
     pub(super) wishes: Vec<BindingWish>,
+    pub(super) mocks: Mocks,
     /// Wishes for slots that the workflow does not have are left out.
     pub(super) only_known_wishes: bool,
     /// Whoever starts it may act on behalf of the principal.
@@ -191,6 +195,7 @@ impl Default for Birth {
                 organization: OrganizationId::new(""),
             },
             wishes: Vec::new(),
+            mocks: Mocks::None,
             only_known_wishes: false,
             caller_may_act: true,
             parent: None,
@@ -245,20 +250,23 @@ impl Validators {
                 validator
             }
         };
-        let input = input.value();
-        if validator.is_valid(&input) {
-            return Ok(());
+        match problems(&validator, &input.value()) {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(Invalid::Problems(problems)),
         }
-        let problems = validator
-            .iter_errors(&input)
-            .take(20)
-            .map(|error| InputProblem {
-                pointer: error.instance_path().to_string(),
-                message: error.masked().to_string(),
-            })
-            .collect();
-        Err(Invalid::Problems(problems))
     }
+}
+
+/// Where an input does not match, without what stands there: at most 20 places.
+pub(super) fn problems(validator: &jsonschema::Validator, input: &serde_json::Value) -> Vec<InputProblem> {
+    if validator.is_valid(input) {
+        return Vec::new();
+    }
+    let problem = |error: jsonschema::ValidationError<'_>| InputProblem {
+        pointer: error.instance_path().to_string(),
+        message: error.masked().to_string(),
+    };
+    validator.iter_errors(input).take(20).map(problem).collect()
 }
 
 /// A search key's value is cut to so many characters (contract/workflow-features.md §12).
@@ -295,6 +303,7 @@ impl Engine {
             input: request.input.clone(),
             principal: request.principal.clone(),
             wishes: request.wishes.clone(),
+            mocks: request.mocks.clone(),
             schedule: request.schedule.clone(),
             delay: request.delay,
             execution_timeout: request.execution_timeout,
@@ -371,6 +380,7 @@ impl Engine {
                 input: request.input.clone(),
                 principal: request.principal.clone(),
                 wishes: request.wishes.clone(),
+                mocks: request.mocks.clone(),
                 delay: request.delay,
                 execution_timeout: request.execution_timeout,
                 retry: request.retry.clone(),
@@ -443,6 +453,7 @@ impl Engine {
             input,
             principal: birth.principal.clone(),
             wishes,
+            mocks: birth.mocks,
             seed: rand::random(),
             execution_timeout: birth
                 .execution_timeout

@@ -174,7 +174,7 @@ impl Engine {
                 }
                 ended if live.machine.ended() => refuse_ended(ended),
                 Message::Query { name, input, reply } => {
-                    let _ = reply.send(self.answer(cell, &mut live, &name, &input).await);
+                    let _ = reply.send(self.ask(cell, &mut live, &name, &input).await);
                 }
                 Message::Upgrade { digest, trial, reply } => {
                     let outcome = self.upgrade_run(cell, &mut live, digest, trial).await;
@@ -347,7 +347,7 @@ impl Engine {
     }
 
     /// Puts a question to the workflow.
-    async fn answer(
+    async fn ask(
         &self,
         cell: &Cell,
         live: &mut Live,

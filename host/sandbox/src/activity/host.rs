@@ -46,10 +46,15 @@ impl tools::Host for ActivityState {
         slot: String,
         tool: String,
         arguments: String,
+        options: types::CallOptions,
     ) -> wasmtime::Result<Resource<Pending>> {
         let host = self.host.clone();
         let arguments = wire::tool_arguments(arguments, &self.limits).map_err(invalid);
-        self.start(async move { host.call_tool(&slot, &tool, arguments?).await })
+        let options = wire::call_options(options);
+        self.start(async move {
+            options.check()?;
+            host.call_tool(&slot, &tool, arguments?, options).await
+        })
     }
 
     fn list_tools(&mut self, slot: String) -> wasmtime::Result<Resource<Pending>> {

@@ -6,7 +6,7 @@ use wasmtime::{Engine, component::Component};
 use super::rejection::Rejection;
 
 /// The version of `wit/` (its package's version).
-const VERSION: &str = "0.2.0";
+const VERSION: &str = "0.3.0";
 
 /// The version of WASI that wasmtime gives.
 const WASI_VERSION: &str = "0.2.0";

@@ -34,7 +34,13 @@ impl log::Host for WorkflowState {
 }
 
 impl tools::Host for WorkflowState {
-    fn call_tool(&mut self, _: String, _: String, _: String) -> wasmtime::Result<Resource<Pending>> {
+    fn call_tool(
+        &mut self,
+        _: String,
+        _: String,
+        _: String,
+        _: types::CallOptions,
+    ) -> wasmtime::Result<Resource<Pending>> {
         Err(CALL_TOOL.into())
     }
 

@@ -3,9 +3,13 @@
 use std::{
     fs,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use airlock_engine::guests::{ActivityError, Guests};
+use airlock_engine::{
+    guests::{ActivityError, Guests},
+    tools::CallOptions,
+};
 
 use crate::room::{Host, Room, call, digest_of, hostile, run, run_wrong, until};
 
@@ -77,6 +81,37 @@ async fn arguments_that_are_no_object_are_refused_before_the_call() {
     let host = Arc::new(Host::default());
     let error = sandbox.run_activity(&digest, call("tool", "[1]"), host.clone()).await.unwrap_err();
     assert_eq!(error.to_string(), "InvalidInput: the arguments of a tool call must be a JSON object");
+    assert_eq!(host.calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn options_of_a_call_reach_the_host() {
+    let (_room, sandbox, digest) = hostile().await;
+    let host = Arc::new(Host::default());
+    sandbox.run_activity(&digest, call("tool-options", "null"), host.clone()).await.unwrap();
+    let options = CallOptions {
+        timeout: Some(Duration::from_millis(1500)),
+        retries: Some(2),
+        credentials_name: Some("work".into()),
+        use_mock: Some(true),
+    };
+    assert_eq!(*host.options.lock(), [options]);
+}
+
+#[tokio::test]
+async fn absurd_options_are_refused_before_the_call() {
+    let (_room, sandbox, digest) = hostile().await;
+    let host = Arc::new(Host::default());
+    let refused = sandbox.run_activity(&digest, call("absurd-options", "null"), host.clone()).await.unwrap();
+    let sentences: Vec<String> = refused.to().unwrap();
+    let expected = [
+        "InvalidInput: the timeout of a tool call is 0 ms; it can be 1 to 120000",
+        "InvalidInput: the timeout of a tool call is 18446744073709551615 ms; it can be 1 to 120000",
+        "InvalidInput: a tool call asks for 4294967295 retries; it can have 0 to 10",
+        "InvalidInput: a tool call names a credential with a blank name: leave it out instead",
+        "InvalidInput: a tool call names a credential with more than 256 bytes",
+    ];
+    assert_eq!(sentences, expected);
     assert_eq!(host.calls.load(Ordering::SeqCst), 0);
 }
 

@@ -86,15 +86,15 @@ fn module(imports: &str, parts: &str, run: &str) -> Vec<u8> {
                 (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
                 (global.set $top (i32.add (local.get $at) (local.get 3)))
                 (local.get $at))
-            (func (export "airlock:plugin/definitions@0.2.0#describe") (result i32) (i32.const 16))
-            (func (export "airlock:plugin/workflows@0.2.0#[constructor]instance")
+            (func (export "airlock:plugin/definitions@0.3.0#describe") (result i32) (i32.const 16))
+            (func (export "airlock:plugin/workflows@0.3.0#[constructor]instance")
                 (param i32 i32 i32 i32 i32 i32 i32 i32 i64 i64 i32 i32 i32 i32) (result i32) unreachable)
-            (func (export "airlock:plugin/workflows@0.2.0#[method]instance.activate")
+            (func (export "airlock:plugin/workflows@0.3.0#[method]instance.activate")
                 (param i32 i64 i32 i32 i32 i32 i32 i64 i64 i32) (result i32) unreachable)
-            (func (export "airlock:plugin/workflows@0.2.0#[method]instance.query")
+            (func (export "airlock:plugin/workflows@0.3.0#[method]instance.query")
                 (param i32 i32 i32 i32 i32) (result i32) unreachable)
             {parts}
-            (func (export "airlock:plugin/activities@0.2.0#run")
+            (func (export "airlock:plugin/activities@0.3.0#run")
                 (param $activity i32) (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
                 {run}
                 (i32.const 320)))"#
@@ -121,7 +121,7 @@ pub fn wants(import: &str) -> Vec<u8> {
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     let (airlock, _) = resolve.push_path(wit).unwrap();
     let world = format!(
-        "package test:wants; world wants {{ include airlock:plugin/plugin@0.2.0; import {import}; }}"
+        "package test:wants; world wants {{ include airlock:plugin/plugin@0.3.0; import {import}; }}"
     );
     resolve.push_str("wants.wit", &world).unwrap();
     let world = resolve.select_world(&[airlock], Some("test:wants/wants")).unwrap();

@@ -51,8 +51,8 @@ async fn a_component_without_the_exports() {
     let message = message(&guests::stranger()).await;
     assert!(
         message.starts_with(
-            "it lacks the exports airlock:plugin/definitions@0.2.0, airlock:plugin/workflows@0.2.0, \
-             airlock:plugin/activities@0.2.0: it is not an airlock plugin"
+            "it lacks the exports airlock:plugin/definitions@0.3.0, airlock:plugin/workflows@0.3.0, \
+             airlock:plugin/activities@0.3.0: it is not an airlock plugin"
         ),
         "{message}"
     );

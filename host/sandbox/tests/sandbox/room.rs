@@ -17,6 +17,7 @@ use airlock_engine::{
         WorkflowInit,
     },
     history::{HistorySize, Job, TaskEvent},
+    tools::CallOptions,
 };
 use airlock_sandbox::{Limits, PoolSize, Sandbox, SandboxConfig};
 use parking_lot::Mutex;
@@ -150,6 +151,8 @@ pub async fn run_wrong(sandbox: &Sandbox, digest: &Digest, activity: &str) -> St
 #[derive(Default)]
 pub struct Host {
     pub events: Mutex<Vec<TaskEvent>>,
+    /// Of the tool calls.
+    pub options: Mutex<Vec<CallOptions>>,
     pub heartbeats: AtomicU32,
     pub calls: AtomicU32,
     /// Tool calls that have started and not ended.
@@ -170,7 +173,14 @@ impl Drop for Open {
 
 #[async_trait::async_trait]
 impl ActivityHost for Host {
-    async fn call_tool(&self, slot: &str, tool: &str, arguments: Json) -> Result<Json, Failure> {
+    async fn call_tool(
+        &self,
+        slot: &str,
+        tool: &str,
+        arguments: Json,
+        options: CallOptions,
+    ) -> Result<Json, Failure> {
+        self.options.lock().push(options);
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.open_calls.fetch_add(1, Ordering::SeqCst);
         let _open = Open(self.open_calls.clone());

@@ -6,6 +6,7 @@ use airlock_engine::{
     ActivityOptions, Digest, Failure, Json,
     guests::{GuestError, Guests, WorkflowInstance},
     history::{Command, Job, TaskEvent, TaskPhase},
+    tools::CallOptions,
 };
 use airlock_sandbox::Sandbox;
 
@@ -67,7 +68,13 @@ async fn every_command_crosses_the_boundary() {
         first(&sandbox, &digest, "everything").await.unwrap(),
         [
             Command::StartTimer { seq: 1, duration: Duration::from_millis(1500) },
-            Command::CallTool { seq: 2, slot: slot(), tool: "t".into(), arguments: json("{\"a\":1}") },
+            Command::CallTool {
+                seq: 2,
+                slot: slot(),
+                tool: "t".into(),
+                arguments: json("{\"a\":1}"),
+                options: CallOptions::default()
+            },
             Command::ListTools { seq: 3, slot: slot() },
             Command::AwaitAuth { seq: 4, slot: slot() },
             Command::Cancel { seq: 1 },

@@ -4,13 +4,13 @@ use crate::{
     Plugin,
     airlock::plugin::{
         activity_context, auth, events, log, tools,
-        types::{ActivityOptions, Failure, TaskEvent, TaskPhase},
+        types::{ActivityOptions, CallOptions, Failure, TaskEvent, TaskPhase},
     },
     exports::airlock::plugin::activities::{Call, Guest},
     recurse,
 };
 
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 28] = [
     "noop",
     "echo",
     "fail",
@@ -32,6 +32,8 @@ pub const NAMES: [&str; 26] = [
     "print",
     "wait-cancel",
     "tool",
+    "tool-options",
+    "absurd-options",
     "tools-at-once",
     "auth",
     "sleep",
@@ -47,6 +49,10 @@ pub fn no_options() -> ActivityOptions {
         heartbeat_ms: None,
         retry: None,
     }
+}
+
+pub fn as_usual() -> CallOptions {
+    CallOptions { timeout_ms: None, retries: None, credentials_name: None, use_mock: None }
 }
 
 fn failure(kind: &str, message: impl ToString) -> Failure {
@@ -145,10 +151,35 @@ impl Guest for Plugin {
                 assert!(activity_context::is_cancelled());
                 Err(failure("Cancelled", "as asked"))
             }
-            "tool" => answer(&tools::call_tool("github", "issue_write", &call.input)),
+            "tool" => answer(&tools::call_tool("github", "issue_write", &call.input, &as_usual())),
+            "tool-options" => {
+                let options = CallOptions {
+                    timeout_ms: Some(1500),
+                    retries: Some(2),
+                    credentials_name: Some("work".into()),
+                    use_mock: Some(true),
+                };
+                answer(&tools::call_tool("github", "t", "{}", &options))
+            }
+            "absurd-options" => {
+                let absurd = [
+                    CallOptions { timeout_ms: Some(0), ..as_usual() },
+                    CallOptions { timeout_ms: Some(u64::MAX), ..as_usual() },
+                    CallOptions { retries: Some(u32::MAX), ..as_usual() },
+                    CallOptions { credentials_name: Some(" ".into()), ..as_usual() },
+                    CallOptions { credentials_name: Some("x".repeat(1 << 20)), ..as_usual() },
+                ];
+                let refused = absurd.iter().map(|options| {
+                    let failure = answer(&tools::call_tool("github", "t", "{}", options)).unwrap_err();
+                    format!("{:?}", format!("{}: {}", failure.kind, failure.message))
+                });
+                Ok(format!("[{}]", refused.collect::<Vec<_>>().join(",")))
+            }
             "tools-at-once" => {
                 let calls: Vec<_> =
-                    (0..10).map(|n| tools::call_tool("github", "n", &format!("{{\"n\":{n}}}"))).collect();
+                    (0..10)
+                    .map(|n| tools::call_tool("github", "n", &format!("{{\"n\":{n}}}"), &as_usual()))
+                    .collect();
                 let answers: Result<Vec<_>, _> = calls.iter().map(answer).collect();
                 Ok(format!("[{}]", answers?.join(",")))
             }

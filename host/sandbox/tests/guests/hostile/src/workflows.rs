@@ -101,7 +101,7 @@ impl GuestInstance for Instance {
                 complete("null".into())
             }
             "call-tool" => {
-                tools::call_tool("github", "x", "{}");
+                tools::call_tool("github", "x", "{}", &crate::activities::as_usual());
                 complete("null".into())
             }
             "await-auth" => {
@@ -192,6 +192,7 @@ fn everything() -> Vec<Command> {
             slot: "github".into(),
             tool: "t".into(),
             arguments: "{\"a\":1}".into(),
+            options: crate::activities::as_usual(),
         }),
         Command::ListTools(SlotOperation { seq: 3, slot: "github".into() }),
         Command::AwaitAuth(SlotOperation { seq: 4, slot: "github".into() }),

@@ -1,0 +1,258 @@
+//! Waiting for people in the middle of an attempt: its clock stands still, and it gives up its place among those that run.
+//!
+//! Promises: the time that people take counts for no limit of the attempt; an attempt that waits keeps nobody else from
+//! running, as long as not too many wait at once. It knows nothing of what is waited for.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// The time that an attempt has had.
+pub(super) struct Stopwatch {
+    times: Mutex<Times>,
+    runs: watch::Sender<bool>,
+}
+
+struct Times {
+    began: Instant,
+    /// Who waits for people now.
+    waiting: usize,
+    /// Since when.
+    since: Instant,
+    /// The waits before.
+    stood: Duration,
+}
+
+impl Times {
+    fn new(now: Instant) -> Self {
+        Self { began: now, waiting: 0, since: now, stood: Duration::ZERO }
+    }
+
+    fn stood(&self, now: Instant) -> Duration {
+        let rest = if self.waiting > 0 { now.duration_since(self.since) } else { Duration::ZERO };
+        self.stood + rest
+    }
+
+    fn passed(&self, now: Instant) -> Duration {
+        now.duration_since(self.began).saturating_sub(self.stood(now))
+    }
+
+    /// One more waits. Whether it is the first.
+    fn stop(&mut self, now: Instant) -> bool {
+        if self.waiting == 0 {
+            self.since = now;
+        }
+        self.waiting += 1;
+        self.waiting == 1
+    }
+
+    /// One waits no more. Whether it was the last.
+    fn go_on(&mut self, now: Instant) -> bool {
+        self.stood = if self.waiting == 1 { self.stood(now) } else { self.stood };
+        self.waiting -= 1;
+        self.waiting == 0
+    }
+}
+
+impl Stopwatch {
+    fn new() -> Self {
+        Self { times: Mutex::new(Times::new(Instant::now())), runs: watch::Sender::new(true) }
+    }
+
+    /// The time since it was made, without that in which it stood still.
+    pub(super) fn passed(&self) -> Duration {
+        self.times.lock().passed(Instant::now())
+    }
+
+    /// The time in which it stood still.
+    pub(super) fn stood(&self) -> Duration {
+        self.times.lock().stood(Instant::now())
+    }
+
+    /// Resolves when so much time has passed.
+    pub(super) async fn reaches(&self, limit: Duration) {
+        let mut runs = self.runs.subscribe();
+        loop {
+            // Fails only when there is no stopwatch any more.
+            let _ = runs.wait_for(|runs| *runs).await;
+            let rest = limit.saturating_sub(self.passed());
+            if rest.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                _ = runs.changed() => {}
+            }
+        }
+    }
+
+    /// It stands still as long as what this gives is there.
+    fn stop(&self) -> Stopped<'_> {
+        let mut times = self.times.lock();
+        if times.stop(Instant::now()) {
+            self.runs.send_replace(false);
+        }
+        drop(times);
+        Stopped(self)
+    }
+}
+
+struct Stopped<'a>(&'a Stopwatch);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let mut times = self.0.times.lock();
+        if times.go_on(Instant::now()) {
+            self.0.runs.send_replace(true);
+        }
+    }
+}
+
+/// Where attempts may be: at work, or aside while they wait for people.
+#[derive(Clone)]
+pub(super) struct Places {
+    pub(super) work: Arc<Semaphore>,
+    pub(super) aside: Arc<Semaphore>,
+}
+
+impl Places {
+    pub(super) fn new(work: usize, aside: usize) -> Self {
+        Self { work: Arc::new(Semaphore::new(work)), aside: Arc::new(Semaphore::new(aside)) }
+    }
+
+    /// Waits for a place to work. The pools are never closed.
+    async fn work(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.work).acquire_owned().await.ok()
+    }
+}
+
+/// What one attempt knows of its waits.
+pub(super) struct Waits {
+    pub(super) clock: Stopwatch,
+    places: Places,
+    place: Mutex<Place>,
+}
+
+#[derive(Default)]
+struct Place {
+    waiting: usize,
+    held: Option<OwnedSemaphorePermit>,
+    aside: bool,
+}
+
+impl Waits {
+    /// Of an attempt that has no place yet. Its clock begins with [`Waits::begin`].
+    pub(super) async fn begin(places: &Places) -> Self {
+        let held = places.work().await;
+        let place = Mutex::new(Place { held, ..Place::default() });
+        Self { clock: Stopwatch::new(), places: places.clone(), place }
+    }
+
+    /// Does something that takes people's time.
+    pub(super) async fn during<T>(&self, wait: impl Future<Output = T>) -> T {
+        let _stopped = self.clock.stop();
+        let here = self.step_aside();
+        let outcome = wait.await;
+        drop(here);
+        self.come_back().await;
+        outcome
+    }
+
+    /// The attempt has ended: its place is free.
+    pub(super) fn end(&self) {
+        *self.place.lock() = Place::default();
+    }
+
+    fn step_aside(&self) -> Aside<'_> {
+        let mut place = self.place.lock();
+        place.waiting += 1;
+        if !place.aside
+            && let Ok(aside) = Arc::clone(&self.places.aside).try_acquire_owned()
+        {
+            place.held = Some(aside);
+            place.aside = true;
+        }
+        Aside(self)
+    }
+
+    /// Takes a place to work, unless somebody else in the attempt still waits. An attempt that gave a wait up stays aside.
+    async fn come_back(&self) {
+        let must = || {
+            let place = self.place.lock();
+            place.aside && place.waiting == 0
+        };
+        if !must() {
+            return;
+        }
+        let work = self.places.work().await;
+        let mut place = self.place.lock();
+        if place.aside && place.waiting == 0 {
+            place.held = work;
+            place.aside = false;
+        }
+    }
+}
+
+struct Aside<'a>(&'a Waits);
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        let mut place = self.0.place.lock();
+        place.waiting = place.waiting.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_stands_still_as_long_as_anybody_waits() {
+        let second = |n: u64| Duration::from_secs(n);
+        let began = Instant::now();
+        let mut times = Times::new(began);
+        assert!(times.stop(began + second(1)));
+        assert!(!times.stop(began + second(2)));
+        assert!(!times.go_on(began + second(4)));
+        assert_eq!(times.passed(began + second(5)), second(1));
+        assert!(times.go_on(began + second(6)));
+        assert_eq!(times.passed(began + second(8)), second(3));
+        assert_eq!(times.stood(began + second(8)), second(5));
+    }
+
+    #[tokio::test]
+    async fn who_waits_leaves_its_place_to_others_while_there_is_room_aside() {
+        let places = Places::new(1, 1);
+        let first = Waits::begin(&places).await;
+        first
+            .during(async {
+                let second = Waits::begin(&places).await;
+                // There is room for one aside: this one keeps its place.
+                second.during(async { assert_eq!(places.work.available_permits(), 0) }).await;
+            })
+            .await;
+        assert_eq!((places.work.available_permits(), places.aside.available_permits()), (0, 1));
+        drop(first);
+        assert_eq!(places.work.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_gives_a_wait_up_keeps_one_place_and_its_clock_runs() {
+        let places = Places::new(1, 1);
+        let waits = Waits::begin(&places).await;
+        let mut wait = Box::pin(waits.during(std::future::pending::<()>()));
+        assert!(futures::poll!(&mut wait).is_pending());
+        drop(wait);
+        let stood = waits.clock.stood();
+        assert_eq!(waits.clock.stood(), stood);
+        assert_eq!((places.work.available_permits(), places.aside.available_permits()), (1, 0));
+        waits.during(async {}).await;
+        assert_eq!((places.work.available_permits(), places.aside.available_permits()), (0, 1));
+        waits.end();
+        assert_eq!((places.work.available_permits(), places.aside.available_permits()), (1, 1));
+    }
+}
