@@ -167,7 +167,10 @@ impl From<ConnectorsError> for ApiError {
             }
             ConnectorsError::Unsupported(_) => Self::Status(StatusCode::NOT_IMPLEMENTED, detail),
             // 401 would say that the API key is wrong.
-            ConnectorsError::Forbidden(_) | ConnectorsError::Unauthorized(_) => Self::forbidden(detail),
+            ConnectorsError::Forbidden(_) | ConnectorsError::Denied(_) | ConnectorsError::Unauthorized(_) => {
+                Self::forbidden(detail)
+            }
+            ConnectorsError::RateLimited { .. } => Self::Status(StatusCode::TOO_MANY_REQUESTS, detail),
             ConnectorsError::Upstream(_) => Self::Status(StatusCode::BAD_GATEWAY, detail),
             ConnectorsError::Timeout(_) => Self::Status(StatusCode::GATEWAY_TIMEOUT, detail),
             ConnectorsError::Store(_) => Self::Status(StatusCode::INTERNAL_SERVER_ERROR, detail),

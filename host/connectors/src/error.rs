@@ -1,5 +1,7 @@
 //! What can go wrong, by whose fault it is. Messages name hosts and codes, never addresses, bodies or secrets.
 
+use std::time::Duration;
+
 use airlock_engine::records::RecordsError;
 
 /// A connector could not be managed or called.
@@ -25,6 +27,17 @@ pub enum ConnectorsError {
     /// The caller may not do this.
     #[error("{0}")]
     Forbidden(String),
+    /// The operator's rules for the connector do not let the call through.
+    #[error("{0}")]
+    Denied(String),
+    /// There were too many calls, by the operator's rules or the server's.
+    #[error("{message}")]
+    RateLimited {
+        /// Which limit it is, and when to come back.
+        message: String,
+        /// How long to wait.
+        retry_after: Duration,
+    },
     /// There is no usable credential, or the server refused it.
     #[error("{0}")]
     Unauthorized(String),
@@ -42,6 +55,23 @@ pub enum ConnectorsError {
 impl ConnectorsError {
     pub(crate) fn invalid(pointer: &str, message: impl Into<String>) -> Self {
         Self::Invalid { pointer: pointer.into(), message: message.into() }
+    }
+
+    /// A stable word for what went wrong, for logs and audits.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "not_found",
+            Self::Conflict(_) => "conflict",
+            Self::Invalid { .. } => "invalid",
+            Self::Unsupported(_) => "unsupported",
+            Self::Forbidden(_) => "forbidden",
+            Self::Denied(_) => "denied",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Upstream(_) => "upstream",
+            Self::Timeout(_) => "timeout",
+            Self::Store(_) => "store",
+        }
     }
 }
 

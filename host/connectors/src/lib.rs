@@ -8,6 +8,7 @@
 //! It knows nothing of guests, of histories or of HTTP routes.
 
 mod address;
+mod control;
 mod credentials;
 mod egress;
 mod error;

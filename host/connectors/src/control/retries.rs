@@ -1,0 +1,239 @@
+//! Trying again what failed for no fault of its own, inside one call.
+//!
+//! A call that may have had an effect is tried again only if it is idempotent. Waits grow from 0.2 s to 5 s with jitter,
+//! or are what the server asks for in `Retry-After`, up to [`LONGEST_WAIT`]. The wait between attempts costs no thread.
+
+use std::time::{Duration, SystemTime};
+
+use backon::{ExponentialBuilder, Retryable as _};
+
+use super::breaker::{Breaker, seconds};
+use crate::ConnectorsError;
+
+/// A call does not wait longer than this for a server that says when to come back.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// An attempt failed.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    /// What the caller is told if it is not tried again.
+    pub(crate) error: ConnectorsError,
+    /// Whether another attempt makes sense.
+    pub(crate) again: Again,
+}
+
+/// Whether another attempt makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It would fail in the same way.
+    Never,
+    /// Nothing was sent: the connection was refused, the name did not resolve.
+    Always,
+    /// It may have had its effect: status 502, 504, or 503 without `Retry-After`, a timeout, a reset connection.
+    IfIdempotent,
+    /// The server did not do it and said when to come back: status 429 or 503 with `Retry-After`.
+    After(Duration),
+}
+
+impl From<ConnectorsError> for Trouble {
+    /// An error that another attempt does not help.
+    fn from(error: ConnectorsError) -> Self {
+        Self { error, again: Again::Never }
+    }
+}
+
+/// Runs an attempt, and up to `retries` more while that makes sense and the breaker is closed. Each attempt goes through
+/// the breaker; the error is that of the last attempt.
+pub(crate) async fn run<T, F, Fut>(
+    retries: u32,
+    idempotent: bool,
+    breaker: &Breaker,
+    mut attempt: F,
+) -> Result<T, ConnectorsError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, Trouble>>,
+{
+    let waits = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(5))
+        .with_max_times(retries as usize)
+        .with_jitter();
+    let attempt = || {
+        let entered = breaker.enter().map(|pass| (pass, attempt()));
+        async move {
+            let (pass, attempt) = entered?;
+            let outcome = attempt.await;
+            pass.end(outcome.as_ref().err().map(|trouble| &trouble.error));
+            outcome
+        }
+    };
+    let ended = attempt
+        .retry(waits)
+        .sleep(tokio::time::sleep)
+        .when(|trouble: &Trouble| {
+            breaker.is_closed()
+                && match trouble.again {
+                    Again::Never => false,
+                    Again::Always => true,
+                    Again::IfIdempotent => idempotent,
+                    Again::After(wait) => wait <= LONGEST_WAIT,
+                }
+        })
+        .adjust(|trouble, wait| match trouble.again {
+            // The jitter stays, so that those who were sent away together do not come back together.
+            Again::After(asked) => wait.map(|wait| asked + wait / 4),
+            _ => wait,
+        })
+        .notify(|trouble, wait| tracing::debug!(error = %trouble.error, ?wait, "a call is tried again"))
+        .await;
+    ended.map_err(|Trouble { error, again }| match again {
+        Again::After(asked) if asked > LONGEST_WAIT => ConnectorsError::RateLimited {
+            message: format!(
+                "{error}; it asks to come back after {} s, and a call waits {} s at most: try again later",
+                seconds(asked),
+                LONGEST_WAIT.as_secs()
+            ),
+            retry_after: asked,
+        },
+        _ => error,
+    })
+}
+
+/// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110 §10.2.3). A date that has passed is no
+/// wait.
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a very long wait.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::control::Breaking;
+
+    /// Runs attempts that fail in this way, `failures` times, and gives the outcome with the times of the attempts.
+    async fn attempts(
+        retries: u32,
+        idempotent: bool,
+        again: Again,
+        failures: usize,
+    ) -> (Result<&'static str, ConnectorsError>, Vec<Duration>) {
+        let breaker = Breaker::new("crm", Breaking { failures: 100, seconds: 30 });
+        let (start, times) = (Instant::now(), RefCell::new(Vec::new()));
+        let outcome = run(retries, idempotent, &breaker, || {
+            times.borrow_mut().push(start.elapsed());
+            let fails = times.borrow().len() <= failures;
+            async move {
+                match fails {
+                    true => Err(Trouble { error: ConnectorsError::Upstream("trouble".into()), again }),
+                    false => Ok("done"),
+                }
+            }
+        });
+        let outcome = outcome.await;
+        (outcome, times.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_cannot_have_happened_twice_is_tried_again() {
+        let wait = Again::After(Duration::from_secs(1));
+        let table = [
+            (Again::Never, true, 1),
+            (Again::Always, false, 4),
+            (Again::IfIdempotent, false, 1),
+            (Again::IfIdempotent, true, 4),
+            (wait, false, 4),
+            (Again::After(LONGEST_WAIT + Duration::from_secs(1)), true, 1),
+        ];
+        for (again, idempotent, expected) in table {
+            let (outcome, times) = attempts(3, idempotent, again, usize::MAX).await;
+            assert!(outcome.is_err());
+            assert_eq!(times.len(), expected, "{again:?}, idempotent: {idempotent}");
+        }
+        let (outcome, times) = attempts(3, true, Again::Always, 2).await;
+        assert_eq!((outcome.expect("the third works"), times.len()), ("done", 3));
+        assert_eq!(attempts(0, true, Again::Always, 1).await.1.len(), 1, "no retries are no retries");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_with_jitter_and_end_at_five_seconds_and_a_bit() {
+        let (_, times) = attempts(10, true, Again::Always, usize::MAX).await;
+        let waits: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+        assert_eq!(waits.len(), 10);
+        for (number, wait) in (0..).zip(&waits) {
+            let least = (0.2 * 2_f64.powi(number)).min(5.0);
+            assert!((least..least * 2.0 + 0.01).contains(wait), "wait {number} of {waits:?}");
+        }
+        let (_, others) = attempts(10, true, Again::Always, usize::MAX).await;
+        assert_ne!(times, others, "two callers do not wait alike");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_says_how_long_to_wait() {
+        let (outcome, times) = attempts(1, false, Again::After(Duration::from_secs(7)), 1).await;
+        outcome.expect("the second works");
+        assert!((7.0..7.2).contains(&times[1].as_secs_f64()), "{times:?}");
+        let (outcome, _) = attempts(1, false, Again::After(Duration::from_secs(3_600)), 1).await;
+        let Err(ConnectorsError::RateLimited { message, retry_after }) = outcome else {
+            panic!("{outcome:?} instead of a limit")
+        };
+        assert_eq!(retry_after, Duration::from_secs(3_600));
+        assert_eq!(
+            message,
+            "trouble; it asks to come back after 3600 s, and a call waits 60 s at most: try again later"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_breaker_ends_the_attempts_with_their_own_error() {
+        let breaker = Breaker::new("crm", Breaking { failures: 2, seconds: 30 });
+        let mut count = 0;
+        let attempt = || {
+            count += 1;
+            let error = ConnectorsError::Upstream("no answer".into());
+            async move { Err::<(), _>(Trouble { error, again: Again::Always }) }
+        };
+        let error = run(10, true, &breaker, attempt).await.expect_err("fails");
+        assert_eq!((error.to_string().as_str(), count), ("no answer", 2));
+        let mut called = false;
+        let attempt = || {
+            called = true;
+            async { Ok(()) }
+        };
+        let error = run(10, true, &breaker, attempt).await.expect_err("is refused");
+        assert!(error.to_string().contains("is not called until"), "{error}");
+        assert!(!called);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
+        let table = [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999999", Some(u64::from(u32::MAX))),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun Nov  6 08:50:07 1994", Some(30)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
+            ("-1", None),
+            ("+5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(retry_after(value, now), expected.map(Duration::from_secs), "{value:?}");
+        }
+    }
+}
