@@ -8,6 +8,7 @@
 //! It knows nothing of guests, of histories or of HTTP routes.
 
 mod address;
+mod audit;
 mod control;
 mod credentials;
 mod egress;
