@@ -17,6 +17,7 @@ mod facade;
 mod master_key;
 mod mcp;
 mod oauth;
+mod mock;
 mod registry;
 mod rest;
 mod scrub;
