@@ -1,6 +1,9 @@
 //! Connectors and credentials (contract §3).
 
-use airlock_connectors::{Save, Scope};
+use std::time::Duration;
+
+use airlock_connectors::{Save, Scope, Sharing, Wanted};
+use airlock_engine::tools::CallOptions;
 use axum::{
     Json,
     extract::{Path, State},
@@ -28,7 +31,10 @@ pub(crate) async fn create(
     caller: Caller,
     JsonBody(body): JsonBody<Value>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
-    Ok((StatusCode::CREATED, Json(state.connectors.create(&caller.principal, body).await?)))
+    Ok((
+        StatusCode::CREATED,
+        Json(state.connectors.create(&caller.principal, caller.is_owner(), body).await?),
+    ))
 }
 
 /// `GET /v1/connectors`
@@ -38,7 +44,8 @@ pub(crate) async fn list(
     query: Query,
 ) -> ApiResult<Json<Value>> {
     let size = query.page_size("page_size", 100)?;
-    Ok(Json(state.connectors.list(&caller.principal, query.filter("cursor"), size)?))
+    let (mcp, active) = (query.flag("supports_mcp")?, query.flag("active")?);
+    Ok(Json(state.connectors.list(&caller.principal, query.filter("cursor"), size, mcp, active)?))
 }
 
 /// `GET /v1/connectors/{connector_id_or_name}`
@@ -59,7 +66,7 @@ pub(crate) async fn update(
     caller: Caller,
     JsonBody(body): JsonBody<Value>,
 ) -> ApiResult<Json<Value>> {
-    Ok(Json(state.connectors.update(&caller.principal, &connector, body).await?))
+    Ok(Json(state.connectors.update(&caller.principal, caller.is_owner(), &connector, body).await?))
 }
 
 /// `DELETE /v1/connectors/{connector_id}`
@@ -68,7 +75,7 @@ pub(crate) async fn delete(
     Path(connector): Path<String>,
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
-    Ok(Json(state.connectors.delete(&caller.principal, &connector)?))
+    Ok(Json(state.connectors.delete(&caller.principal, caller.is_owner(), &connector).await?))
 }
 
 /// `GET /v1/connectors/{connector_id_or_name}/tools`
@@ -83,10 +90,45 @@ pub(crate) async fn tools(
     Ok(Json(state.connectors.list_tools(&caller.principal, &connector, name, refresh, pretty).await?))
 }
 
-/// `ConnectorCallToolRequest`
+/// `ConnectorCallToolRequest`, with options of our own.
 #[derive(Deserialize)]
 pub(crate) struct Call {
     arguments: Option<Map<String, Value>>,
+    #[serde(default)]
+    options: Options,
+}
+
+/// What a caller may want otherwise than usual.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Options {
+    timeout_ms: Option<u64>,
+    retries: Option<u32>,
+    credentials_name: Option<String>,
+    use_mock: Option<bool>,
+}
+
+/// The largest values of options.
+const LONGEST_CALL_MS: u64 = 120_000;
+const MOST_RETRIES: u32 = 10;
+
+impl Options {
+    fn check(self, credentials_name: Option<&str>) -> ApiResult<CallOptions> {
+        let invalid =
+            |field: &str, message: String| Err(ApiError::invalid(&["body", "options", field], message));
+        if self.timeout_ms.is_some_and(|timeout| !(1..=LONGEST_CALL_MS).contains(&timeout)) {
+            return invalid("timeout_ms", format!("a call may take 1 to {LONGEST_CALL_MS} ms"));
+        }
+        if self.retries.is_some_and(|retries| retries > MOST_RETRIES) {
+            return invalid("retries", format!("a call is tried again at most {MOST_RETRIES} times"));
+        }
+        Ok(CallOptions {
+            timeout: self.timeout_ms.map(Duration::from_millis),
+            retries: self.retries,
+            credentials_name: self.credentials_name.or(credentials_name.map(str::to_owned)),
+            use_mock: self.use_mock,
+        })
+    }
 }
 
 /// `POST /v1/connectors/{connector_id_or_name}/tools/{tool_name}/call`
@@ -98,8 +140,80 @@ pub(crate) async fn call(
     JsonBody(body): JsonBody<Call>,
 ) -> ApiResult<Json<Value>> {
     let arguments = Value::Object(body.arguments.unwrap_or_default());
-    let name = query.filter("credentials_name");
-    Ok(Json(state.connectors.call_tool(&caller.principal, &connector, &tool, arguments, name).await?))
+    let options = body.options.check(query.filter("credentials_name"))?;
+    Ok(Json(state.connectors.call_tool(&caller.principal, &connector, &tool, arguments, &options).await?))
+}
+
+/// `GET /v1/connectors/{connector_id_or_name}/auth_url`
+pub(crate) async fn auth_url(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+    query: Query,
+) -> ApiResult<Json<Value>> {
+    let wanted = Wanted {
+        credentials_name: query.filter("credentials_name"),
+        credentials_title: query.filter("credentials_title"),
+        app_return_url: query.filter("app_return_url"),
+        method_type: query.filter("method_type"),
+        github_installation_link: query.flag("github_installation_link")?.unwrap_or(false),
+    };
+    Ok(Json(state.connectors.auth_url(&caller.principal, &connector, wanted).await?))
+}
+
+async fn sharing(
+    state: &ApiState,
+    caller: &Caller,
+    connector: &str,
+    sharing: Sharing,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(state.connectors.share(&caller.principal, connector, sharing).await?))
+}
+
+/// `PUT /v1/connectors/{connector_id}/share`
+pub(crate) async fn share(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    sharing(&state, &caller, &connector, Sharing::Workspace).await
+}
+
+/// `DELETE /v1/connectors/{connector_id}/share`
+pub(crate) async fn unshare(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    sharing(&state, &caller, &connector, Sharing::NotInWorkspace).await
+}
+
+/// `PUT /v1/connectors/{connector_id}/organization/share`
+pub(crate) async fn share_to_organization(
+    State(state): State<ApiState>,
+    Path((connector, at)): Path<(String, String)>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    only_organization(&at)?;
+    caller.must_be_owner()?;
+    sharing(&state, &caller, &connector, Sharing::Organization).await
+}
+
+/// `DELETE /v1/connectors/{connector_id}/organization/share`
+pub(crate) async fn unshare_from_organization(
+    State(state): State<ApiState>,
+    Path((connector, at)): Path<(String, String)>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    only_organization(&at)?;
+    sharing(&state, &caller, &connector, Sharing::NotInOrganization).await
+}
+
+fn only_organization(at: &str) -> ApiResult<()> {
+    match scope(at)? {
+        Scope::Organization => Ok(()),
+        _ => Err(ApiError::not_found("a connector is shared with …/share or …/organization/share")),
+    }
 }
 
 /// `GET /v1/connectors/{connector_id_or_name}/authentication_methods`
@@ -130,7 +244,7 @@ pub(crate) async fn create_credentials(
     caller: Caller,
     JsonBody(body): JsonBody<Value>,
 ) -> ApiResult<Json<Value>> {
-    save(&state, &caller, &connector, &at, body, Save::Create)
+    save(&state, &caller, &connector, &at, body, Save::Create).await
 }
 
 /// `PATCH /v1/connectors/{connector_id_or_name}/{consumer_scope}/credentials`
@@ -140,10 +254,10 @@ pub(crate) async fn update_credentials(
     caller: Caller,
     JsonBody(body): JsonBody<Value>,
 ) -> ApiResult<Json<Value>> {
-    save(&state, &caller, &connector, &at, body, Save::Update)
+    save(&state, &caller, &connector, &at, body, Save::Update).await
 }
 
-fn save(
+async fn save(
     state: &ApiState,
     caller: &Caller,
     connector: &str,
@@ -153,7 +267,7 @@ fn save(
 ) -> ApiResult<Json<Value>> {
     let scope = scope(at)?;
     shared_needs_owner(caller, &scope)?;
-    Ok(Json(state.connectors.save_credentials(&caller.principal, connector, scope, body, mode)?))
+    Ok(Json(state.connectors.save_credentials(&caller.principal, connector, scope, body, mode).await?))
 }
 
 /// What everybody's executions would use is the owner's to set.
@@ -172,7 +286,7 @@ pub(crate) async fn delete_credentials(
 ) -> ApiResult<Json<Value>> {
     let scope = scope(&at)?;
     shared_needs_owner(&caller, &scope)?;
-    Ok(Json(state.connectors.delete_credentials(&caller.principal, &connector, scope, &name)?))
+    Ok(Json(state.connectors.delete_credentials(&caller.principal, &connector, scope, &name).await?))
 }
 
 /// `DELETE /v1/connectors/{connector_id_or_name}/user/credentials`
@@ -182,7 +296,9 @@ pub(crate) async fn delete_all_credentials(
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
     match scope(&at)? {
-        Scope::User => Ok(Json(state.connectors.delete_all_credentials(&caller.principal, &connector)?)),
+        Scope::User => {
+            Ok(Json(state.connectors.delete_all_credentials(&caller.principal, &connector).await?))
+        }
         _ => Err(ApiError::not_found("only a user's credentials are deleted all at once")),
     }
 }

@@ -167,10 +167,13 @@ impl From<ConnectorsError> for ApiError {
             }
             ConnectorsError::Unsupported(_) => Self::Status(StatusCode::NOT_IMPLEMENTED, detail),
             // 401 would say that the API key is wrong.
-            ConnectorsError::Forbidden(_) | ConnectorsError::Denied(_) | ConnectorsError::Unauthorized(_) => {
+            ConnectorsError::Forbidden(_) | ConnectorsError::Unauthorized(_) | ConnectorsError::Denied(_) => {
                 Self::forbidden(detail)
             }
+            // Nobody could be asked.
+            ConnectorsError::Failed(_) => Self::conflict(detail),
             ConnectorsError::RateLimited { .. } => Self::Status(StatusCode::TOO_MANY_REQUESTS, detail),
+            ConnectorsError::TooLarge(_) => Self::Status(StatusCode::BAD_GATEWAY, detail),
             ConnectorsError::Upstream(_) => Self::Status(StatusCode::BAD_GATEWAY, detail),
             ConnectorsError::Timeout(_) => Self::Status(StatusCode::GATEWAY_TIMEOUT, detail),
             ConnectorsError::Store(_) => Self::Status(StatusCode::INTERNAL_SERVER_ERROR, detail),

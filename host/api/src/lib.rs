@@ -4,7 +4,9 @@
 //! client understands, say what to do, and never hold a secret; an answer is written at once. It knows nothing of how
 //! executions run or of what a credential is.
 
+mod audit;
 mod caller;
+mod connector_rules;
 mod connectors;
 mod description;
 mod error;
@@ -13,6 +15,8 @@ mod execute;
 mod executions;
 mod keys;
 mod messages;
+mod oauth;
+mod oauth_pages;
 mod own;
 mod page;
 mod router;

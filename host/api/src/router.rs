@@ -12,8 +12,8 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    ApiState, connectors as c, description, execute, executions as x, messages as m, own, runs,
-    schedules as s, stream, unserved, workflows as w,
+    ApiState, audit, connector_rules as rules, connectors as c, description, execute, executions as x,
+    messages as m, oauth, own, runs, schedules as s, stream, unserved, workflows as w,
 };
 
 /// A path, its methods with a line about each, and what answers.
@@ -103,6 +103,30 @@ pub(crate) const ROUTES: &[Route] = routes! {
         get(c::get).patch(c::update).delete(c::delete);
     "/v1/connectors/{connector}/tools" ["get" "Its tools"] get(c::tools);
     "/v1/connectors/{connector}/tools/{tool}/call" ["post" "Call a tool"] post(c::call);
+    "/v1/connectors/{connector}/auth_url" ["get" "A link to authorise in a browser"] get(c::auth_url);
+    "/v1/connectors/{connector}/share" ["put" "Share it in the workspace", "delete" "Make it private again"]
+        put(c::share).delete(c::unshare);
+    "/v1/connectors/{connector}/{scope}/share"
+        ["put" "Share it in the organisation", "delete" "Make it private again"]
+        put(c::share_to_organization).delete(c::unshare_from_organization);
+    "/v1/airlock/connectors/{connector}/control" ["get" "What it may do", "put" "Say what it may do"]
+        get(rules::control).put(rules::set_control);
+    "/v1/airlock/connectors/{connector}/pins" ["get" "Its pinned tools"] get(rules::pins);
+    "/v1/airlock/connectors/{connector}/pins/approve" ["post" "Approve a changed tool, or all"] post(rules::approve);
+    "/v1/airlock/connectors/{connector}/mocks" ["get" "Its mocks", "put" "Write its mocks", "delete" "Remove them"]
+        get(rules::mocks).put(rules::set_mocks).delete(rules::clear_mocks);
+    "/v1/airlock/connectors/{connector}/openapi" ["put" "Import an OpenAPI document"] put(rules::import);
+    "/v1/airlock/audit" ["get" "The audit log"] get(audit::list);
+    "/v1/airlock/audit/follow" ["get" "The audit log as it grows (server-sent events)"] get(audit::follow);
+    "/v1/airlock/audit/export" ["get" "The audit log as JSON lines"] get(audit::export);
+    "/v1/airlock/audit/verify" ["post" "Check the chain of the audit log"] post(audit::verify);
+    "/v1/airlock/vault/verify" ["post" "Open everything that is sealed"] post(audit::verify_vault);
+    "/v1/airlock/vault/rotate" ["post" "Change the master key"] post(audit::rotate);
+    "/v1/airlock/oauth/start/{id}" public ["get" "Where an authorisation link leads", "post" "After its page"]
+        get(oauth::start).post(oauth::agreed);
+    "/v1/airlock/oauth/callback" public ["get" "Where authorization servers send browsers back to"]
+        get(oauth::callback);
+    "/v1/airlock/oauth/client.json" public ["get" "airlock as an OAuth client"] get(oauth::client);
     "/v1/connectors/{connector}/authentication_methods" ["get" "How one authenticates"] get(c::methods);
     "/v1/connectors/{connector}/{scope}/credentials"
         ["get" "Credentials, without secrets", "post" "Store one", "patch" "Change one", "delete" "Delete the user's"]
@@ -127,9 +151,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/workflows/{workflow}/metrics", not_yet())
         .route("/v1/workflows/deployments", not_yet())
         .route("/v1/workflows/deployments/{*rest}", not_yet())
-        .route("/v1/connectors/{connector}/auth_url", not_yet())
-        .route("/v1/connectors/{connector}/share", not_yet())
-        .route("/v1/connectors/{connector}/organization/share", not_yet())
         .route("/v1/connectors-gateway/{*rest}", not_yet())
         .fallback(unserved::unknown)
         .method_not_allowed_fallback(unserved::wrong_method)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use airlock_connectors::Connectors;
+use airlock_connectors::{Connectors, MasterKeySource};
 use airlock_engine::{Engine, schedule::Scheduler};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,8 @@ pub struct ApiState {
     pub(crate) keys: Arc<Keys>,
     /// Figures of the sandbox, for the status.
     pub(crate) sandbox: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Where a new master key comes from.
+    pub(crate) master_key: Arc<dyn MasterKeySource>,
     /// Cancelled when the daemon stops: streams end then.
     pub(crate) closing: CancellationToken,
 }
@@ -29,7 +31,9 @@ impl ApiState {
         connectors: Connectors,
         keys: Arc<Keys>,
         sandbox: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+        master_key: Arc<dyn MasterKeySource>,
     ) -> Self {
-        Self { engine, schedules, connectors, keys, sandbox, closing: CancellationToken::new() }
+        let closing = CancellationToken::new();
+        Self { engine, schedules, connectors, keys, sandbox, master_key, closing }
     }
 }

@@ -13,11 +13,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::{
     ConnectorsError,
-    registry::{Connector, Method},
+    method::{Method, MethodKind},
+    registry::Connector,
+    secret::{ClientSecret, Secret},
     vault,
 };
 
@@ -86,58 +87,112 @@ pub enum Save {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Credential {
     /// Differs between two credentials that had the same name one after the other.
-    id: Uuid,
+    pub(crate) id: Uuid,
     pub(crate) name: String,
     pub(crate) title: Option<String>,
     pub(crate) scope: Scope,
-    pub(crate) method: Method,
+    pub(crate) method: MethodKind,
     pub(crate) is_default: bool,
-    /// Grows with every change of the secret.
+    /// Grows with every change of the secret, refreshed tokens included.
     pub(crate) version: u32,
+    /// Grows when somebody stores the credential or authorises again.
+    pub(crate) generation: u32,
     /// The origin it was stored for.
     pub(crate) origin: String,
     /// The first digits of a salted hash, to tell credentials apart.
     pub(crate) fingerprint: String,
     pub(crate) creator: String,
     pub(crate) created_at: DateTime<Utc>,
+    /// What an authorization server said.
+    pub(crate) grant: Option<Granted>,
+    pub(crate) state: State,
+    /// Since when it is in this state.
+    pub(crate) changed_at: DateTime<Utc>,
 }
 
-/// A secret in the open. It cannot be printed or serialised and is overwritten when it is dropped.
-pub(crate) struct Secret {
-    pub(crate) bearer: Option<SecretString>,
-    pub(crate) headers: Vec<(String, SecretString)>,
+/// What an authorization server granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Granted {
+    /// Who granted it: the credential goes to no other server's refresh (THREATS rows 10 and 11).
+    pub(crate) issuer: String,
+    /// When the access token expires, if the server said.
+    pub(crate) expires_at: Option<DateTime<Utc>>,
+    pub(crate) scopes: Vec<String>,
+    /// Whether new access tokens come without a person.
+    pub(crate) renewable: bool,
 }
 
-/// The stored form of a secret; exists only inside this module's two functions.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    bearer: Option<String>,
-    headers: BTreeMap<String, String>,
+/// Whether a credential can be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// As far as is known.
+    #[default]
+    Valid,
+    /// The last refresh did not work, for a reason that may pass.
+    RefreshFailed,
+    /// The server refused it, or its refresh token: somebody has to authorise again.
+    Revoked,
+    /// A call needs these scopes as well: somebody has to authorise again.
+    NeedsScopes(Vec<String>),
 }
 
-impl Secret {
-    pub(crate) fn none() -> Self {
-        Self { bearer: None, headers: Vec::new() }
+impl State {
+    /// The word in answers, events and the audit log.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::RefreshFailed => "refresh_failed",
+            Self::Revoked => "needs_reauthorization",
+            Self::NeedsScopes(_) => "needs_scopes",
+        }
+    }
+}
+
+/// A token that expires within this is renewed before it is used.
+pub(crate) const NEAR: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
+impl Credential {
+    /// The access token has expired, or will before a call is through.
+    pub(crate) fn is_near_expiry(&self, now: DateTime<Utc>) -> bool {
+        let expires_at = self.grant.as_ref().and_then(|grant| grant.expires_at);
+        expires_at.is_some_and(|at| at - NEAR <= now)
     }
 
-    pub(crate) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, ConnectorsError> {
-        let open = |secret: &SecretString| secret.expose_secret().to_owned();
-        let headers = self.headers.iter().map(|(name, value)| (name.clone(), open(value))).collect();
-        let stored = Stored { bearer: self.bearer.as_ref().map(open), headers };
-        Ok(Zeroizing::new(serde_json::to_vec(&stored)?))
+    /// Somebody has to authorise again before it can be used.
+    pub(crate) fn needs_somebody(&self, now: DateTime<Utc>) -> bool {
+        match &self.state {
+            State::Revoked | State::NeedsScopes(_) => true,
+            State::Valid | State::RefreshFailed => {
+                let renewable = self.grant.as_ref().is_none_or(|grant| grant.renewable);
+                !renewable && self.is_near_expiry(now)
+            }
+        }
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ConnectorsError> {
-        let stored: Stored = serde_json::from_slice(bytes)?;
-        let headers = stored.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
-        Ok(Self { bearer: stored.bearer.map(Into::into), headers })
+    /// The word for its state, with what follows from the clock.
+    pub(crate) fn word(&self, now: DateTime<Utc>) -> &'static str {
+        let grant = self.grant.as_ref();
+        match (&self.state, grant) {
+            (State::Valid, Some(grant)) if !grant.renewable && self.is_near_expiry(now) => "expired",
+            (State::Valid, Some(grant))
+                if !grant.renewable
+                    && grant.expires_at.is_some_and(|at| at - chrono::TimeDelta::days(1) <= now) =>
+            {
+                "expiring"
+            }
+            (state, _) => state.word(),
+        }
     }
+}
 
-    /// Every value that must not come back.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
-        let headers = self.headers.iter().map(|(_, value)| value.expose_secret());
-        self.bearer.iter().map(ExposeSecret::expose_secret).chain(headers)
-    }
+/// What is to be stored. [`Draft::parse`] reads it from a request; an authorization makes one of its own.
+pub(crate) struct Draft {
+    pub(crate) name: String,
+    pub(crate) title: Option<String>,
+    pub(crate) is_default: Option<bool>,
+    pub(crate) secret: Option<(MethodKind, Secret)>,
+    pub(crate) grant: Option<Granted>,
 }
 
 /// `CredentialsCreateOrUpdate`
@@ -149,11 +204,30 @@ struct Request {
     credentials: Option<RequestSecret>,
 }
 
+/// `ConnectionCredentialsInput`, with `basic` and `api_key` of our own.
 #[derive(Deserialize)]
 struct RequestSecret {
     bearer_token: Option<String>,
     headers: Option<BTreeMap<String, String>>,
-    oauth: Option<Value>,
+    oauth: Option<RequestClient>,
+    basic: Option<RequestBasic>,
+    api_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RequestBasic {
+    username: String,
+    password: String,
+}
+
+/// `OAuth2ClientCredentialsInput`
+#[derive(Deserialize)]
+struct RequestClient {
+    client_id: String,
+    grant_type: Option<String>,
+    client_secret: Option<String>,
+    client_certificate: Option<String>,
+    client_private_key: Option<String>,
 }
 
 /// Headers that the host itself sets, or that would change where or how a request goes (THREATS row 7).
@@ -216,7 +290,8 @@ impl Credentials {
         found.map(|(_, credential)| credential.clone()).collect()
     }
 
-    /// The credential that a call uses, with its key: the named one, else the default, in the order of the scopes.
+    /// The credential that a call uses, with its key: the named one, else the default, in the order of the scopes and,
+    /// inside a scope, of the connector's methods.
     pub(crate) fn resolve(
         &self,
         connector: &Connector,
@@ -224,26 +299,51 @@ impl Credentials {
         name: Option<&str>,
     ) -> Result<Option<(String, Credential)>, ConnectorsError> {
         for scope in Scope::ORDER {
-            let mut candidates = self.of(connector, scope, who).into_iter();
-            let found = candidates.find(|credential| match name {
+            let candidates = self.of(connector, scope, who);
+            let rank = |credential: &Credential| {
+                connector.methods.iter().position(|method| method.kind() == credential.method)
+            };
+            let found = candidates.into_iter().filter(|credential| match name {
                 Some(name) => credential.name == name,
-                None => credential.is_default,
+                None => credential.is_default && rank(credential).is_some(),
             });
-            if let Some(credential) = found {
+            if let Some(credential) = found.min_by_key(rank) {
                 let key = prefix(connector, scope, who) + &credential.name;
                 return Ok(Some((key, credential)));
             }
         }
         match name {
             None => Ok(None),
-            Some(name) => Err(ConnectorsError::NotFound(format!(
-                "Credential '{name}' not found for connector '{}'",
-                connector.name
-            ))),
+            Some(name) => Err(not_found(name, connector)),
         }
     }
 
-    /// Stores a credential by the rules of the contract (§3.1, `create_credentials` and `update_credentials`).
+    /// The credential of a scope with this name, with its key.
+    pub(crate) fn find(
+        &self,
+        connector: &Connector,
+        scope: Scope,
+        who: &Principal,
+        name: &str,
+    ) -> Result<(String, Credential), ConnectorsError> {
+        let key = prefix(connector, scope, who) + name;
+        let found = self.get(&key).ok_or_else(|| not_found(name, connector))?;
+        Ok((key, found))
+    }
+
+    /// The methods for which the principal has a default, in whatever scope.
+    pub(crate) fn defaults(&self, connector: &Connector, who: &Principal) -> Vec<MethodKind> {
+        let all = Scope::ORDER.into_iter().flat_map(|scope| self.of(connector, scope, who));
+        all.filter(|credential| credential.is_default).map(|credential| credential.method).collect()
+    }
+
+    /// The credential under a key.
+    pub(crate) fn get(&self, key: &str) -> Option<Credential> {
+        self.0.read().get(key).cloned()
+    }
+
+    /// Stores a credential by the rules of the contract (§3.1, `create_credentials` and `update_credentials`). Gives its
+    /// key.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn save(
         &self,
@@ -252,31 +352,38 @@ impl Credentials {
         connector: &Connector,
         scope: Scope,
         who: &Principal,
-        body: Value,
+        draft: Draft,
         mode: Save,
     ) -> Result<String, ConnectorsError> {
-        let request: Request =
-            serde_json::from_value(body).map_err(|error| ConnectorsError::invalid("", error.to_string()))?;
-        check_credential_name(&request.name)?;
-        let (prefix, name) = (prefix(connector, scope, who), request.name.clone());
+        check_credential_name(&draft.name)?;
+        let (prefix, name) = (prefix(connector, scope, who), draft.name.clone());
         let key = format!("{prefix}{name}");
         // One writer at a time, so that there is never a second default.
         let mut all = self.0.write();
         let before = all.get(&key).cloned();
-        if mode == Save::Update && before.is_none() && request.credentials.is_none() {
-            let message = format!("Credential '{name}' not found for connector '{}'", connector.name);
-            return Err(ConnectorsError::NotFound(message));
-        }
-        let secret = request.credentials.map(|secret| check_secret(connector, secret)).transpose()?;
-        if secret.is_none() && before.is_none() {
-            return Err(ConnectorsError::invalid("/credentials", "a new credential needs a secret"));
-        }
+        let method = match (&draft.secret, &before) {
+            (Some((method, _)), Some(before)) if *method != before.method => {
+                return Err(ConnectorsError::Conflict(format!(
+                    "the credential '{name}' of connector '{}' is of method '{}': choose another name, or delete it first",
+                    connector.name,
+                    before.method.as_str()
+                )));
+            }
+            (Some((method, _)), _) => *method,
+            (None, Some(before)) => before.method,
+            (None, None) if mode == Save::Update => return Err(not_found(&name, connector)),
+            (None, None) => {
+                return Err(ConnectorsError::invalid("/credentials", "a new credential needs a secret"));
+            }
+        };
         let default = all
             .iter()
-            .find(|(other, credential)| other.starts_with(&prefix) && credential.is_default)
+            .find(|(other, credential)| {
+                other.starts_with(&prefix) && credential.is_default && credential.method == method
+            })
             .map(|(other, credential)| (other.clone(), credential.clone()));
         let was_default = before.as_ref().is_some_and(|before| before.is_default);
-        let is_default = match (request.is_default, &default) {
+        let is_default = match (draft.is_default, &default) {
             (Some(false), None) => {
                 let message =
                     "the first credential is the default one: leave out is_default or set it to true";
@@ -291,28 +398,34 @@ impl Credentials {
             (None, None) => true,
             (None, Some(_)) => was_default,
         };
+        let now = Utc::now();
         let mut credential = before.unwrap_or_else(|| Credential {
             id: Uuid::new_v4(),
             name: name.clone(),
             title: None,
             scope,
-            method: Method::Bearer,
+            method,
             is_default,
             version: 0,
+            generation: 0,
             origin: String::new(),
             fingerprint: String::new(),
             creator: who.user.to_string(),
-            created_at: Utc::now(),
+            created_at: now,
+            grant: None,
+            state: State::Valid,
+            changed_at: now,
         });
-        credential.title = request.title.or(credential.title);
+        credential.title = draft.title.or(credential.title);
         credential.is_default = is_default;
         let mut changes = Vec::new();
-        if let Some(secret) = secret {
+        if let Some((_, secret)) = draft.secret {
             credential.version += 1;
+            credential.generation += 1;
             credential.origin = connector.origin();
-            let bytes = secret.to_bytes()?;
-            credential.fingerprint = vault.fingerprint(&key, &bytes);
-            changes.push(vault.put(&key, &credential.place(connector, &key), &bytes));
+            credential.grant = draft.grant;
+            (credential.state, credential.changed_at) = (State::Valid, now);
+            changes.push(credential.seal(vault, connector, &key, &secret)?);
         }
         let mut written = vec![(key.clone(), credential)];
         if is_default
@@ -323,15 +436,68 @@ impl Credentials {
             written.push((other, demoted));
         }
         for (key, credential) in &written {
-            changes.push(Change::Put {
-                table: TABLE,
-                key: key.clone(),
-                value: serde_json::to_vec(credential)?,
-            });
+            changes.push(put(key, credential)?);
         }
         records.write(&changes)?;
         all.extend(written);
-        Ok(name)
+        Ok(key)
+    }
+
+    /// Stores refreshed tokens, if the credential is still the one that was refreshed. Gives what is stored now.
+    pub(crate) fn renewed(
+        &self,
+        records: &dyn Records,
+        vault: &vault::Vault,
+        connector: &Connector,
+        key: &str,
+        of: &Credential,
+        secret: &Secret,
+        grant: Granted,
+    ) -> Result<Option<Credential>, ConnectorsError> {
+        let mut all = self.0.write();
+        let same = |now: &&mut Credential| (now.id, now.version) == (of.id, of.version);
+        let Some(current) = all.get_mut(key).filter(same) else { return Ok(None) };
+        let mut credential = current.clone();
+        credential.version += 1;
+        credential.grant = Some(grant);
+        if credential.state != State::Valid {
+            (credential.state, credential.changed_at) = (State::Valid, Utc::now());
+        }
+        let sealed = credential.seal(vault, connector, key, secret)?;
+        records.write(&[sealed, put(key, &credential)?])?;
+        *current = credential.clone();
+        Ok(Some(credential))
+    }
+
+    /// Notes the state of a credential, if it is still the one that was meant. Says whether that is news.
+    pub(crate) fn mark(
+        &self,
+        records: &dyn Records,
+        key: &str,
+        of: &Credential,
+        state: State,
+    ) -> Result<bool, ConnectorsError> {
+        let mut all = self.0.write();
+        let same = |now: &&mut Credential| (now.id, now.generation) == (of.id, of.generation);
+        let Some(current) = all.get_mut(key).filter(same) else { return Ok(false) };
+        if current.state == state {
+            return Ok(false);
+        }
+        let credential = Credential { state, changed_at: Utc::now(), ..current.clone() };
+        records.write(&[put(key, &credential)?])?;
+        *current = credential;
+        Ok(true)
+    }
+
+    /// All credentials with their keys.
+    pub(crate) fn all(&self) -> Vec<(String, Credential)> {
+        self.0.read().iter().map(|(key, credential)| (key.clone(), credential.clone())).collect()
+    }
+
+    /// Does something while no credential changes.
+    pub(crate) fn frozen<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.0.write();
+        work()
     }
 
     /// Deletes a credential. If it was the default, the oldest of the others becomes it.
@@ -346,18 +512,20 @@ impl Credentials {
         let prefix = prefix(connector, scope, who);
         let key = format!("{prefix}{name}");
         let mut all = self.0.write();
-        let Some(credential) = all.get(&key).cloned() else {
-            let message = format!("Credential '{name}' not found for connector '{}'", connector.name);
-            return Err(ConnectorsError::NotFound(message));
-        };
+        let credential = all.get(&key).cloned().ok_or_else(|| not_found(name, connector))?;
         let mut changes = deletion(&key);
         let heir = all
             .iter()
-            .filter(|(other, _)| credential.is_default && other.starts_with(&prefix) && **other != key)
+            .filter(|(other, heir)| {
+                credential.is_default
+                    && other.starts_with(&prefix)
+                    && **other != key
+                    && heir.method == credential.method
+            })
             .min_by_key(|(_, other)| other.created_at)
             .map(|(other, heir)| (other.clone(), Credential { is_default: true, ..heir.clone() }));
         if let Some((other, heir)) = &heir {
-            changes.push(Change::Put { table: TABLE, key: other.clone(), value: serde_json::to_vec(heir)? });
+            changes.push(put(other, heir)?);
         }
         records.write(&changes)?;
         all.remove(&key);
@@ -365,28 +533,19 @@ impl Credentials {
         Ok(())
     }
 
-    /// Deletes all credentials whose key begins with `connector/` or `connector/scope/owner/`.
-    fn delete_prefix(
-        &self,
-        prefix: &str,
-        write: impl FnOnce(Vec<Change>) -> Result<(), ConnectorsError>,
-    ) -> Result<usize, ConnectorsError> {
-        let mut all = self.0.write();
-        let keys: Vec<String> = all.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
-        write(keys.iter().flat_map(|key| deletion(key)).collect())?;
-        all.retain(|key, _| !key.starts_with(prefix));
-        Ok(keys.len())
-    }
-
-    /// Deletes all of a user's credentials for a connector, and says how many there were.
-    pub(crate) fn delete_all(
+    /// Deletes the credentials whose key begins with `prefix` and not with `own`.
+    pub(crate) fn delete_others(
         &self,
         records: &dyn Records,
-        connector: &Connector,
-        who: &Principal,
-    ) -> Result<usize, ConnectorsError> {
-        let prefix = prefix(connector, Scope::User, who);
-        self.delete_prefix(&prefix, |changes| Ok(records.write(&changes)?))
+        prefix: &str,
+        own: &str,
+    ) -> Result<(), ConnectorsError> {
+        let goes = |key: &str| key.starts_with(prefix) && !key.starts_with(own);
+        let mut all = self.0.write();
+        let changes: Vec<Change> = all.keys().filter(|key| goes(key)).flat_map(|key| deletion(key)).collect();
+        records.write(&changes)?;
+        all.retain(|key, _| !goes(key));
+        Ok(())
     }
 
     /// Deletes everybody's credentials for a connector, written by `write`.
@@ -395,7 +554,11 @@ impl Credentials {
         connector: &Connector,
         write: impl FnOnce(Vec<Change>) -> Result<(), ConnectorsError>,
     ) -> Result<(), ConnectorsError> {
-        self.delete_prefix(&format!("{}/", connector.id), write).map(drop)
+        let prefix = format!("{}/", connector.id);
+        let mut all = self.0.write();
+        write(all.keys().filter(|key| key.starts_with(&prefix)).flat_map(|key| deletion(key)).collect())?;
+        all.retain(|key, _| !key.starts_with(&prefix));
+        Ok(())
     }
 }
 
@@ -403,7 +566,7 @@ fn deletion(key: &str) -> Vec<Change> {
     [TABLE, vault::TABLE].map(|table| Change::Delete { table, key: key.into() }).into()
 }
 
-fn check_credential_name(name: &str) -> Result<(), ConnectorsError> {
+pub(crate) fn check_credential_name(name: &str) -> Result<(), ConnectorsError> {
     let valid = (1..=128).contains(&name.len())
         && !name.contains('/')
         && !name.chars().any(char::is_control)
@@ -417,35 +580,146 @@ fn check_credential_name(name: &str) -> Result<(), ConnectorsError> {
     }
 }
 
-fn check_secret(connector: &Connector, secret: RequestSecret) -> Result<Secret, ConnectorsError> {
-    if secret.oauth.is_some() {
-        let message = "OAuth credentials are not served by this version: store a bearer token or headers";
-        return Err(ConnectorsError::Unsupported(message.into()));
+fn not_found(name: &str, connector: &Connector) -> ConnectorsError {
+    ConnectorsError::NotFound(format!("Credential '{name}' not found for connector '{}'", connector.name))
+}
+
+fn put(key: &str, credential: &Credential) -> Result<Change, ConnectorsError> {
+    Ok(Change::Put { table: TABLE, key: key.into(), value: serde_json::to_vec(credential)? })
+}
+
+impl Draft {
+    /// Reads `CredentialsCreateOrUpdate`.
+    pub(crate) fn parse(connector: &Connector, body: Value) -> Result<Self, ConnectorsError> {
+        let Request { name, title, is_default, credentials } =
+            serde_json::from_value(body).map_err(|error| ConnectorsError::invalid("", error.to_string()))?;
+        let secret = credentials.map(|secret| secret.parse(connector)).transpose()?;
+        Ok(Self { name, title, is_default, secret, grant: None })
     }
-    if !connector.allows(Method::Bearer) {
-        let message = format!("connector '{}' takes no credentials", connector.name);
-        return Err(ConnectorsError::Conflict(message));
-    }
-    let bearer = secret.bearer_token.map(Zeroizing::new);
-    if let Some(token) = &bearer {
-        if token.trim().is_empty() {
-            return Err(ConnectorsError::invalid("/credentials/bearer_token", "the token is blank"));
+}
+
+impl RequestSecret {
+    /// The secret in its types, with the method that it is for.
+    fn parse(self, connector: &Connector) -> Result<(MethodKind, Secret), ConnectorsError> {
+        let invalid = |field: &str, message: &str| {
+            Err(ConnectorsError::invalid(&format!("/credentials{field}"), message))
+        };
+        let bearer = self.bearer_token.map(SecretString::from);
+        let headers = self.headers.unwrap_or_default();
+        let given = [
+            (MethodKind::Bearer, bearer.is_some() || !headers.is_empty()),
+            (MethodKind::Basic, self.basic.is_some()),
+            (MethodKind::ApiKey, self.api_key.is_some()),
+            (MethodKind::Oauth2, self.oauth.is_some()),
+        ];
+        let mut given = given.into_iter().filter(|(_, given)| *given).map(|(kind, _)| kind);
+        let kind = match (given.next(), given.next()) {
+            (Some(kind), None) => kind,
+            (None, _) => {
+                return invalid("", "give a bearer_token, headers, basic, api_key or oauth");
+            }
+            (Some(_), Some(_)) => return invalid("", "give a secret for one method only"),
+        };
+        let Some(method) = connector.method(kind) else {
+            let taken: Vec<_> = connector.methods.iter().map(|method| method.kind().as_str()).collect();
+            return Err(ConnectorsError::Conflict(format!(
+                "connector '{}' takes no credentials of method '{}': it takes {}",
+                connector.name,
+                kind.as_str(),
+                taken.join(", ")
+            )));
+        };
+        let mut secret = Secret::default();
+        match method {
+            Method::Bearer { headers: listed } => {
+                if let Some(token) = &bearer {
+                    check_value(token.expose_secret())
+                        .map_err(|message| ConnectorsError::invalid("/credentials/bearer_token", message))?;
+                }
+                for (name, value) in &headers {
+                    check_header(name, value)
+                        .map_err(|message| ConnectorsError::invalid("/credentials/headers", message))?;
+                }
+                let missing = listed.iter().find(|spec| {
+                    spec.is_required && !headers.keys().any(|name| name.eq_ignore_ascii_case(&spec.name))
+                });
+                if let Some(missing) = missing {
+                    return invalid("/headers", &format!("the header '{}' is missing", missing.name));
+                }
+                secret.bearer = bearer;
+                secret.headers = headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+            }
+            Method::Basic => {
+                let Some(RequestBasic { username, password }) = self.basic else { return Ok((kind, secret)) };
+                if username.contains(':') || username.chars().any(char::is_control) {
+                    return invalid(
+                        "/basic/username",
+                        "a user name holds no colon and no control characters",
+                    );
+                }
+                if password.chars().any(char::is_control) {
+                    return invalid("/basic/password", "the password holds control characters");
+                }
+                secret.basic = Some((username, password.into()));
+            }
+            Method::ApiKey { .. } => {
+                secret.api_key = self.api_key.map(SecretString::from);
+                if let Some(key) = &secret.api_key {
+                    check_value(key.expose_secret())
+                        .map_err(|message| ConnectorsError::invalid("/credentials/api_key", message))?;
+                }
+            }
+            Method::Oauth2(oauth) => {
+                let Some(client) = self.oauth else { return Ok((kind, secret)) };
+                secret.client = Some(client.parse(oauth.client_auth.as_deref())?);
+            }
+            Method::None => {}
         }
-        if HeaderValue::from_str(token).is_err() {
-            let message = "the token holds characters that cannot stand in a header, such as a line break";
-            return Err(ConnectorsError::invalid("/credentials/bearer_token", message));
+        Ok((kind, secret))
+    }
+}
+
+impl RequestClient {
+    fn parse(self, auth: Option<&str>) -> Result<ClientSecret, ConnectorsError> {
+        let invalid = |field: &str, message: &str| {
+            Err(ConnectorsError::invalid(&format!("/credentials/oauth/{field}"), message))
+        };
+        if self.grant_type.is_some_and(|grant| grant != "client_credentials") {
+            return invalid(
+                "grant_type",
+                "only client_credentials are stored; for authorization_code ask for an auth_url",
+            );
         }
+        if self.client_certificate.is_some() {
+            return invalid("client_certificate", "certificates are not served: give a client_private_key");
+        }
+        match auth {
+            Some("private_key_jwt") if self.client_private_key.is_none() => {
+                return invalid("client_private_key", "the connector's method needs a private key in PEM");
+            }
+            Some("private_key_jwt") => {}
+            _ if self.client_secret.is_none() => {
+                return invalid("client_secret", "the connector's method needs a client secret");
+            }
+            _ => {}
+        }
+        Ok(ClientSecret {
+            id: self.client_id,
+            secret: self.client_secret.map(Into::into),
+            private_key: self.client_private_key.map(Into::into),
+        })
     }
-    let headers = secret.headers.unwrap_or_default();
-    for (name, value) in &headers {
-        check_header(name, value)
-            .map_err(|message| ConnectorsError::invalid("/credentials/headers", message))?;
+}
+
+/// A token or key that can stand in a header.
+fn check_value(value: &str) -> Result<(), &'static str> {
+    if value.trim().is_empty() {
+        return Err("the token is blank");
     }
-    if bearer.is_none() && headers.is_empty() {
-        return Err(ConnectorsError::invalid("/credentials", "give a bearer_token or headers"));
+    match HeaderValue::from_str(value) {
+        Ok(_) => Ok(()),
+        Err(_) => Err("the token holds characters that cannot stand in a header, such as a line break"),
     }
-    let headers = headers.into_iter().map(|(name, value)| (name, value.into())).collect();
-    Ok(Secret { bearer: bearer.map(|token| SecretString::from(token.as_str())), headers })
 }
 
 impl Credential {
@@ -454,16 +728,48 @@ impl Credential {
         format!("{}|{key}|{}|{}|{}", connector.organization, self.id, self.version, self.origin)
     }
 
-    /// `AuthenticationConfiguration`
+    /// The change that stores the secret, and its fingerprint.
+    fn seal(
+        &mut self,
+        vault: &vault::Vault,
+        connector: &Connector,
+        key: &str,
+        secret: &Secret,
+    ) -> Result<Change, ConnectorsError> {
+        let bytes = secret.to_bytes()?;
+        self.fingerprint = vault.fingerprint(key, &bytes);
+        Ok(vault.put(key, &self.place(connector, key), &bytes))
+    }
+
+    /// `AuthenticationConfiguration`, with what is known of tokens.
     pub(crate) fn wire(&self, connector: &Connector) -> Value {
-        let status = match self.origin == connector.origin() {
-            true => json!({ "status_type": "valid" }),
-            false => json!({ "status_type": "invalid", "error_message": "you need to reconnect" }),
+        let now = Utc::now();
+        let word = match self.origin == connector.origin() {
+            true => self.word(now),
+            false => "needs_reauthorization",
         };
-        json!({
+        let (status_type, phrase) = match word {
+            "valid" => ("valid", Value::Null),
+            "expiring" => ("valid", "oauth near expiry".into()),
+            "expired" => ("invalid", "oauth expired".into()),
+            "refresh_failed" => ("error", "oauth refresh error".into()),
+            _ => ("invalid", "you need to reconnect".into()),
+        };
+        let mut value = json!({
             "name": self.name, "title": self.title, "authentication_type": self.method.as_str(),
             "scope": self.scope.wire(), "is_default": self.is_default, "creator_id": self.creator,
-            "status": status, "fingerprint": self.fingerprint, "created_at": self.created_at,
-        })
+            "status": { "status_type": status_type, "error_message": phrase, "last_checked_at": self.changed_at },
+            "state": word, "fingerprint": self.fingerprint, "created_at": self.created_at,
+        });
+        if let Some(grant) = &self.grant {
+            value["expires_at"] = json!(grant.expires_at);
+            value["granted_scopes"] = json!(grant.scopes);
+            value["renewable"] = grant.renewable.into();
+            value["issuer"] = grant.issuer.as_str().into();
+        }
+        if let State::NeedsScopes(scopes) = &self.state {
+            value["missing_scopes"] = json!(scopes);
+        }
+        value
     }
 }

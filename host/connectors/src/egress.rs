@@ -1,13 +1,15 @@
 //! The only code that sends, and the only code that puts a secret into a request.
 //!
-//! One client for all connectors: no redirects (THREATS row 3), no proxies from the environment, no cookies, names resolved
-//! by [`crate::address`], connections reused. A [`Sender`] is that client together with one credential; rmcp speaks MCP
-//! through it and cannot choose another host or another header.
+//! One client for all connectors: no redirects of its own (THREATS row 3), no proxies from the environment, no cookies,
+//! names resolved by [`crate::address`], connections reused. A [`Sender`] is that client together with one connector's
+//! credential; rmcp speaks MCP through it, REST calls and OAuth requests go through it, and none of them can choose another
+//! host or another header.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures::stream::BoxStream;
-use http::{HeaderName, HeaderValue};
+use futures::{StreamExt as _, stream::BoxStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use parking_lot::{Mutex, RwLock};
 use reqwest::redirect;
 use rmcp::{
     model::ClientJsonRpcMessage,
@@ -15,101 +17,309 @@ use rmcp::{
         HttpStatusError, SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
     },
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use sse_stream::Sse;
+use url::Url;
 
-use crate::{ConnectorsError, address, credentials::Secret, scrub::Scrubber};
+use crate::{ConnectorsError, address, rest::Prepared, secret::Rendered};
 
 /// Bytes of one server-sent event, and so of one streamed answer.
 const MAX_EVENT: usize = 16 << 20;
 
-/// A client that reaches only what the operator allows.
-pub(crate) fn client(allowed: address::Allowed) -> Result<reqwest::Client, ConnectorsError> {
-    reqwest::Client::builder()
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .dns_resolver(address::resolver(allowed))
-        .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(130))
-        .pool_idle_timeout(Duration::from_secs(90))
-        .tcp_nodelay(true)
-        .user_agent(concat!("airlock/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| ConnectorsError::Store(format!("the HTTP client cannot be set up: {error}")))
+/// How long a document may take.
+const FETCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// So many redirects inside an origin are followed.
+const MAX_REDIRECTS: usize = 5;
+
+/// The client, and where it may go.
+#[derive(Clone)]
+pub(crate) struct Egress {
+    client: reqwest::Client,
+    allowed: address::Allowed,
 }
 
-/// Sends MCP messages to one server with one credential.
+impl Egress {
+    /// A client that reaches only what the operator allows.
+    pub(crate) fn new(allowed: address::Allowed) -> Result<Self, ConnectorsError> {
+        let client = reqwest::Client::builder()
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(address::resolver(allowed))
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_secs(130))
+            .pool_idle_timeout(Duration::from_secs(90))
+            .tcp_nodelay(true)
+            .user_agent(concat!("airlock/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ConnectorsError::Store(format!("the HTTP client cannot be set up: {error}")))?;
+        Ok(Self { client, allowed })
+    }
+
+    pub(crate) fn allowed(&self) -> address::Allowed {
+        self.allowed
+    }
+
+    /// Sends a request of the OAuth protocol as it is, and reads the answer up to a limit if its headers are those of one.
+    /// A redirect is an answer like another.
+    pub(crate) async fn exchange(
+        &self,
+        request: http::Request<Vec<u8>>,
+        timeout: Duration,
+        max_bytes: usize,
+        wants_body: impl Fn(&HeaderMap) -> bool,
+    ) -> Result<Answer, Unanswered> {
+        let request = reqwest::Request::try_from(request).map_err(|error| unanswered(&error))?;
+        let exchanged = async {
+            let answer = self.client.execute(request).await.map_err(|error| unanswered(&error))?;
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            let body = if wants_body(&headers) { read(answer, max_bytes).await? } else { Vec::new() };
+            Ok(Answer { status, headers, body })
+        };
+        tokio::time::timeout(timeout, exchanged).await.unwrap_or(Err(Unanswered::Late))
+    }
+
+    /// Gets a public document, without any credential. The error is the status, if there was an answer.
+    pub(crate) async fn fetch(&self, url: &Url, max_bytes: usize) -> Result<Vec<u8>, Option<u16>> {
+        let fetching = async {
+            let answer = self.client.get(url.clone()).send().await.map_err(|_| None)?;
+            match answer.status() {
+                StatusCode::OK => read(answer, max_bytes).await.map_err(|_| None),
+                status => Err(Some(status.as_u16())),
+            }
+        };
+        tokio::time::timeout(FETCH_LIMIT, fetching).await.unwrap_or(Err(None))
+    }
+
+    /// A sender for one server with one credential.
+    pub(crate) fn sender(&self, server: &Url, live: Arc<Live>) -> Sender {
+        Sender(Arc::new(Inner { egress: self.clone(), server: server.clone(), live }))
+    }
+}
+
+/// A credential as it is now: refreshed tokens take the place of older ones under open sessions.
+pub(crate) struct Live {
+    rendered: RwLock<Arc<Rendered>>,
+    /// What the server last said about authorisation (`WWW-Authenticate`).
+    challenge: Mutex<Option<Refusal>>,
+}
+
+/// A 401 or 403 with what the server said about it.
+#[derive(Clone)]
+pub(crate) struct Refusal {
+    pub(crate) challenge: Option<String>,
+}
+
+impl Live {
+    pub(crate) fn new(rendered: Rendered) -> Arc<Self> {
+        Arc::new(Self { rendered: RwLock::new(Arc::new(rendered)), challenge: Mutex::default() })
+    }
+
+    /// Puts another secret in place. The one before may still come back, so it is still scrubbed.
+    pub(crate) fn replace(&self, mut rendered: Rendered) {
+        let mut now = self.rendered.write();
+        rendered.scrubber.remember(&now.scrubber);
+        *now = Arc::new(rendered);
+    }
+
+    pub(crate) fn rendered(&self) -> Arc<Rendered> {
+        Arc::clone(&self.rendered.read())
+    }
+
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.challenge.lock().take()
+    }
+
+    fn refused(&self, headers: &HeaderMap) {
+        let challenge = headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+        *self.challenge.lock() = Some(Refusal { challenge: challenge.map(str::to_owned) });
+    }
+}
+
+/// Sends to one server with one credential.
 #[derive(Clone)]
 pub(crate) struct Sender(Arc<Inner>);
 
 struct Inner {
-    client: reqwest::Client,
-    server: Arc<str>,
-    bearer: Option<SecretString>,
-    headers: HashMap<HeaderName, HeaderValue>,
+    egress: Egress,
+    server: Url,
+    live: Arc<Live>,
+}
+
+/// What a service answered.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Why there is no answer.
+pub(crate) enum Unanswered {
+    /// Nothing was sent.
+    Unreachable,
+    /// In the given time.
+    Late,
+    /// The connection broke.
+    Broken,
+    /// More bytes than the limit.
+    TooLarge,
+    /// To another origin.
+    Redirected,
+    /// Of the operator's rules about addresses.
+    Forbidden,
 }
 
 impl Sender {
-    /// A sender, and what takes its secrets out of answers. `headers` go with every request, secret or not.
-    pub(crate) fn new(
-        client: reqwest::Client,
-        server: &str,
-        secret: Secret,
-        common: &[(String, SecretString, bool)],
-    ) -> Result<(Self, Scrubber), ConnectorsError> {
-        let mut scrubber = Scrubber::default();
-        secret.values().for_each(|value| scrubber.add(value));
-        let mut headers = HashMap::new();
-        let common = common.iter().map(|(name, value, is_secret)| (name, value, *is_secret));
-        let own = secret.headers.iter().map(|(name, value)| (name, value, true));
-        for (name, value, is_secret) in common.chain(own) {
-            let invalid = || ConnectorsError::Store(format!("the stored header '{name}' cannot be sent"));
-            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
-            let mut typed = HeaderValue::from_str(value.expose_secret()).map_err(|_| invalid())?;
-            typed.set_sensitive(is_secret);
-            if is_secret {
-                scrubber.add(value.expose_secret());
-            }
-            headers.insert(parsed, typed);
-        }
-        let inner = Inner { client, server: server.into(), bearer: secret.bearer, headers };
-        Ok((Self(Arc::new(inner)), scrubber))
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self.0.live
     }
 
-    fn bearer(&self) -> Option<String> {
-        self.0.bearer.as_ref().map(|token| token.expose_secret().to_owned())
+    pub(crate) fn scrub(&self) -> Arc<Rendered> {
+        self.0.live.rendered()
+    }
+
+    /// The address of the server with the query values of the credential.
+    fn with_query(rendered: &Rendered, url: &Url) -> Url {
+        let mut url = url.clone();
+        if !rendered.query.is_empty() {
+            let mut pairs = url.query_pairs_mut();
+            for (name, value) in &rendered.query {
+                pairs.append_pair(name, value.expose_secret());
+            }
+        }
+        url
+    }
+
+    /// Sends a REST request and reads the answer, decoded, up to a limit. Redirects are followed inside the origin only.
+    pub(crate) async fn send(
+        &self,
+        prepared: Prepared,
+        idempotency_key: Option<&str>,
+        timeout: Duration,
+        max_bytes: usize,
+    ) -> Result<Answer, Unanswered> {
+        let sending = self.send_following(prepared, idempotency_key, max_bytes);
+        tokio::time::timeout(timeout, sending).await.unwrap_or(Err(Unanswered::Late))
+    }
+
+    async fn send_following(
+        &self,
+        prepared: Prepared,
+        idempotency_key: Option<&str>,
+        max_bytes: usize,
+    ) -> Result<Answer, Unanswered> {
+        let Prepared { mut method, mut url, headers, mut body } = prepared;
+        let origin = self.0.server.origin();
+        for _ in 0..=MAX_REDIRECTS {
+            if url.origin() != origin || self.0.egress.allowed.check(&url).is_err() {
+                return Err(Unanswered::Forbidden);
+            }
+            let rendered = self.0.live.rendered();
+            let mut request = self.0.egress.client.request(method.clone(), Self::with_query(&rendered, &url));
+            for (name, value) in &headers {
+                request = request.header(name, value);
+            }
+            if let Some((kind, bytes)) = &body {
+                request = request.header(header::CONTENT_TYPE, kind).body(bytes.clone());
+            }
+            if let Some(key) = idempotency_key.filter(|_| matches!(method, Method::POST | Method::PATCH)) {
+                request = request.header("idempotency-key", key);
+            }
+            // Last, so that nothing takes its place.
+            request = request.headers(rendered.headers.clone());
+            let answer = request.send().await.map_err(|error| unanswered(&error))?;
+            let status = answer.status();
+            if let Some(location) = redirected(status, answer.headers(), &url) {
+                if location.origin() != origin {
+                    return Err(Unanswered::Redirected);
+                }
+                if matches!(status, StatusCode::SEE_OTHER | StatusCode::FOUND | StatusCode::MOVED_PERMANENTLY)
+                    && !matches!(method, Method::GET | Method::HEAD)
+                {
+                    (method, body) = (Method::GET, None);
+                }
+                url = location;
+                continue;
+            }
+            if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                self.0.live.refused(answer.headers());
+            }
+            let headers = answer.headers().clone();
+            return Ok(Answer { status, headers, body: read(answer, max_bytes).await? });
+        }
+        Err(Unanswered::Redirected)
     }
 
     /// What rmcp wants to send along (protocol headers), and over it what is ours: the credential is set last.
     fn headers(&self, mut wanted: HashMap<HeaderName, HeaderValue>) -> HashMap<HeaderName, HeaderValue> {
-        wanted.remove(&http::header::AUTHORIZATION);
-        wanted.extend(self.0.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        wanted.remove(&header::AUTHORIZATION);
+        let rendered = self.0.live.rendered();
+        wanted.extend(rendered.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         wanted
+    }
+
+    fn server(&self) -> Arc<str> {
+        Self::with_query(&self.0.live.rendered(), &self.0.server).as_str().into()
+    }
+
+    /// Leaves of a failure what may be told: a kind, a status. rmcp's errors hold addresses and bodies, and go to its log
+    /// before anybody here could scrub them (THREATS rows 2 and 18).
+    fn bare(&self, failure: Failure) -> Failure {
+        let refused = |status: u16, challenge: String| {
+            *self.0.live.challenge.lock() = Some(Refusal { challenge: Some(challenge) });
+            self::status(status)
+        };
+        match failure {
+            StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
+            StreamableHttpError::AuthRequired(error) => refused(401, error.www_authenticate_header),
+            StreamableHttpError::InsufficientScope(error) => refused(403, error.www_authenticate_header),
+            StreamableHttpError::UnexpectedServerResponse(text) => {
+                // "HTTP 400 Bad Request: BODY"
+                let code = text
+                    .strip_prefix("HTTP ")
+                    .and_then(|rest| rest.get(..3))
+                    .and_then(|code| code.parse().ok());
+                code.map_or(StreamableHttpError::UnexpectedServerResponse("not as expected".into()), status)
+            }
+            StreamableHttpError::UnexpectedContentType(_) => StreamableHttpError::UnexpectedContentType(None),
+            StreamableHttpError::Deserialize(_) => {
+                StreamableHttpError::UnexpectedServerResponse("not a JSON-RPC message".into())
+            }
+            other => other,
+        }
+    }
+}
+
+/// Reads a body up to a limit.
+async fn read(answer: reqwest::Response, max_bytes: usize) -> Result<Vec<u8>, Unanswered> {
+    let mut body = Vec::new();
+    let mut chunks = answer.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| unanswered(&error))?;
+        if body.len() + chunk.len() > max_bytes {
+            return Err(Unanswered::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Where a redirect leads.
+fn redirected(status: StatusCode, headers: &HeaderMap, from: &Url) -> Option<Url> {
+    let codes = [301, 302, 303, 307, 308];
+    let location = headers.get(header::LOCATION).filter(|_| codes.contains(&status.as_u16()))?;
+    from.join(location.to_str().ok()?).ok()
+}
+
+fn unanswered(error: &reqwest::Error) -> Unanswered {
+    match error {
+        error if error.is_connect() => Unanswered::Unreachable,
+        error if error.is_timeout() => Unanswered::Late,
+        _ => Unanswered::Broken,
     }
 }
 
 type Failure = StreamableHttpError<reqwest::Error>;
-
-/// Leaves of a failure what may be told: a kind, a status. rmcp's errors hold addresses and bodies, and go to its log before
-/// anybody here could scrub them (THREATS rows 2 and 18).
-fn bare(failure: Failure) -> Failure {
-    match failure {
-        StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
-        StreamableHttpError::AuthRequired(_) => status(401),
-        StreamableHttpError::InsufficientScope(_) => status(403),
-        StreamableHttpError::UnexpectedServerResponse(text) => {
-            // "HTTP 400 Bad Request: BODY"
-            let code =
-                text.strip_prefix("HTTP ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
-            code.map_or(StreamableHttpError::UnexpectedServerResponse("not as expected".into()), status)
-        }
-        StreamableHttpError::UnexpectedContentType(_) => StreamableHttpError::UnexpectedContentType(None),
-        StreamableHttpError::Deserialize(_) => {
-            StreamableHttpError::UnexpectedServerResponse("not a JSON-RPC message".into())
-        }
-        other => other,
-    }
-}
 
 fn status(code: u16) -> Failure {
     StreamableHttpError::HttpStatus(HttpStatusError::new(code, None))
@@ -126,18 +336,11 @@ impl StreamableHttpClient for Sender {
         _: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<StreamableHttpPostResponse, Failure> {
-        let (client, server) = (&self.0.client, Arc::clone(&self.0.server));
+        let (client, headers) = (&self.0.egress.client, self.headers(headers));
         client
-            .post_message_with_max_sse_event_size(
-                server,
-                message,
-                session,
-                self.bearer(),
-                self.headers(headers),
-                MAX_EVENT,
-            )
+            .post_message_with_max_sse_event_size(self.server(), message, session, None, headers, MAX_EVENT)
             .await
-            .map_err(bare)
+            .map_err(|failure| self.bare(failure))
     }
 
     async fn delete_session(
@@ -147,12 +350,11 @@ impl StreamableHttpClient for Sender {
         _: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<(), Failure> {
-        let server = Arc::clone(&self.0.server);
-        self.0
-            .client
-            .delete_session(server, session, self.bearer(), self.headers(headers))
+        let (client, headers) = (&self.0.egress.client, self.headers(headers));
+        client
+            .delete_session(self.server(), session, None, headers)
             .await
-            .map_err(bare)
+            .map_err(|failure| self.bare(failure))
     }
 
     async fn get_stream(
@@ -163,17 +365,17 @@ impl StreamableHttpClient for Sender {
         _: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, Failure> {
-        let (client, server) = (&self.0.client, Arc::clone(&self.0.server));
+        let (client, headers) = (&self.0.egress.client, self.headers(headers));
         client
             .get_stream_with_max_sse_event_size(
-                server,
+                self.server(),
                 session,
                 last_event_id,
-                self.bearer(),
-                self.headers(headers),
+                None,
+                headers,
                 MAX_EVENT,
             )
             .await
-            .map_err(bare)
+            .map_err(|failure| self.bare(failure))
     }
 }

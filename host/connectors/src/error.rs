@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use airlock_engine::records::RecordsError;
+use airlock_engine::{Failure, records::RecordsError};
 
 /// A connector could not be managed or called.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,6 +38,12 @@ pub enum ConnectorsError {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// The answer is larger than the operator's limit.
+    #[error("{0}")]
+    TooLarge(String),
+    /// People were to be asked in the middle of a call, and that did not work.
+    #[error("{}", .0.message)]
+    Failed(Failure),
     /// There is no usable credential, or the server refused it.
     #[error("{0}")]
     Unauthorized(String),
@@ -57,7 +63,17 @@ impl ConnectorsError {
         Self::Invalid { pointer: pointer.into(), message: message.into() }
     }
 
-    /// A stable word for what went wrong, for logs and audits.
+    /// The same, for a place inside another.
+    pub(crate) fn under(self, place: &str) -> Self {
+        match self {
+            Self::Invalid { pointer, message } => {
+                Self::Invalid { pointer: format!("{place}{pointer}"), message }
+            }
+            other => other,
+        }
+    }
+
+    /// A stable word for what went wrong, for logs, audits and programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",
@@ -67,6 +83,8 @@ impl ConnectorsError {
             Self::Forbidden(_) => "forbidden",
             Self::Denied(_) => "denied",
             Self::RateLimited { .. } => "rate_limited",
+            Self::TooLarge(_) => "too_large",
+            Self::Failed(_) => "failed",
             Self::Unauthorized(_) => "unauthorized",
             Self::Upstream(_) => "upstream",
             Self::Timeout(_) => "timeout",

@@ -1,35 +1,50 @@
 //! What the API and the command line do with connectors. Answers have the shapes of the contract (§3, §11.1).
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use airlock_engine::{
     Principal,
-    records::{Change, Records},
+    records::Records,
+    tools::{CallOptions, Silence},
 };
 use chrono::Utc;
-use secrecy::SecretString;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
-use uuid::Uuid;
 
 use crate::{
-    ConnectorsError, MasterKey, Save, Scope,
+    ConnectorsError, Keyring, Save, Scope,
     address::Allowed,
-    credentials::{self, Credential, Credentials, Secret},
-    egress::{self, Sender},
-    mcp::{Opening, Session, Sessions},
-    registry::{Connector, Method, Registry, Visibility, check_name, check_server},
+    apis::Apis,
+    audit::{AuditLog, Event, Kind},
+    authorization::{OAuthConfig, Refreshing},
+    calls::{CallRequest, used},
+    channel::Channels,
+    control::{
+        breaker::Breakers,
+        limits::{Limits, Redactions},
+        pins::Pins,
+    },
+    credentials::{Credentials, Draft},
+    egress::Egress,
+    mcp::Sessions,
+    method::{Method, MethodKind},
+    mock::{Mocks, Source},
+    oauth::{Exchange, Flows},
+    registry::{Connector, Registry},
     vault::Vault,
 };
 
-/// What the operator allows.
-#[derive(Debug, Clone, Copy, Default)]
+/// What the operator says about connectors.
+#[derive(Debug, Clone)]
 pub struct ConnectorsConfig {
     /// Connectors may have servers on this machine.
     pub allow_loopback: bool,
     /// Connectors may have servers in private networks.
     pub allow_private_networks: bool,
+    /// The folder of the audit log.
+    pub audit: PathBuf,
+    /// Authorisation through a browser.
+    pub oauth: OAuthConfig,
 }
 
 /// All connectors with their credentials. Cheap to clone.
@@ -37,259 +52,64 @@ pub struct ConnectorsConfig {
 pub struct Connectors(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    records: Arc<dyn Records>,
-    vault: Vault,
-    registry: Registry,
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) vault: Vault,
+    pub(crate) registry: Registry,
     pub(crate) credentials: Credentials,
-    sessions: Sessions,
-    client: reqwest::Client,
-    allowed: Allowed,
-    /// Ids of connectors for which a credential was stored.
+    pub(crate) egress: Egress,
+    pub(crate) exchange: Arc<dyn Exchange>,
+    pub(crate) config: OAuthConfig,
+    pub(crate) sessions: Sessions,
+    pub(crate) channels: Channels,
+    pub(crate) apis: Apis,
+    pub(crate) flows: Flows,
+    pub(crate) refreshing: Refreshing,
+    pub(crate) limits: Limits,
+    pub(crate) redactions: Redactions,
+    pub(crate) breakers: Breakers,
+    pub(crate) pins: Pins,
+    pub(crate) mocks: Mocks,
+    pub(crate) audit: AuditLog,
+    /// Ids of connectors for which something was stored or changed.
     pub(crate) landed: broadcast::Sender<String>,
-}
-
-/// `CreateConnectorRequest` and `ConnectorMCPPublicUpdate`, of all generations of the client.
-#[derive(Deserialize)]
-struct Request {
-    name: Option<String>,
-    description: Option<String>,
-    server: Option<String>,
-    title: Option<String>,
-    icon_url: Option<String>,
-    visibility: Option<Visibility>,
-    protocol: Option<String>,
-    system_prompt: Option<String>,
-    headers: Option<Map<String, Value>>,
-    global_headers: Option<Map<String, Value>>,
-    auth_methods: Option<Vec<Value>>,
-    auth_data: Option<Value>,
-    oauth2_server_metadata: Option<Value>,
-    oauth2_server_metadata_url: Option<Value>,
-}
-
-/// Headers as name, value, and whether the value is secret.
-type Headers = Vec<(String, String, bool)>;
-
-impl Request {
-    fn parse(body: Value) -> Result<Self, ConnectorsError> {
-        let request: Self =
-            serde_json::from_value(body).map_err(|error| ConnectorsError::invalid("", error.to_string()))?;
-        let unsupported = |message: &str| Err(ConnectorsError::Unsupported(message.into()));
-        if request.protocol.as_deref().is_some_and(|protocol| protocol != "mcp") {
-            return unsupported("only connectors with protocol 'mcp' are served by this version");
-        }
-        let oauth = request.auth_data.is_some()
-            || request.oauth2_server_metadata.is_some()
-            || request.oauth2_server_metadata_url.is_some();
-        if oauth {
-            return unsupported(
-                "OAuth is not served by this version: register the connector with method 'bearer'",
-            );
-        }
-        Ok(request)
-    }
-
-    fn methods(&self) -> Result<Option<Vec<Method>>, ConnectorsError> {
-        let Some(listed) = &self.auth_methods else { return Ok(None) };
-        let mut methods = Vec::new();
-        for method in listed {
-            let method = match method["method_type"].as_str() {
-                Some("bearer") => Method::Bearer,
-                Some("none") => Method::None,
-                other => {
-                    let name = other.unwrap_or("oauth2");
-                    let message =
-                        format!("method '{name}' is not served by this version: use 'bearer' or 'none'");
-                    return Err(ConnectorsError::Unsupported(message));
-                }
-            };
-            if !methods.contains(&method) {
-                methods.push(method);
-            }
-        }
-        Ok(Some(methods).filter(|methods| !methods.is_empty()))
-    }
-
-    /// Headers for every request, as name, value, whether it is secret.
-    fn common_headers(&self) -> Result<Option<Headers>, ConnectorsError> {
-        if self.headers.is_none() && self.global_headers.is_none() {
-            return Ok(None);
-        }
-        let text = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        // What is not marked as harmless is taken for a secret.
-        let old = self.headers.iter().flatten().map(|(name, value)| (name.clone(), text(value), true));
-        let new = self.global_headers.iter().flatten().map(|(name, value)| {
-            (name.clone(), text(&value["value"]), value["is_secret"].as_bool().unwrap_or(true))
-        });
-        let all: Vec<_> = old.chain(new).collect();
-        for (name, value, _) in &all {
-            credentials::check_header(name, value)
-                .map_err(|message| ConnectorsError::invalid("/global_headers", message))?;
-        }
-        Ok(Some(all))
-    }
 }
 
 impl Connectors {
     /// Reads what is stored. Nothing is called yet.
     pub fn open(
         records: Arc<dyn Records>,
-        master: &MasterKey,
+        keyring: Arc<Keyring>,
         config: ConnectorsConfig,
     ) -> Result<Self, ConnectorsError> {
         let allowed =
             Allowed { loopback: config.allow_loopback, private_networks: config.allow_private_networks };
+        let audit = AuditLog::open(&config.audit, &keyring.audit())?;
+        let egress = Egress::new(allowed)?;
         Ok(Self(Arc::new(Inner {
-            vault: Vault::new(master),
             registry: Registry::open(&*records)?,
             credentials: Credentials::open(&*records)?,
+            exchange: Arc::new(egress.clone()),
+            egress,
+            config: config.oauth,
             sessions: Sessions::default(),
-            client: egress::client(allowed)?,
-            allowed,
+            channels: Channels::default(),
+            apis: Apis::default(),
+            flows: Flows::open(&*records)?,
+            refreshing: Refreshing::default(),
+            limits: Limits::default(),
+            redactions: Redactions::default(),
+            breakers: Breakers::default(),
+            pins: Pins::open(&*records)?,
+            mocks: Mocks::open(&*records)?,
+            audit,
             landed: broadcast::Sender::new(256),
+            vault: Vault::new(keyring),
             records,
         })))
     }
 
-    /// Registers a connector; the answer is an `MCPConnector`.
-    pub async fn create(&self, who: &Principal, body: Value) -> Result<Value, ConnectorsError> {
-        let request = Request::parse(body)?;
-        let methods = request.methods()?;
-        let headers = request.common_headers()?.unwrap_or_default();
-        let missing =
-            |field: &str| ConnectorsError::invalid(&format!("/{field}"), format!("'{field}' is missing"));
-        let server = request.server.ok_or_else(|| missing("server"))?;
-        let name = request.name.ok_or_else(|| missing("name"))?;
-        check_name(&name)?;
-        check_server(&server, self.0.allowed)?;
-        let now = Utc::now();
-        let mut connector = Connector {
-            id: Uuid::new_v4().to_string(),
-            name,
-            description: request.description.ok_or_else(|| missing("description"))?,
-            title: request.title,
-            icon_url: request.icon_url,
-            system_prompt: request.system_prompt,
-            server,
-            visibility: request.visibility.unwrap_or(Visibility::SharedWorkspace),
-            // Without a word about it, a credential is used if there is one.
-            methods: methods.unwrap_or_else(|| vec![Method::Bearer, Method::None]),
-            headers: Vec::new(),
-            creator: who.user.to_string(),
-            workspace: who.workspace.to_string(),
-            organization: who.organization.to_string(),
-            created_at: now,
-            modified_at: now,
-            version: 1,
-            inactive: Vec::new(),
-        };
-        let changes = self.set_headers(&mut connector, headers)?;
-        self.0.registry.save(&*self.0.records, connector.clone(), changes)?;
-        tracing::info!(connector = connector.name, user = %who.user, "a connector was registered");
-        Ok(self.wire(&connector, who, false))
-    }
-
-    /// The connectors that the caller sees, by name, in pages; the cursor is the last name of the page before.
-    pub fn list(
-        &self,
-        who: &Principal,
-        cursor: Option<&str>,
-        page_size: usize,
-    ) -> Result<Value, ConnectorsError> {
-        let mut visible = self.0.registry.visible(who);
-        visible.retain(|connector| cursor.is_none_or(|cursor| connector.name.as_str() > cursor));
-        let more = visible.len() > page_size;
-        visible.truncate(page_size);
-        let next = visible.last().filter(|_| more).map(|connector| connector.name.clone());
-        let items: Vec<Value> = visible.iter().map(|connector| self.wire(connector, who, false)).collect();
-        Ok(json!({ "items": items, "pagination": { "page_size": page_size, "next_cursor": next } }))
-    }
-
-    /// One connector, by id or name. With `fetch_user_data`, also the caller's credentials for it.
-    pub fn get(
-        &self,
-        who: &Principal,
-        connector: &str,
-        fetch_user_data: bool,
-    ) -> Result<Value, ConnectorsError> {
-        Ok(self.wire(&self.0.registry.find(who, connector)?, who, fetch_user_data))
-    }
-
-    /// Changes what is given. A new address makes stored credentials invalid until they are stored again.
-    pub async fn update(
-        &self,
-        who: &Principal,
-        connector: &str,
-        body: Value,
-    ) -> Result<Value, ConnectorsError> {
-        let mut changed = self.owned(who, connector)?;
-        let request = Request::parse(body)?;
-        let (methods, headers) = (request.methods()?, request.common_headers()?);
-        if let Some(name) = request.name {
-            check_name(&name)?;
-            changed.name = name;
-        }
-        if let Some(server) = request.server {
-            check_server(&server, self.0.allowed)?;
-            changed.server = server;
-        }
-        changed.description = request.description.unwrap_or(changed.description);
-        changed.title = request.title.or(changed.title);
-        changed.icon_url = request.icon_url.or(changed.icon_url);
-        changed.system_prompt = request.system_prompt.or(changed.system_prompt);
-        changed.visibility = request.visibility.unwrap_or(changed.visibility);
-        changed.methods = methods.unwrap_or(changed.methods);
-        changed.modified_at = Utc::now();
-        changed.version += 1;
-        let before = self.0.registry.find(who, connector)?;
-        let headers = match headers {
-            Some(headers) => headers,
-            // What was stored for one server must not be sent to another (THREATS row 10).
-            None if changed.origin() != before.origin()
-                && before.headers.iter().any(|(_, value)| value.is_none()) =>
-            {
-                return Err(ConnectorsError::Conflict(
-                    "the connector has secret headers for its old address: send the headers again together with the new \
-                     address"
-                        .into(),
-                ));
-            }
-            // Secret headers are sealed for a version: seal them for the new one.
-            None => self.open_headers(&before)?,
-        };
-        let changes = self.set_headers(&mut changed, headers)?;
-        self.0.registry.save(&*self.0.records, changed.clone(), changes)?;
-        self.0.sessions.forget(&changed.id);
-        Ok(self.wire(&changed, who, false))
-    }
-
-    /// Removes a connector with everybody's credentials for it.
-    pub fn delete(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
-        let connector = self.owned(who, connector)?;
-        let inner = &self.0;
-        inner.credentials.delete_of_connector(&connector, |mut changes| {
-            changes.push(Change::Delete { table: crate::vault::TABLE, key: header_key(&connector) });
-            inner.registry.remove(&*inner.records, &connector.id, changes)
-        })?;
-        inner.sessions.forget(&connector.id);
-        Ok(message(format!("connector '{}' was deleted", connector.name)))
-    }
-
-    fn owned(&self, who: &Principal, connector: &str) -> Result<Connector, ConnectorsError> {
-        let found = self.0.registry.find(who, connector)?;
-        match found.creator == who.user.as_str() {
-            true => Ok(found),
-            false => Err(ConnectorsError::Forbidden(format!(
-                "connector '{}' belongs to {}: only they can change or delete it",
-                found.name, found.creator
-            ))),
-        }
-    }
-
-    /// The tools of a connector: `MCPTool`s, or with `pretty` only what people read.
+    /// The tools of a connector: `MCPTool`s, or with `pretty` only what people read. Those that the operator does not
+    /// allow, and those whose definition has changed, are left out.
     pub async fn list_tools(
         &self,
         who: &Principal,
@@ -299,169 +119,67 @@ impl Connectors {
         pretty: bool,
     ) -> Result<Value, ConnectorsError> {
         let connector = self.0.registry.find(who, connector)?;
-        let tools = self.session(&connector, who, credentials_name).await?.tools(refresh).await?;
+        let tools = self.tools_of(&connector, who, credentials_name, refresh, false).await?;
         if !pretty {
-            return Ok(tools.list.clone().into());
+            return Ok(tools.into());
         }
         let keys = ["name", "description", "annotations", "inputSchema"];
-        let trimmed = tools.list.iter().map(|tool| {
+        let trimmed = tools.iter().map(|tool| {
             let fields = keys.iter().filter(|key| !tool[**key].is_null());
             fields.map(|key| ((*key).to_owned(), tool[*key].clone())).collect::<Map<_, _>>().into()
         });
         Ok(trimmed.collect::<Vec<Value>>().into())
     }
 
-    /// Calls a tool; the answer is a `ConnectorToolCallResponse`. A tool that fails says so in the answer.
+    /// Calls a tool; the answer is a `ConnectorToolCallResponse`. A tool that fails says so in the answer. Nobody can be
+    /// asked here: a tool that needs a person's consent is refused.
     pub async fn call_tool(
         &self,
         who: &Principal,
         connector: &str,
         tool: &str,
         arguments: Value,
-        credentials_name: Option<&str>,
+        options: &CallOptions,
     ) -> Result<Value, ConnectorsError> {
-        let connector = self.0.registry.find(who, connector)?;
-        self.call(&connector, who, tool, arguments, credentials_name, None).await
-    }
-
-    pub(crate) async fn call(
-        &self,
-        connector: &Connector,
-        who: &Principal,
-        tool: &str,
-        arguments: Value,
-        credentials_name: Option<&str>,
-        idempotency_key: Option<&str>,
-    ) -> Result<Value, ConnectorsError> {
-        let session = self.session(connector, who, credentials_name).await?;
-        session.tools(false).await?.check(&connector.name, tool, &arguments)?;
-        let Value::Object(arguments) = arguments else {
+        if !arguments.is_object() {
             return Err(ConnectorsError::invalid("/arguments", "the arguments of a tool are a JSON object"));
-        };
-        session.call(tool, arguments, idempotency_key).await
-    }
-
-    pub(crate) fn find(&self, who: &Principal, connector: &str) -> Result<Connector, ConnectorsError> {
-        self.0.registry.find(who, connector)
-    }
-
-    /// An open session for the caller: with the credential that resolves for them, or without one if that is allowed.
-    pub(crate) async fn session(
-        &self,
-        connector: &Connector,
-        who: &Principal,
-        name: Option<&str>,
-    ) -> Result<Arc<Session>, ConnectorsError> {
-        if !connector.is_active_for(who) {
-            let message = format!("connector '{}' is not active here: activate it first", connector.name);
-            return Err(ConnectorsError::Forbidden(message));
         }
-        let resolved = self.0.credentials.resolve(connector, who, name)?;
-        if resolved.is_none() && !connector.allows(Method::None) {
-            return Err(ConnectorsError::Unauthorized(bearer_required(&connector.name)));
-        }
-        let version = resolved.as_ref().map(|(key, credential)| (key.clone(), credential.version));
-        let key = (connector.id.clone(), connector.version, version);
-        self.0.sessions.get(&key, || self.opening(connector, resolved)).await
-    }
-
-    fn opening(
-        &self,
-        connector: &Connector,
-        resolved: Option<(String, Credential)>,
-    ) -> Result<Opening, ConnectorsError> {
-        // Its address was checked when it was registered; what the operator allows may have changed since.
-        check_server(&connector.server, self.0.allowed)?;
-        let (secret, credential) = match resolved {
-            None => (Secret::none(), None),
-            Some((key, credential)) => {
-                (self.open_secret(connector, &key, &credential)?, Some(credential.name))
-            }
-        };
-        let common: Vec<_> = self
-            .open_headers(connector)?
-            .into_iter()
-            .map(|(name, value, is_secret)| (name, SecretString::from(value), is_secret))
-            .collect();
-        let (sender, scrubber) = Sender::new(self.0.client.clone(), &connector.server, secret, &common)?;
-        Ok(Opening {
-            connector: connector.name.clone(),
-            host: connector.host(),
-            credential,
-            sender,
-            scrubber,
+        self.perform(CallRequest {
+            who,
+            connector: self.0.registry.find(who, connector)?,
+            tool,
+            arguments,
+            credentials_name: None,
+            options,
+            mock: false,
+            origin: None,
+            conversation: &Silence,
+            may_authorize: false,
         })
+        .await
     }
 
-    /// A credential goes to the origin that it was stored for and nowhere else (THREATS row 10).
-    fn open_secret(
-        &self,
-        connector: &Connector,
-        key: &str,
-        credential: &Credential,
-    ) -> Result<Secret, ConnectorsError> {
-        if credential.origin != connector.origin() {
-            return Err(ConnectorsError::Unauthorized(format!(
-                "the address of connector '{0}' has changed since credential '{1}' was stored: store it again with \
-                 `airlock credentials set {0} {1}`",
-                connector.name, credential.name
-            )));
-        }
-        let place = credential.place(connector, key);
-        Secret::from_bytes(&self.0.vault.get(&*self.0.records, key, &place)?)
-    }
-
-    /// Puts the headers of a connector where they belong: secret values into the vault.
-    fn set_headers(
-        &self,
-        connector: &mut Connector,
-        headers: Headers,
-    ) -> Result<Vec<Change>, ConnectorsError> {
-        let key = header_key(connector);
-        connector.headers = headers
-            .iter()
-            .map(|(name, value, secret)| (name.clone(), (!secret).then(|| value.clone())))
-            .collect();
-        let secrets = headers.into_iter().filter(|(.., is_secret)| *is_secret);
-        let secret =
-            Secret { bearer: None, headers: secrets.map(|(name, value, _)| (name, value.into())).collect() };
-        if secret.headers.is_empty() {
-            return Ok(vec![Change::Delete { table: crate::vault::TABLE, key }]);
-        }
-        let place = header_place(connector, &key);
-        Ok(vec![self.0.vault.put(&key, &place, &secret.to_bytes()?)])
-    }
-
-    fn open_headers(&self, connector: &Connector) -> Result<Headers, ConnectorsError> {
-        use secrecy::ExposeSecret;
-        let plain =
-            connector.headers.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?, false)));
-        let mut headers: Vec<_> = plain.collect();
-        if connector.headers.iter().any(|(_, value)| value.is_none()) {
-            let key = header_key(connector);
-            let place = header_place(connector, &key);
-            let secret = Secret::from_bytes(&self.0.vault.get(&*self.0.records, &key, &place)?)?;
-            let open = |(name, value): (String, SecretString)| (name, value.expose_secret().to_owned(), true);
-            headers.extend(secret.headers.into_iter().map(open));
-        }
-        Ok(headers)
+    pub(crate) fn find(&self, who: &Principal, connector: &str) -> Result<Arc<Connector>, ConnectorsError> {
+        self.0.registry.find(who, connector)
     }
 
     /// `PublicAuthenticationMethod`s.
     pub fn authentication_methods(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
-        Ok(self.methods(&self.0.registry.find(who, connector)?, who))
+        Ok(self.methods(&*self.0.registry.find(who, connector)?, who))
     }
 
     fn methods(&self, connector: &Connector, who: &Principal) -> Value {
-        let has_default = matches!(self.0.credentials.resolve(connector, who, None), Ok(Some(_)));
         let header = |(name, value): &(String, Option<String>)| {
             let shown = value.clone().unwrap_or_else(|| "********".into());
             (name.clone(), json!({ "value": shown, "is_secret": value.is_none() }))
         };
         let headers: Map<String, Value> = connector.headers.iter().map(header).collect();
+        let defaults = self.0.credentials.defaults(connector, who);
         let describe = |method: &Method| {
-            json!({ "method_type": method.as_str(), "headers": null, "global_headers": headers,
-                "has_default_credentials": has_default && *method == Method::Bearer })
+            let mut value = method.wire();
+            value["global_headers"] = headers.clone().into();
+            value["has_default_credentials"] = defaults.contains(&method.kind()).into();
+            value
         };
         connector.methods.iter().map(describe).collect::<Vec<_>>().into()
     }
@@ -480,11 +198,15 @@ impl Connectors {
         found.retain(|credential| auth_type.is_none_or(|wanted| credential.method.as_str() == wanted));
         found.retain(|credential| !fetch_default || credential.is_default);
         let credentials: Vec<Value> = found.iter().map(|credential| credential.wire(&connector)).collect();
-        Ok(json!({ "credentials": credentials, "connector_preset_credentials_for_auth": [] }))
+        let preset: Vec<&str> = match connector.headers.iter().any(|(_, value)| value.is_none()) {
+            true => vec![MethodKind::Bearer.as_str()],
+            false => Vec::new(),
+        };
+        Ok(json!({ "credentials": credentials, "connector_preset_credentials_for_auth": preset }))
     }
 
     /// Stores or changes a credential (`CredentialsCreateOrUpdate`).
-    pub fn save_credentials(
+    pub async fn save_credentials(
         &self,
         who: &Principal,
         connector: &str,
@@ -493,62 +215,196 @@ impl Connectors {
         mode: Save,
     ) -> Result<Value, ConnectorsError> {
         let (inner, connector) = (&self.0, self.0.registry.find(who, connector)?);
-        let name =
-            inner.credentials.save(&*inner.records, &inner.vault, &connector, scope, who, body, mode)?;
-        tracing::info!(connector = connector.name, credential = name, user = %who.user, "a credential was stored");
-        // Nobody may be waiting for it.
-        let _ = inner.landed.send(connector.id.clone());
+        let draft = Draft::parse(&connector, body)?;
+        let is_client = draft.secret.as_ref().is_some_and(|(method, _)| *method == MethodKind::Oauth2);
+        let name = draft.name.clone();
+        let key =
+            inner.credentials.save(&*inner.records, &inner.vault, &connector, scope, who, draft, mode)?;
+        self.stored(who, &connector, &key)?;
+        // A client of the client credentials grant is tried at once: whoever stores it wants to know.
+        if is_client && let Some(credential) = inner.credentials.get(&key) {
+            self.refreshed(&connector, &key, &credential).await.map_err(|error| match error {
+                ConnectorsError::Unauthorized(message) => {
+                    ConnectorsError::invalid("/credentials/oauth", message)
+                }
+                other => other,
+            })?;
+        }
         Ok(message(format!("credential '{name}' was stored for connector '{}'", connector.name)))
     }
 
-    /// Deletes a credential and the key that its secret was sealed with.
-    pub fn delete_credentials(
+    /// What follows when a credential was stored: a word in the log and the audit log, and to whoever waits for it.
+    pub(crate) fn stored(
+        &self,
+        who: &Principal,
+        connector: &Connector,
+        key: &str,
+    ) -> Result<(), ConnectorsError> {
+        let Some(credential) = self.0.credentials.get(key) else { return Ok(()) };
+        tracing::info!(
+            connector = connector.name,
+            credential = credential.name,
+            user = %who.user,
+            "a credential was stored"
+        );
+        self.landed(connector);
+        self.write_down(Event {
+            connector_id: Some(connector.id.clone()),
+            connector: Some(connector.name.clone()),
+            credential: Some(used(key, &credential)),
+            ..Event::by(Kind::CredentialStored, who)
+        })
+    }
+
+    /// Wakes those who wait for something about a connector.
+    pub(crate) fn landed(&self, connector: &Connector) {
+        // Nobody may be waiting for it.
+        let _ = self.0.landed.send(connector.id.clone());
+    }
+
+    /// Deletes a credential and the key that its secret was sealed with. Its tokens are revoked at their server.
+    pub async fn delete_credentials(
         &self,
         who: &Principal,
         connector: &str,
         scope: Scope,
         name: &str,
     ) -> Result<Value, ConnectorsError> {
-        let (inner, connector) = (&self.0, self.0.registry.find(who, connector)?);
-        inner.credentials.delete(&*inner.records, &connector, scope, who, name)?;
-        inner.sessions.forget(&connector.id);
-        Ok(message(format!("credential '{name}' of connector '{}' was deleted", connector.name)))
+        let connector = self.0.registry.find(who, connector)?;
+        let revoked = self.delete_credential(who, &connector, scope, name).await?;
+        let revoked = revoked.map(|revoked| format!("; {revoked}")).unwrap_or_default();
+        Ok(message(format!("credential '{name}' of connector '{}' was deleted{revoked}", connector.name)))
+    }
+
+    async fn delete_credential(
+        &self,
+        who: &Principal,
+        connector: &Connector,
+        scope: Scope,
+        name: &str,
+    ) -> Result<Option<String>, ConnectorsError> {
+        let inner = &self.0;
+        let (key, credential) = inner.credentials.find(connector, scope, who, name)?;
+        // Before the token is revoked, so that nobody uses it in between.
+        let tokens = self.open_secret(connector, &key, &credential).ok();
+        inner.credentials.delete(&*inner.records, connector, scope, who, name)?;
+        self.forget(&connector.id);
+        self.landed(connector);
+        self.write_down(Event {
+            connector_id: Some(connector.id.clone()),
+            connector: Some(connector.name.clone()),
+            credential: Some(used(&key, &credential)),
+            ..Event::by(Kind::CredentialDeleted, who)
+        })?;
+        Ok(match tokens {
+            Some(secret) => self.revoke(connector, &credential, secret).await,
+            None => None,
+        })
     }
 
     /// Deletes all credentials of the caller for a connector.
-    pub fn delete_all_credentials(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
-        let (inner, connector) = (&self.0, self.0.registry.find(who, connector)?);
-        let count = inner.credentials.delete_all(&*inner.records, &connector, who)?;
-        inner.sessions.forget(&connector.id);
-        Ok(message(format!("{count} credentials of connector '{}' were deleted", connector.name)))
-    }
-
-    /// Switches a connector on or off for a scope.
-    pub fn set_active(
+    pub async fn delete_all_credentials(
         &self,
         who: &Principal,
         connector: &str,
-        scope: Scope,
-        active: bool,
     ) -> Result<Value, ConnectorsError> {
-        let mut connector = self.0.registry.find(who, connector)?;
-        let key = scope.key(who);
-        connector.inactive.retain(|inactive| *inactive != key);
-        if !active {
-            connector.inactive.push(key);
+        let connector = self.0.registry.find(who, connector)?;
+        let all = self.0.credentials.of(&connector, Scope::User, who);
+        for credential in &all {
+            self.delete_credential(who, &connector, Scope::User, &credential.name).await?;
         }
-        let text =
-            format!("connector '{}' is {}", connector.name, if active { "active" } else { "not active" });
-        self.0.registry.save(&*self.0.records, connector, Vec::new())?;
-        Ok(message(text))
+        Ok(message(format!("{} credentials of connector '{}' were deleted", all.len(), connector.name)))
     }
 
-    fn wire(&self, connector: &Connector, who: &Principal, with_credentials: bool) -> Value {
+    /// The pinned tools of a connector.
+    pub fn pins(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.find(who, connector)?;
+        Ok(json!({ "pins": self.0.pins.state(&connector.id) }))
+    }
+
+    /// Approves the new definition of a tool, or of all that changed.
+    pub fn approve(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        tool: Option<&str>,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.owned(who, is_owner, connector)?;
+        let approved = self.0.pins.approve(&*self.0.records, &connector.id, tool, who.user.as_str())?;
+        for tool in &approved {
+            self.write_down(Event {
+                connector_id: Some(connector.id.clone()),
+                connector: Some(connector.name.clone()),
+                tool: Some(tool.clone()),
+                ..Event::by(Kind::PinApproved, who)
+            })?;
+        }
+        self.forget(&connector.id);
+        Ok(json!({ "approved": approved }))
+    }
+
+    /// The mocks of a connector.
+    pub fn mocks(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
+        self.mocks_of(&*self.0.registry.find(who, connector)?)
+    }
+
+    /// Replaces the written mocks of a connector (`{"mocks": […], "tools": […]?}`); recorded ones stay.
+    pub fn set_mocks(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        body: Value,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.owned(who, is_owner, connector)?;
+        let list = |field: &str| match &body[field] {
+            Value::Array(list) => Ok(Some(list.clone())),
+            Value::Null => Ok(None),
+            _ => Err(ConnectorsError::invalid(&format!("/{field}"), "give a list")),
+        };
+        let (mocks, tools) = (list("mocks")?, list("tools")?);
+        let Some(mocks) = mocks else {
+            return Err(ConnectorsError::invalid("/mocks", "'mocks' is missing: a list of answers"));
+        };
+        let (records, id) = (&*self.0.records, &connector.id);
+        self.0.mocks.set(records, id, Source::Written, mocks).map_err(|error| error.under("/mocks"))?;
+        if let Some(tools) = tools {
+            self.0.mocks.set_tools(records, id, &tools).map_err(|error| error.under("/tools"))?;
+        }
+        self.note(who, Kind::MocksChanged, &connector)?;
+        self.mocks_of(&connector)
+    }
+
+    fn mocks_of(&self, connector: &Connector) -> Result<Value, ConnectorsError> {
+        let tools = self.0.mocks.tools(&connector.id).map(|tools| tools.to_vec());
+        Ok(json!({ "mocks": self.0.mocks.list(&connector.id)?, "tools": tools }))
+    }
+
+    /// Removes all mocks of a connector.
+    pub fn clear_mocks(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.owned(who, is_owner, connector)?;
+        self.0.mocks.clear(&*self.0.records, &connector.id, None)?;
+        self.note(who, Kind::MocksChanged, &connector)?;
+        Ok(message(format!("the mocks of connector '{}' were removed", connector.name)))
+    }
+
+    pub(crate) fn wire(&self, connector: &Connector, who: &Principal, with_credentials: bool) -> Value {
         let mut value = connector.wire(who);
         value["supported_auth_methods"] = self.methods(connector, who);
+        let now = Utc::now();
         let credential = self.0.credentials.resolve(connector, who, None);
-        value["is_authenticated"] =
-            (connector.allows(Method::None) || matches!(credential, Ok(Some(_)))).into();
+        let is_ready = match credential {
+            Ok(Some((_, credential))) => !credential.needs_somebody(now),
+            _ => connector.allows(MethodKind::None),
+        };
+        value["is_authenticated"] = is_ready.into();
+        value["connection_preferences"] = json!([{ "tool_configuration": connector.control.execution_configuration(), "is_default": true }]);
         if with_credentials {
             let own = self.0.credentials.of(connector, Scope::User, who);
             let shown: Vec<Value> = own.iter().map(|credential| credential.wire(connector)).collect();
@@ -558,22 +414,6 @@ impl Connectors {
     }
 }
 
-/// The words of contract/preflight.md.
-pub(crate) fn bearer_required(connector: &str) -> String {
-    format!(
-        "Connector '{connector}' requires bearer authentication but no credentials are configured. Create credentials \
-         for this connector before running the workflow."
-    )
-}
-
-fn header_key(connector: &Connector) -> String {
-    format!("{}/headers", connector.id)
-}
-
-fn header_place(connector: &Connector, key: &str) -> String {
-    format!("{}|{key}|{}|{}", connector.organization, connector.version, connector.origin())
-}
-
-fn message(text: String) -> Value {
+pub(crate) fn message(text: String) -> Value {
     json!({ "message": text })
 }

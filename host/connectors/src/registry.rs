@@ -1,6 +1,6 @@
 //! Connectors as they are registered, and who sees them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use airlock_engine::{
     Principal,
@@ -12,7 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::{ConnectorsError, Scope, address::Allowed};
+use crate::{
+    ConnectorsError, Scope,
+    address::Allowed,
+    control::Control,
+    method::{Grant, KeyPlace, Method, MethodKind, OAuth},
+};
 
 const TABLE: &str = "connectors";
 
@@ -25,9 +30,14 @@ pub(crate) struct Connector {
     pub(crate) title: Option<String>,
     pub(crate) icon_url: Option<String>,
     pub(crate) system_prompt: Option<String>,
+    pub(crate) protocol: Protocol,
+    /// An MCP endpoint, or the base of a REST API.
     pub(crate) server: String,
     pub(crate) visibility: Visibility,
+    /// How one authenticates, the preferred way first.
     pub(crate) methods: Vec<Method>,
+    /// Somebody said so; else it was found out from the server.
+    pub(crate) methods_given: bool,
     /// Names of the headers that go with every request; `None` for values that are in the vault.
     pub(crate) headers: Vec<(String, Option<String>)>,
     pub(crate) creator: String,
@@ -39,6 +49,32 @@ pub(crate) struct Connector {
     pub(crate) version: u32,
     /// Scopes that it was switched off for, as `scope/owner`.
     pub(crate) inactive: Vec<String>,
+    /// What it may do, and how often.
+    pub(crate) control: Control,
+    /// Where the operations of a REST API come from.
+    pub(crate) api: Option<ApiSource>,
+}
+
+/// What a connector speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Protocol {
+    /// The Model Context Protocol over streamable HTTP.
+    Mcp,
+    /// HTTP, as an OpenAPI document or a list of operations describes it.
+    Http,
+}
+
+/// Where the operations of a REST API come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ApiSource {
+    /// The connector under whose id the operations are kept: itself, or the template that it was made from.
+    pub(crate) owner: String,
+    /// The document's file name or address; absent: written by hand.
+    pub(crate) source: Option<String>,
+    pub(crate) operations: usize,
+    /// Others are made from it. It can be called itself where nothing authenticates.
+    pub(crate) is_template: bool,
 }
 
 /// Who sees a connector.
@@ -48,23 +84,6 @@ pub(crate) enum Visibility {
     SharedOrg,
     SharedWorkspace,
     Private,
-}
-
-/// How one authenticates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Method {
-    Bearer,
-    None,
-}
-
-impl Method {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Bearer => "bearer",
-            Self::None => "none",
-        }
-    }
 }
 
 impl Connector {
@@ -83,8 +102,33 @@ impl Connector {
             .any(|scope| self.inactive.contains(&scope.key(who)))
     }
 
-    pub(crate) fn allows(&self, method: Method) -> bool {
-        self.methods.contains(&method)
+    pub(crate) fn allows(&self, kind: MethodKind) -> bool {
+        self.method(kind).is_some()
+    }
+
+    pub(crate) fn method(&self, kind: MethodKind) -> Option<&Method> {
+        self.methods.iter().find(|method| method.kind() == kind)
+    }
+
+    /// The methods in short.
+    pub(crate) fn kinds(&self) -> Vec<MethodKind> {
+        self.methods.iter().map(Method::kind).collect()
+    }
+
+    /// OAuth with a person in a browser.
+    pub(crate) fn interactive(&self) -> Option<&OAuth> {
+        match self.method(MethodKind::Oauth2) {
+            Some(Method::Oauth2(oauth)) if oauth.grant == Grant::AuthorizationCode => Some(oauth),
+            _ => None,
+        }
+    }
+
+    /// Where an API key goes.
+    pub(crate) fn key_place(&self) -> Option<(KeyPlace, String)> {
+        match self.method(MethodKind::ApiKey) {
+            Some(Method::ApiKey { place, name }) => Some((*place, name.clone())),
+            _ => None,
+        }
     }
 
     /// Scheme, host and port: what a credential is bound to (THREATS row 10).
@@ -107,40 +151,54 @@ impl Connector {
         };
         // The query may hold a key: it is not shown to those who only use the connector.
         let server = match Url::parse(&self.server) {
-            Ok(mut url) if self.creator != who.user.as_str() => {
-                url.set_query(None);
-                url.to_string()
-            }
+            Ok(url) if self.creator != who.user.as_str() => without_query(url),
             _ => self.server.clone(),
         };
-        json!({
+        let mut value = json!({
             "id": self.id, "name": self.name, "description": self.description, "title": self.title,
             "created_at": self.created_at, "modified_at": self.modified_at, "server": server,
             "icon_url": self.icon_url, "system_prompt": self.system_prompt, "owner_type": owner_type,
             "owner_id": owner_id, "creator_id": self.creator, "visibility": self.visibility,
-            "private_tool_execution": false, "supports_mcp": true, "protocol": "mcp", "mistral": false,
-            "active": self.is_active_for(who),
-        })
+            "private_tool_execution": false, "supports_mcp": self.protocol == Protocol::Mcp,
+            "protocol": self.protocol, "mistral": false, "active": self.is_active_for(who),
+        });
+        if self.protocol == Protocol::Http {
+            let source = self.api.as_ref().and_then(|api| api.source.as_deref());
+            value["openapi_spec"] = json!({ "source": source.map(|source| match Url::parse(source) {
+                Ok(url) => json!({ "type": "url", "url": without_query(url) }),
+                Err(_) => json!({ "type": "file", "filename": source }),
+            }) });
+            value["operations"] = self.api.as_ref().map_or(0, |api| api.operations).into();
+            value["is_template"] = self.api.as_ref().is_some_and(|api| api.is_template).into();
+        }
+        value
     }
 }
 
+/// The query of an address may hold a key.
+fn without_query(mut url: Url) -> String {
+    url.set_query(None);
+    url.to_string()
+}
+
 /// All connectors, in memory and in the store.
-pub(crate) struct Registry(RwLock<HashMap<String, Connector>>);
+pub(crate) struct Registry(RwLock<HashMap<String, Arc<Connector>>>);
 
 impl Registry {
     pub(crate) fn open(records: &dyn Records) -> Result<Self, ConnectorsError> {
         let mut all = HashMap::new();
         for (id, value) in records.scan(TABLE, "", None, usize::MAX)? {
-            all.insert(id, serde_json::from_slice(&value)?);
+            all.insert(id, Arc::new(serde_json::from_slice(&value)?));
         }
         Ok(Self(RwLock::new(all)))
     }
 
     /// The connector with this id or name, if the principal sees it.
-    pub(crate) fn find(&self, who: &Principal, id_or_name: &str) -> Result<Connector, ConnectorsError> {
+    pub(crate) fn find(&self, who: &Principal, id_or_name: &str) -> Result<Arc<Connector>, ConnectorsError> {
         let all = self.0.read();
-        let mut visible = all.values().filter(|connector| connector.is_visible_to(who));
-        let found = visible.find(|connector| connector.id == id_or_name || connector.name == id_or_name);
+        let by_name =
+            || all.values().find(|connector| connector.name == id_or_name && connector.is_visible_to(who));
+        let found = all.get(id_or_name).filter(|connector| connector.is_visible_to(who)).or_else(by_name);
         found.cloned().ok_or_else(|| {
             ConnectorsError::NotFound(format!(
                 "no connector is called '{id_or_name}': see `airlock connectors list`, or register it with `airlock \
@@ -150,7 +208,7 @@ impl Registry {
     }
 
     /// What the principal sees, by name.
-    pub(crate) fn visible(&self, who: &Principal) -> Vec<Connector> {
+    pub(crate) fn visible(&self, who: &Principal) -> Vec<Arc<Connector>> {
         let all = self.0.read();
         let mut visible: Vec<_> =
             all.values().filter(|connector| connector.is_visible_to(who)).cloned().collect();
@@ -163,24 +221,39 @@ impl Registry {
         &self,
         records: &dyn Records,
         connector: Connector,
-        mut changes: Vec<Change>,
-    ) -> Result<(), ConnectorsError> {
+        changes: Vec<Change>,
+    ) -> Result<Arc<Connector>, ConnectorsError> {
+        store(&mut self.0.write(), records, connector, changes)
+    }
+
+    /// Changes a connector: `change` sees it as it is now, and nothing else changes it meanwhile.
+    pub(crate) fn change(
+        &self,
+        records: &dyn Records,
+        id: &str,
+        change: impl FnOnce(&mut Connector) -> Result<Vec<Change>, ConnectorsError>,
+    ) -> Result<Arc<Connector>, ConnectorsError> {
         let mut all = self.0.write();
-        let is_twin = |other: &&Connector| {
-            other.name == connector.name
-                && other.organization == connector.organization
-                && other.id != connector.id
-        };
-        if all.values().find(is_twin).is_some() {
-            let message =
-                format!("a connector called '{}' exists already: choose another name", connector.name);
-            return Err(ConnectorsError::Conflict(message));
-        }
-        let value = serde_json::to_vec(&connector)?;
-        changes.push(Change::Put { table: TABLE, key: connector.id.clone(), value });
-        records.write(&changes)?;
-        all.insert(connector.id.clone(), connector);
-        Ok(())
+        let gone = || ConnectorsError::NotFound("the connector was deleted meanwhile".into());
+        let mut connector = Connector::clone(all.get(id).ok_or_else(gone)?);
+        let changes = change(&mut connector)?;
+        store(&mut all, records, connector, changes)
+    }
+
+    /// Does something while no connector changes.
+    pub(crate) fn frozen<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.0.write();
+        work()
+    }
+
+    /// All ids.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.0.read().keys().cloned().collect()
+    }
+
+    /// The connector with this id, whoever asks.
+    pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Connector>> {
+        self.0.read().get(id).cloned()
     }
 
     pub(crate) fn remove(
@@ -194,6 +267,29 @@ impl Registry {
         self.0.write().remove(id);
         Ok(())
     }
+}
+
+fn store(
+    all: &mut HashMap<String, Arc<Connector>>,
+    records: &dyn Records,
+    connector: Connector,
+    mut changes: Vec<Change>,
+) -> Result<Arc<Connector>, ConnectorsError> {
+    let is_twin = |other: &Arc<Connector>| {
+        other.name == connector.name
+            && other.organization == connector.organization
+            && other.id != connector.id
+    };
+    if all.values().any(is_twin) {
+        let message = format!("a connector called '{}' exists already: choose another name", connector.name);
+        return Err(ConnectorsError::Conflict(message));
+    }
+    let value = serde_json::to_vec(&connector)?;
+    changes.push(Change::Put { table: TABLE, key: connector.id.clone(), value });
+    records.write(&changes)?;
+    let connector = Arc::new(connector);
+    all.insert(connector.id.clone(), Arc::clone(&connector));
+    Ok(connector)
 }
 
 /// A name of a connector: 1 to 64 of `[A-Za-z0-9_-]`.

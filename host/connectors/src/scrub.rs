@@ -9,7 +9,7 @@ use base64::{
 };
 use serde_json::Value;
 
-const REDACTED: &str = "[REDACTED]";
+pub(crate) const REDACTED: &str = "[REDACTED]";
 
 /// Shorter secrets are not looked for: they would turn the answer into a guessing game about them.
 const SHORTEST: usize = 8;
@@ -19,7 +19,12 @@ const SHORTEST: usize = 8;
 pub(crate) struct Scrubber {
     /// Longest first, so that no part of a longer form is left.
     forms: Vec<String>,
+    /// Those of the secrets whose place these took, the latest first.
+    older: Vec<Vec<String>>,
 }
+
+/// A server may give back a token that was refreshed in the meantime.
+const GENERATIONS: usize = 3;
 
 impl Scrubber {
     pub(crate) fn add(&mut self, secret: &str) {
@@ -53,42 +58,56 @@ impl Scrubber {
         self.forms.dedup();
     }
 
+    /// Goes on replacing what `before` replaced.
+    pub(crate) fn remember(&mut self, before: &Self) {
+        self.older = std::iter::once(&before.forms).chain(&before.older).take(GENERATIONS).cloned().collect();
+    }
+
+    fn forms(&self) -> impl Iterator<Item = &str> {
+        self.forms.iter().chain(self.older.iter().flatten()).map(String::as_str)
+    }
+
     /// The text without secrets.
     pub(crate) fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for form in &self.forms {
-            if text.contains(form.as_str()) {
-                text = text.replace(form.as_str(), REDACTED);
-            }
-        }
+        self.clean(&mut text);
         text
     }
 
-    /// Takes secrets out of every string of a value, keys included.
-    pub(crate) fn value(&self, value: &mut Value) {
-        if self.forms.is_empty() {
-            return;
-        }
-        match value {
-            Value::String(text) => {
-                if self.is_dirty(text) {
-                    *text = self.text(text);
-                }
+    /// Takes secrets out of a text, and says how many there were.
+    fn clean(&self, text: &mut String) -> usize {
+        let mut count = 0;
+        for form in self.forms() {
+            let found = text.matches(form).count();
+            if found > 0 {
+                count += found;
+                *text = text.replace(form, REDACTED);
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
-            Value::Object(fields) => {
-                fields.values_mut().for_each(|field| self.value(field));
-                if fields.keys().any(|key| self.is_dirty(key)) {
-                    let dirty = std::mem::take(fields);
-                    fields.extend(dirty.into_iter().map(|(key, field)| (self.text(&key), field)));
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
+        count
     }
 
-    fn is_dirty(&self, text: &str) -> bool {
-        self.forms.iter().any(|form| text.contains(form.as_str()))
+    /// Takes secrets out of every string of a value, keys included, and says how many there were.
+    pub(crate) fn value(&self, value: &mut Value) -> usize {
+        if self.forms().next().is_none() {
+            return 0;
+        }
+        match value {
+            Value::String(text) => self.clean(text),
+            Value::Array(items) => items.iter_mut().map(|item| self.value(item)).sum(),
+            Value::Object(fields) => {
+                let mut count = fields.values_mut().map(|field| self.value(field)).sum();
+                if fields.keys().any(|key| self.forms().any(|form| key.contains(form))) {
+                    let dirty = std::mem::take(fields);
+                    fields.extend(dirty.into_iter().map(|(mut key, field)| {
+                        count += self.clean(&mut key);
+                        (key, field)
+                    }));
+                }
+                count
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
     }
 }
 
@@ -125,10 +144,26 @@ mod tests {
             "percent": percent(secret, |byte| format!("%{byte:02X}")), "hex": hex::encode(secret),
             "harmless": "stays",
         });
-        scrubber.value(&mut value);
+        let count = scrubber.value(&mut value);
         let text = value.to_string();
-        assert_eq!(text.matches(REDACTED).count(), 5, "{text}");
+        assert_eq!((count, text.matches(REDACTED).count()), (5, 5), "{text}");
         assert!(!text.contains("s3cr3t") && text.contains("stays"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_that_was_replaced_is_still_found() {
+        let replaced = |secret: &str, before: &Scrubber| {
+            let mut scrubber = Scrubber::default();
+            scrubber.add(secret);
+            scrubber.remember(before);
+            scrubber
+        };
+        let mut scrubber = replaced("token-number-0", &Scrubber::default());
+        for number in 1..=GENERATIONS {
+            scrubber = replaced(&format!("token-number-{number}"), &scrubber);
+        }
+        let text = scrubber.text("token-number-0 token-number-1 token-number-3");
+        assert_eq!(text, "[REDACTED] [REDACTED] [REDACTED]");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What executions do with connectors: the engine's [`Tools`].
 
+use std::sync::Arc;
+
 use airlock_engine::{
     Failure, Json, Principal, Slot,
     tools::{
@@ -13,8 +15,9 @@ use tokio::sync::broadcast;
 
 use crate::{
     Connectors, ConnectorsError,
-    facade::bearer_required,
-    registry::{Connector, Method},
+    calls::{CallRequest, nothing_stored},
+    consent::Wanted,
+    registry::Connector,
 };
 
 #[async_trait]
@@ -35,8 +38,8 @@ impl Tools for Connectors {
             bindings.push(Binding {
                 slot: slot.connector.clone(),
                 auto_auth: slot.auto_auth,
-                connector_name: connector.name,
-                connector_id: connector.id,
+                connector_name: connector.name.clone(),
+                connector_id: connector.id.clone(),
                 credentials_name,
                 chosen,
                 mock: match mocks {
@@ -58,24 +61,47 @@ impl Tools for Connectors {
         // Before the check, so that a credential that lands meanwhile is not missed.
         let mut landed = self.0.landed.subscribe();
         let connector = self.find(who, &binding.connector_id).map_err(failure)?;
+        if binding.mock || connector.control.mock {
+            return Ok(Authorization::Ready(ready(&connector, None)));
+        }
         let name = binding.credentials_name.as_deref();
-        let problem = match self.prove(&connector, who, name).await {
-            Ok(credential) => return Ok(Authorization::Ready(ready(&connector, credential.as_deref()))),
-            Err(problem @ (ConnectorsError::Unauthorized(_) | ConnectorsError::NotFound(_)))
-                if moment == AuthMoment::OnDemand =>
-            {
-                problem
+        let (connector, problem) = match self.prove(connector, who, name).await {
+            (connector, Ok(credential)) => {
+                return Ok(Authorization::Ready(ready(&connector, credential.as_deref())));
             }
-            Err(problem) => return Err(failure(problem)),
+            (connector, Err(problem)) => (connector, problem),
         };
+        // A named credential that does not exist is made by authorising only when the guest is prepared to wait.
+        let can_wait = match (&problem, moment) {
+            (ConnectorsError::Unauthorized(_), AuthMoment::Preflight) => connector.interactive().is_some(),
+            (ConnectorsError::Unauthorized(_) | ConnectorsError::NotFound(_), AuthMoment::OnDemand) => true,
+            _ => false,
+        };
+        if !can_wait {
+            return Err(failure(problem));
+        }
         let mut state = json!({
             "connector_name": connector.name, "connector_id": connector.id, "status": "waiting_for_auth",
-            "message": format!("{problem} `airlock credentials set {} NAME` stores one.", connector.name),
+            "message": problem.to_string(),
         });
+        if connector.interactive().is_some() {
+            if who.user.as_str() == Principal::DEPLOYMENT {
+                return Err(failure(ConnectorsError::Unauthorized(format!(
+                    "connector '{}' requires authorisation, and a workflow that does not run on behalf of its caller has \
+                     nobody who could open a browser: store a credential for the workspace or the organisation",
+                    connector.name
+                ))));
+            }
+            let wanted = Wanted { credentials_name: name, ..Wanted::default() };
+            state["auth_url"] = self.link(who, &connector, &wanted).await.map_err(failure)?.into();
+        } else {
+            let hint = format!("`airlock credentials set {} NAME` stores one.", connector.name);
+            state["message"] = format!("{problem} {hint}").into();
+        }
         if let Some(name) = name {
             state["credentials_name"] = name.into();
         }
-        let id = connector.id;
+        let id = connector.id.clone();
         let changed = Box::pin(async move {
             loop {
                 match landed.recv().await {
@@ -90,15 +116,42 @@ impl Tools for Connectors {
     }
 
     async fn call_tool(&self, call: ToolCall<'_>) -> Result<Json, Failure> {
-        let ToolCall { origin, binding, tool, arguments, .. } = call;
+        let ToolCall { origin, binding, tool, arguments, options, conversation } = call;
         let who = &origin.principal;
         let connector = self.find(who, &binding.connector_id).map_err(failure)?;
+        if let Some(wanted) = &options.credentials_name
+            && binding.chosen
+            && binding.credentials_name.as_ref() != Some(wanted)
+        {
+            let message = format!(
+                "the caller chose the credential '{}' of connector '{}' for this execution: a call cannot choose \
+                 '{wanted}'",
+                binding.credentials_name.as_deref().unwrap_or("default"),
+                connector.name
+            );
+            return Err(Failure::permanent(Failure::CONNECTOR, message));
+        }
         let arguments = match arguments.value() {
             Value::Null => json!({}),
-            arguments => arguments,
+            arguments @ Value::Object(_) => arguments,
+            _ => {
+                let message = "the arguments of a tool are a JSON object";
+                return Err(failure(ConnectorsError::invalid("/arguments", message)));
+            }
         };
-        let (name, key) = (binding.credentials_name.as_deref(), Some(origin.idempotency_key.as_str()));
-        let answer = self.call(&connector, who, tool, arguments, name, key).await.map_err(failure)?;
+        let request = CallRequest {
+            who,
+            connector: Arc::clone(&connector),
+            tool,
+            arguments,
+            credentials_name: binding.credentials_name.as_deref(),
+            options,
+            mock: binding.mock,
+            origin: Some(origin),
+            conversation,
+            may_authorize: binding.auto_auth,
+        };
+        let answer = self.perform(request).await.map_err(failure)?;
         if answer["metadata"]["mcp_meta"]["isError"] != true {
             return Ok(answer.into());
         }
@@ -111,26 +164,42 @@ impl Tools for Connectors {
 
     async fn list_tools(&self, origin: &CallOrigin, binding: &Binding) -> Result<Json, Failure> {
         let (who, name) = (&origin.principal, binding.credentials_name.as_deref());
-        Connectors::list_tools(self, who, &binding.connector_id, name, false, false)
-            .await
-            .map(Json::from)
-            .map_err(failure)
+        let connector = self.find(who, &binding.connector_id).map_err(failure)?;
+        let tools = self.tools_of(&connector, who, name, false, binding.mock).await;
+        tools.map(|tools| Json::from(Value::from(tools))).map_err(failure)
     }
 }
 
 impl Connectors {
-    /// Proves that the caller can use a connector, by a call to it. Gives the name of the credential that was used.
+    /// Proves that the caller can use a connector, by a call to it. Gives the name of the credential that was used, and
+    /// the connector as it is now: it may have been found out meanwhile how one authenticates.
     async fn prove(
+        &self,
+        connector: Arc<Connector>,
+        who: &Principal,
+        name: Option<&str>,
+    ) -> (Arc<Connector>, Result<Option<String>, ConnectorsError>) {
+        let proven = self.prove_now(&connector, who, name).await;
+        let is_guess = !connector.methods_given && connector.interactive().is_none();
+        if !is_guess || !matches!(proven, Err(ConnectorsError::Unauthorized(_))) {
+            return (connector, proven);
+        }
+        let connector = self.find_out_methods(&connector).await;
+        match connector.interactive() {
+            Some(_) => (Arc::clone(&connector), Err(nothing_stored(&connector))),
+            None => (connector, proven),
+        }
+    }
+
+    async fn prove_now(
         &self,
         connector: &Connector,
         who: &Principal,
         name: Option<&str>,
     ) -> Result<Option<String>, ConnectorsError> {
         let resolved = self.0.credentials.resolve(connector, who, name)?;
-        if resolved.is_none() && !connector.allows(Method::None) {
-            return Err(ConnectorsError::Unauthorized(bearer_required(&connector.name)));
-        }
-        self.session(connector, who, name).await?.tools(false).await?;
+        // What a call without listing would find out: a REST API has no list to ask for.
+        self.tools_of(connector, who, name, false, false).await?;
         Ok(resolved.map(|(_, credential)| credential.name))
     }
 }
@@ -196,10 +265,15 @@ fn wished(
 
 /// What is nobody's fault but the network's may be tried again; the rest will not change by itself.
 fn failure(error: ConnectorsError) -> Failure {
-    match &error {
-        ConnectorsError::Upstream(_) | ConnectorsError::Timeout(_) | ConnectorsError::Store(_) => {
-            Failure::retryable(Failure::CONNECTOR, error.to_string())
+    let details = Some(json!({ "reason": error.code() }).into());
+    match error {
+        ConnectorsError::Failed(failure) => failure,
+        ConnectorsError::Upstream(_)
+        | ConnectorsError::Timeout(_)
+        | ConnectorsError::Store(_)
+        | ConnectorsError::RateLimited { .. } => {
+            Failure { details, ..Failure::retryable(Failure::CONNECTOR, error.to_string()) }
         }
-        _ => Failure::permanent(Failure::CONNECTOR, error.to_string()),
+        error => Failure { details, ..Failure::permanent(Failure::CONNECTOR, error.to_string()) },
     }
 }

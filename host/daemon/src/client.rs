@@ -134,6 +134,24 @@ impl Daemon {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    /// Sends bytes as they are.
+    pub(crate) async fn put_bytes(&self, path: &str, bytes: Vec<u8>) -> anyhow::Result<Value> {
+        let request = self.http.put(format!("{}{path}", self.url)).bearer_auth(&self.key).body(bytes);
+        let response = request.send().await.map_err(|_| Problem::Unreachable(self.url.clone()))?;
+        let status = response.status();
+        let body: Value = response.json().await.unwrap_or_default();
+        match status.is_success() {
+            true => Ok(body),
+            false => Err(Problem::Refused { status, detail: detail(status, &body) }.into()),
+        }
+    }
+
+    /// The body of an answer as text.
+    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let response = self.send(Method::GET, path, None).await?;
+        response.text().await.map_err(|_| Problem::Unreachable(self.url.clone()).into())
+    }
+
     /// The frames of an event stream, until it ends or breaks.
     pub(crate) async fn events(&self, path: &str) -> anyhow::Result<impl Stream<Item = Value> + Unpin> {
         let response = self.send(Method::GET, path, None).await?;

@@ -1,5 +1,8 @@
 //! `airlock connectors …`
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,16 +23,39 @@ pub(crate) enum Command {
         /// Its name or id.
         name: String,
     },
-    /// Register an MCP server as a connector.
+    /// Register an MCP server or a REST API as a connector.
     Add {
         /// Its name, by which plugins refer to it.
         name: String,
-        /// The server's address.
+        /// The MCP server's address, or the base address of the API [default: the first one in the OpenAPI document].
         #[arg(long)]
-        server: String,
-        /// How one authenticates: bearer or none.
-        #[arg(long, default_value = "bearer")]
+        server: Option<String>,
+        /// How one authenticates: none, bearer, basic, oauth2, header:NAME or query:NAME for an API key, or auto: what
+        /// the server or the document says.
+        #[arg(long, default_value = "auto")]
         auth: String,
+        /// For a REST API: its OpenAPI document, a file or an address.
+        #[arg(long)]
+        openapi: Option<String>,
+        /// For a REST API: a file with a JSON list of operations.
+        #[arg(long, conflicts_with = "openapi")]
+        operations: Option<PathBuf>,
+        /// For oauth2: a client that was registered beforehand. Its secret, if it has one, is read from the variable
+        /// AIRLOCK_CLIENT_SECRET.
+        #[arg(long)]
+        client_id: Option<String>,
+        /// For oauth2: what to ask for. May be given several times.
+        #[arg(long = "scope")]
+        scopes: Vec<String>,
+        /// For oauth2: the address of the authorization server's metadata.
+        #[arg(long)]
+        oauth_metadata: Option<String>,
+        /// Others are made from it, with --from.
+        #[arg(long)]
+        template: bool,
+        /// Make it from a template: the same operations.
+        #[arg(long, conflicts_with_all = ["openapi", "operations"])]
+        from: Option<String>,
         /// For people.
         #[arg(long, default_value = "")]
         description: String,
@@ -39,6 +65,55 @@ pub(crate) enum Command {
         /// Who sees it: private, shared_workspace, shared_org.
         #[arg(long, default_value = "shared_workspace")]
         visibility: String,
+    },
+    /// Import an OpenAPI document again.
+    Import {
+        /// The connector's name or id.
+        name: String,
+        /// The document, a file.
+        document: PathBuf,
+    },
+    /// Say what a connector may do, or show it.
+    Control {
+        /// Its name or id.
+        name: String,
+        /// The rules: JSON, or @FILE with JSON in it. What they do not name has its default.
+        #[arg(long)]
+        set: Option<String>,
+    },
+    /// Show the pinned tools of a connector.
+    Pins {
+        /// Its name or id.
+        name: String,
+    },
+    /// Approve the new definition of a tool, or of all that have changed.
+    Approve {
+        /// The connector's name or id.
+        name: String,
+        /// The tool.
+        tool: Option<String>,
+    },
+    /// Write the mocks of a connector, or show them.
+    Mock {
+        /// Its name or id.
+        name: String,
+        /// `{"mocks": […], "tools": […]}`: JSON, or @FILE with JSON in it.
+        #[arg(long)]
+        set: Option<String>,
+        /// Remove them all, recorded ones as well.
+        #[arg(long, conflicts_with = "set")]
+        clear: bool,
+    },
+    /// Share a connector with the workspace or the organisation, or take that back.
+    Share {
+        /// Its name or id.
+        name: String,
+        /// With the organisation.
+        #[arg(long)]
+        organization: bool,
+        /// Make it private again. Everybody else's credentials for it are deleted.
+        #[arg(long)]
+        undo: bool,
     },
     /// Remove a connector with all credentials for it.
     Remove {
@@ -68,6 +143,9 @@ pub(crate) enum Command {
         /// The credential to use.
         #[arg(long)]
         credential: Option<String>,
+        /// Answer from a mock.
+        #[arg(long)]
+        mock: bool,
     },
 }
 
@@ -96,13 +174,115 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let connector = daemon.get(&path(&name, "?fetch_user_data=true")).await?;
             output.value(&connector, || println!("{}", pretty(&connector)));
         }
-        Command::Add { name, server, auth, description, title, visibility } => {
-            let body = json!({
-                "name": name, "server": server, "description": description, "title": title, "visibility": visibility,
-                "protocol": "mcp", "auth_methods": [{ "method_type": auth }],
+        Command::Add {
+            name,
+            server,
+            auth,
+            openapi,
+            operations,
+            client_id,
+            scopes,
+            oauth_metadata,
+            template,
+            from,
+            description,
+            title,
+            visibility,
+        } => {
+            let is_rest = openapi.is_some() || operations.is_some() || from.is_some();
+            let mut body = json!({
+                "name": name, "description": description, "title": title, "visibility": visibility,
+                "protocol": if is_rest { "http" } else { "mcp" }, "server": server,
             });
-            let connector = daemon.post("/v1/connectors", &body).await?;
-            output.value(&connector, || println!("connector {} was registered", text(&connector["name"])));
+            if template {
+                body["is_template"] = true.into();
+            }
+            if let Some(template) = from {
+                body["template"] = template.into();
+            }
+            let client = client_id.is_some() || !scopes.is_empty();
+            if let Some(method) = method(&auth, client_id, scopes)? {
+                body["auth_methods"] = json!([method]);
+            } else if client {
+                anyhow::bail!("--client-id and --scope belong to --auth oauth2");
+            }
+            if let Some(url) = oauth_metadata {
+                body["oauth2_server_metadata_url"] = url.into();
+            }
+            if let Some(file) = operations {
+                body["operations"] = json_argument("--operations", &format!("@{}", file.display()))?;
+            }
+            let document = match openapi {
+                Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
+                    body["openapi_url"] = url.into();
+                    None
+                }
+                Some(file) => Some(PathBuf::from(file)),
+                None => None,
+            };
+            let read = document.as_deref().map(read_document).transpose()?;
+            let mut connector = daemon.post("/v1/connectors", &body).await?;
+            if let (Some(file), Some(document)) = (&document, read) {
+                // A connector without its operations is of no use.
+                if let Err(error) = import(daemon, &name, file, document).await {
+                    let _ = daemon.call(Method::DELETE, &path(&name, ""), None).await;
+                    return Err(error);
+                }
+                connector = daemon.get(&path(&name, "")).await?;
+            }
+            output.value(&connector, || {
+                println!("connector {} was registered{}", text(&connector["name"]), next_step(&connector));
+            });
+        }
+        Command::Import { name, document } => {
+            let answer = import(daemon, &name, &document, read_document(&document)?).await?;
+            output.value(&answer, || println!("{}", text(&answer["message"])));
+        }
+        Command::Control { name, set } => {
+            let path = own(&name, "control");
+            let control = match set {
+                None => daemon.get(&path).await?,
+                Some(rules) => {
+                    daemon.call(Method::PUT, &path, Some(&json_argument("--set", &rules)?)).await?
+                }
+            };
+            output.value(&control, || println!("{}", pretty(&control)));
+        }
+        Command::Pins { name } => {
+            let pins = daemon.get(&own(&name, "pins")).await?;
+            let rows: Vec<Vec<String>> = pins["pins"].as_array().into_iter().flatten().map(pin).collect();
+            output.value(&pins["pins"], || output.table(&["TOOL", "STATE", "SINCE", "DIGEST"], &rows));
+        }
+        Command::Approve { name, tool } => {
+            let answer = daemon.post(&own(&name, "pins/approve"), &json!({ "tool": tool })).await?;
+            output.value(&answer, || {
+                let approved: Vec<String> =
+                    answer["approved"].as_array().into_iter().flatten().map(text).collect();
+                match approved.as_slice() {
+                    [] => println!("nothing had changed"),
+                    approved => println!("approved: {}", approved.join(", ")),
+                }
+            });
+        }
+        Command::Mock { name, set, clear } => {
+            let path = own(&name, "mocks");
+            let answer = match set {
+                _ if clear => daemon.call(Method::DELETE, &path, None).await?,
+                None => daemon.get(&path).await?,
+                Some(mocks) => {
+                    daemon.call(Method::PUT, &path, Some(&json_argument("--set", &mocks)?)).await?
+                }
+            };
+            output.value(&answer, || match clear {
+                true => println!("{}", text(&answer["message"])),
+                false => println!("{}", pretty(&answer)),
+            });
+        }
+        Command::Share { name, organization, undo } => {
+            let rest = if organization { "/organization/share" } else { "/share" };
+            let method = if undo { Method::DELETE } else { Method::PUT };
+            let answer = daemon.call(method, &path(&name, rest), None).await?;
+            output.value(&answer, || println!("{}", text(&answer["message"])));
         }
         Command::Remove { name } => {
             let answer = daemon.call(Method::DELETE, &path(&name, ""), None).await?;
@@ -124,11 +304,18 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 }
             });
         }
-        Command::Call { name, tool, arguments, credential } => {
+        Command::Call { name, tool, arguments, credential, mock } => {
             let arguments = json_argument("--arguments", &arguments)?;
             let mut rest = format!("/tools/{}/call", segment(&tool));
             credential.iter().for_each(|name| rest.push_str(&format!("?credentials_name={}", segment(name))));
-            let answer = daemon.post(&path(&name, &rest), &json!({ "arguments": arguments })).await?;
+            let answer = daemon
+                .post(
+                    &path(&name, &rest),
+                    &json!({
+                        "arguments": arguments, "options": { "use_mock": mock },
+                    }),
+                )
+                .await?;
             output.value(&answer, || {
                 for block in answer["content"].as_array().into_iter().flatten() {
                     match block["text"].as_str() {
@@ -143,6 +330,64 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
     }
     Ok(Ended::Well)
+}
+
+fn own(name: &str, what: &str) -> String {
+    format!("/v1/airlock/connectors/{}/{what}", segment(name))
+}
+
+/// The method that `--auth` stands for; `None` for what the server says.
+fn method(auth: &str, client_id: Option<String>, scopes: Vec<String>) -> anyhow::Result<Option<Value>> {
+    Ok(Some(match auth.split_once(':') {
+        None if auth == "auto" => return Ok(None),
+        None if auth == "oauth2" => {
+            let secret = std::env::var("AIRLOCK_CLIENT_SECRET").ok();
+            let mut method = json!({ "method_type": auth, "auth_data": { "client_scopes": scopes } });
+            if let Some(id) = client_id {
+                method["auth_data"]["client_id"] = id.into();
+                method["auth_data"]["client_secret"] = json!(secret);
+            }
+            method
+        }
+        None => json!({ "method_type": auth }),
+        Some((place @ ("header" | "query"), name)) => {
+            json!({ "method_type": "api_key", "in": place, "name": name })
+        }
+        Some(_) => anyhow::bail!(
+            "--auth is '{auth}': use auto, none, bearer, basic, oauth2, header:NAME or query:NAME"
+        ),
+    }))
+}
+
+fn read_document(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("the document {} cannot be read", file.display()))
+}
+
+async fn import(daemon: &Daemon, name: &str, file: &Path, document: Vec<u8>) -> anyhow::Result<Value> {
+    let source = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    daemon.put_bytes(&format!("{}?source={}", own(name, "openapi"), segment(&source)), document).await
+}
+
+/// What a person does next with a new connector.
+fn next_step(connector: &Value) -> String {
+    let name = text(&connector["name"]);
+    let methods = connector["supported_auth_methods"].as_array().into_iter().flatten();
+    match methods.map(|method| &method["method_type"]).next().and_then(Value::as_str) {
+        _ if connector["is_authenticated"] == true => String::new(),
+        Some("oauth2") => format!("; authorise with `airlock credentials authorize {name}`"),
+        _ => format!("; store a credential with `airlock credentials set {name} NAME`"),
+    }
+}
+
+fn pin(pin: &Value) -> Vec<String> {
+    let (state, since) = match &pin["changed"] {
+        Value::Null => ("approved".to_owned(), &pin["pinned_at"]),
+        changed => {
+            let fields: Vec<String> = changed["fields"].as_array().into_iter().flatten().map(text).collect();
+            (format!("changed: {}", fields.join(", ")), &changed["since"])
+        }
+    };
+    vec![text(&pin["tool"]), state, text(since), text(&pin["digest"]).chars().take(16).collect()]
 }
 
 fn row(connector: &Value) -> Vec<String> {

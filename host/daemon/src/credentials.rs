@@ -16,7 +16,8 @@ use crate::{
 /// What to do with credentials.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
-    /// Store a bearer token. It is read from standard input, or asked for on a terminal.
+    /// Store a credential. Its secret is read from standard input, or asked for on a terminal: a token, a password, a key,
+    /// or for --client-key a private key in PEM.
     Set {
         /// The connector.
         connector: String,
@@ -28,6 +29,31 @@ pub(crate) enum Command {
         /// Whose it is: user, workspace, organization.
         #[arg(long, default_value = "user")]
         scope: String,
+        /// The secret is a password for this user name (method basic).
+        #[arg(long, group = "kind")]
+        username: Option<String>,
+        /// The secret is the value of this header.
+        #[arg(long, group = "kind")]
+        header: Option<String>,
+        /// The secret is an API key (method api_key).
+        #[arg(long, group = "kind")]
+        api_key: bool,
+        /// The secret belongs to this OAuth client (client credentials).
+        #[arg(long, group = "kind")]
+        client_id: Option<String>,
+        /// The client signs with a private key.
+        #[arg(long, requires = "client_id")]
+        client_key: bool,
+    },
+    /// Authorise in a browser: prints the address and waits until the credential is there.
+    Authorize {
+        /// The connector.
+        connector: String,
+        /// A name for the credential [default: the default credential, which is authorised again].
+        name: Option<String>,
+        /// Only print the address.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// List credentials, without their secrets.
     List {
@@ -54,7 +80,17 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         format!("/v1/connectors/{}/{}/credentials", segment(connector), segment(scope))
     };
     match command {
-        Command::Set { connector, name, default, scope } => {
+        Command::Set {
+            connector,
+            name,
+            default,
+            scope,
+            username,
+            header,
+            api_key,
+            client_id,
+            client_key,
+        } => {
             let token = secret(&connector)?;
             if token.is_empty() {
                 eprintln!(
@@ -62,12 +98,44 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 );
                 return Ok(Ended::BadInput);
             }
-            let mut body = json!({ "name": name, "credentials": { "bearer_token": token } });
+            let credentials = match (username, header, client_id) {
+                (Some(username), ..) => json!({ "basic": { "username": username, "password": token } }),
+                (_, Some(header), _) => json!({ "headers": { header: token } }),
+                (.., Some(id)) if client_key => {
+                    json!({ "oauth": { "client_id": id, "client_private_key": token } })
+                }
+                (.., Some(id)) => json!({ "oauth": { "client_id": id, "client_secret": token } }),
+                _ if api_key => json!({ "api_key": token }),
+                _ => json!({ "bearer_token": token }),
+            };
+            let mut body = json!({ "name": name, "credentials": credentials });
             if default {
                 body["is_default"] = true.into();
             }
             let answer = daemon.post(&path(&connector, &scope), &body).await?;
             output.value(&answer, || println!("{}", text(&answer["message"])));
+        }
+        Command::Authorize { connector, name, no_wait } => {
+            let query = name.iter().map(|name| format!("?credentials_name={}", segment(name)));
+            let url = format!("/v1/connectors/{}/auth_url{}", segment(&connector), query.collect::<String>());
+            let before = generation(&daemon.get(&path(&connector, "user")).await?);
+            let answer = daemon.get(&url).await?;
+            output.value(&answer, || println!("{}", text(&answer["auth_url"])));
+            if no_wait || output.json {
+                return Ok(Ended::Well);
+            }
+            eprintln!("open this address in a browser; waiting until you are back, for 10 minutes at most");
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(600);
+            while std::time::Instant::now() < until {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                let list = daemon.get(&path(&connector, "user")).await?;
+                if generation(&list) != before {
+                    println!("connector {connector} is connected");
+                    return Ok(Ended::Well);
+                }
+            }
+            eprintln!("airlock: nobody came back within 10 minutes: ask for a new address");
+            return Ok(Ended::Failed);
         }
         Command::List { connector, scope } => {
             let list = daemon.get(&path(&connector, &scope)).await?;
@@ -78,7 +146,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 .map(|found| row(found, output))
                 .collect();
             output.value(&list["credentials"], || {
-                output.table(&["CREDENTIAL", "DEFAULT", "TYPE", "STATUS", "FINGERPRINT"], &rows);
+                output.table(&["CREDENTIAL", "DEFAULT", "TYPE", "STATE", "EXPIRES", "FINGERPRINT"], &rows);
             });
         }
         Command::Delete { connector, name, scope } => {
@@ -88,6 +156,13 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
     }
     Ok(Ended::Well)
+}
+
+/// What changes when an OAuth credential is stored.
+fn generation(list: &Value) -> Vec<String> {
+    let all = list["credentials"].as_array().into_iter().flatten();
+    let of_oauth = all.filter(|credential| credential["authentication_type"] == "oauth2");
+    of_oauth.map(|credential| format!("{}{}", credential["name"], credential["fingerprint"])).collect()
 }
 
 fn secret(connector: &str) -> anyhow::Result<String> {
@@ -104,7 +179,8 @@ fn row(credential: &Value, output: Output) -> Vec<String> {
         text(&credential["name"]),
         if credential["is_default"] == true { "yes".into() } else { String::new() },
         text(&credential["authentication_type"]),
-        output.status(&text(&credential["status"]["status_type"])),
+        output.status(&text(&credential["state"])),
+        text(&credential["expires_at"]).chars().take(16).collect(),
         text(&credential["fingerprint"]),
     ]
 }

@@ -1,5 +1,6 @@
 //! `airlock`: the daemon and the command line.
 
+mod audit;
 mod backup;
 mod client;
 mod connectors;
@@ -62,6 +63,12 @@ enum Command {
     /// Make and revoke API keys.
     #[command(subcommand, alias = "key")]
     Keys(keys::Command),
+    /// Read and check the audit log.
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Change the master key, and check what is sealed.
+    #[command(subcommand)]
+    Vault(audit::Vault),
     /// Repeat a downloaded history against a component, without a daemon.
     Replay(replay::Arguments),
     /// Copy a data folder, also while its daemon works.
@@ -140,6 +147,8 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
         Command::Plugins(command) => plugins::main(&daemon()?, command, output).await,
         Command::Connectors(command) => connectors::main(&daemon()?, command, output).await,
         Command::Credentials(command) => credentials::main(&daemon()?, command, output).await,
+        Command::Audit(command) => audit::main(&daemon()?, command, output).await,
+        Command::Vault(command) => audit::vault(&daemon()?, command, output).await,
         Command::Keys(command) => keys::main(&daemon()?, command, output).await,
         Command::Status => {
             let status = daemon()?.get("/v1/airlock/status").await?;

@@ -2,19 +2,21 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
 };
 
 use airlock_api::{ApiState, Keys};
-use airlock_connectors::{Connectors, ConnectorsConfig};
+use airlock_connectors::{Connectors, ConnectorsConfig, Keyring, OAuthConfig};
 use airlock_engine::{Engine, EngineConfig, records::Records, schedule::Scheduler};
 use airlock_sandbox::{Sandbox, SandboxConfig};
 use airlock_store::SqliteStore;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{
     hardening, logging, master_key,
@@ -45,17 +47,22 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     })?;
     let address = listener.local_addr()?;
     private_folder(&settings.data)?;
-    let master = master_key::load(settings.master_key_file.as_deref(), &settings.data)?;
-    let store =
-        SqliteStore::open_with(&settings.data, &master.derive("airlock journal 1"), &settings.objects)?;
+    let (master, source) = master_key::load(&settings.master_key, &settings.data)?;
+    let previous = master_key::previous(settings.previous_master_key_file.as_deref())?;
+    let keyring = Arc::new(Keyring::open(&settings.data, &master, previous.as_ref())?);
+    drop((master, previous));
+    let store = SqliteStore::open_with(&settings.data, &keyring.journal(), &settings.objects)?;
     tokio::spawn(sweep(Arc::downgrade(&store)));
     let records: Arc<dyn Records> = Arc::clone(&store) as _;
     let config = ConnectorsConfig {
         allow_loopback: settings.allow_loopback,
         allow_private_networks: settings.allow_private_networks,
+        audit: settings.data.join("audit"),
+        oauth: oauth(&settings, address)?,
     };
-    let connectors = Connectors::open(Arc::clone(&records), &master, config)?;
-    drop(master);
+    let connectors = Connectors::open(Arc::clone(&records), keyring, config)?;
+    connectors.finish_rotation().await?;
+    tokio::spawn(keep_audit_head(connectors.clone()));
     let keys = Keys::open(Arc::clone(&records))?;
     keys.first_owner(|key| {
         let file = settings.data.join("owner.key");
@@ -85,13 +92,41 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     // Plugins have been loaded by now: what was missed during downtime finds its workflows.
     tokio::spawn(Arc::clone(&schedules).run());
-    let state = ApiState::new(Arc::clone(&engine), schedules, connectors, keys, Arc::new(stats));
+    let audited = connectors.clone();
+    let state =
+        ApiState::new(Arc::clone(&engine), schedules, connectors, keys, Arc::new(stats), Arc::new(source));
     tokio::spawn(wait_for_signal(stop.clone())?);
     println!("airlock is ready on http://{address}");
     airlock_api::serve(listener, state, stop).await.context("the socket failed")?;
     tracing::info!("the daemon stops");
     engine.shutdown().await;
+    audited.keep_audit_head()?;
     Ok(())
+}
+
+/// Where browsers go. A public address has to be named: requests cannot be trusted to say it.
+fn oauth(settings: &Settings, address: SocketAddr) -> anyhow::Result<OAuthConfig> {
+    let public = match &settings.public_url {
+        Some(url) => url.clone(),
+        None => Url::parse(&format!("http://{address}")).context("the address is not one for browsers")?,
+    };
+    let client = public.join("/v1/airlock/oauth/client.json")?;
+    Ok(OAuthConfig {
+        redirect_uri: public.join("/v1/airlock/oauth/callback")?,
+        client_document_url: Some(client).filter(|url| url.scheme() == "https"),
+        return_origins: settings.oauth_return_origins.clone(),
+        confirm: settings.oauth_confirm,
+    })
+}
+
+/// Writes down now and then where the audit log ends, so that a cut-off end is noticed.
+async fn keep_audit_head(connectors: Connectors) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        if let Err(error) = connectors.keep_audit_head() {
+            tracing::error!(%error, "the end of the audit log could not be noted");
+        }
+    }
 }
 
 /// Removes large payloads that nothing refers to, now and once a day.

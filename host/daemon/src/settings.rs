@@ -10,6 +10,7 @@ use std::{
 use airlock_store::ObjectConfig;
 use anyhow::Context as _;
 use serde::Deserialize;
+use url::Url;
 
 /// Flags and variables of `airlock serve`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -42,6 +43,22 @@ pub(crate) struct Flags {
     /// AIRLOCK_MASTER_KEY may hold the key itself.
     #[arg(long, env = "AIRLOCK_MASTER_KEY_FILE")]
     pub(crate) master_key_file: Option<PathBuf>,
+    /// A command whose standard output is the master key, run by `sh -c`: for keys that a key management service keeps.
+    #[arg(long, env = "AIRLOCK_MASTER_KEY_COMMAND", conflicts_with = "master_key_file")]
+    pub(crate) master_key_command: Option<String>,
+    /// A file with the master key before the present one, for a start after the key was changed elsewhere. The variable
+    /// AIRLOCK_PREVIOUS_MASTER_KEY may hold the key itself.
+    #[arg(long, env = "AIRLOCK_PREVIOUS_MASTER_KEY_FILE")]
+    pub(crate) previous_master_key_file: Option<PathBuf>,
+    /// Where browsers and authorization servers reach the daemon [default: http:// and the address it listens on].
+    #[arg(long, env = "AIRLOCK_PUBLIC_URL")]
+    pub(crate) public_url: Option<Url>,
+    /// An origin that browsers may be sent back to after an authorisation (app_return_url). May be given several times.
+    #[arg(long = "oauth-return-origin", env = "AIRLOCK_OAUTH_RETURN_ORIGINS", value_delimiter = ',')]
+    pub(crate) oauth_return_origins: Vec<String>,
+    /// Show a page that says for whom an account will be connected, before a browser is sent to authorise.
+    #[arg(long, env = "AIRLOCK_OAUTH_CONFIRM", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) oauth_confirm: Option<bool>,
     /// How long executions are kept after their end: 30d, 12h, 90m, 45s [default: for ever].
     #[arg(long, env = "AIRLOCK_RETENTION")]
     pub(crate) retention: Option<String>,
@@ -66,6 +83,12 @@ struct File {
     allow_loopback: Option<bool>,
     allow_private_networks: Option<bool>,
     master_key_file: Option<PathBuf>,
+    master_key_command: Option<String>,
+    previous_master_key_file: Option<PathBuf>,
+    public_url: Option<Url>,
+    #[serde(default)]
+    oauth_return_origins: Vec<String>,
+    oauth_confirm: Option<bool>,
     retention: Option<String>,
     object_store: Option<String>,
     /// Options of the object store by name, for instance `aws_region`. Secrets are better off in the environment.
@@ -84,10 +107,48 @@ pub(crate) struct Settings {
     pub(crate) log_format: String,
     pub(crate) allow_loopback: bool,
     pub(crate) allow_private_networks: bool,
-    pub(crate) master_key_file: Option<PathBuf>,
+    pub(crate) master_key: MasterKeyPlace,
+    pub(crate) previous_master_key_file: Option<PathBuf>,
+    pub(crate) public_url: Option<Url>,
+    pub(crate) oauth_return_origins: Vec<String>,
+    pub(crate) oauth_confirm: bool,
     pub(crate) retention: Option<Duration>,
     pub(crate) objects: ObjectConfig,
     pub(crate) max_input_bytes: usize,
+}
+
+/// Where the operator keeps the master key; neither: in the data folder.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MasterKeyPlace {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) command: Option<String>,
+}
+
+/// The public address: an origin, because paths are the daemon's own.
+fn checked_url(url: Option<Url>) -> anyhow::Result<Option<Url>> {
+    if let Some(url) = &url
+        && (!matches!(url.scheme(), "http" | "https")
+            || url.path() != "/"
+            || url.query().is_some()
+            || !url.username().is_empty())
+    {
+        anyhow::bail!(
+            "public_url is '{url}': give scheme, host and port only, such as https://airlock.example"
+        );
+    }
+    Ok(url)
+}
+
+/// Origins as they are compared: scheme, host and port.
+fn origins(given: Vec<String>) -> anyhow::Result<Vec<String>> {
+    let check = |text: String| {
+        let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let origin = url.map(|url| url.origin().ascii_serialization());
+        origin.filter(|origin| *origin == text.trim_end_matches('/')).with_context(|| {
+            format!("oauth_return_origins has '{text}': give an origin such as https://app.example")
+        })
+    };
+    given.into_iter().map(check).collect()
 }
 
 /// Beside an input stands what else a request says, within the limit of a request's body.
@@ -123,7 +184,17 @@ impl Settings {
                 .allow_private_networks
                 .or(file.allow_private_networks)
                 .unwrap_or(false),
-            master_key_file: flags.master_key_file.or(file.master_key_file),
+            master_key: MasterKeyPlace {
+                file: flags.master_key_file.or(file.master_key_file),
+                command: flags.master_key_command.or(file.master_key_command),
+            },
+            previous_master_key_file: flags.previous_master_key_file.or(file.previous_master_key_file),
+            public_url: checked_url(flags.public_url.or(file.public_url))?,
+            oauth_return_origins: origins(match flags.oauth_return_origins.is_empty() {
+                true => file.oauth_return_origins,
+                false => flags.oauth_return_origins,
+            })?,
+            oauth_confirm: flags.oauth_confirm.or(file.oauth_confirm).unwrap_or(false),
             retention: match flags.retention.or(file.retention) {
                 None => None,
                 Some(text) => Some(duration(&text).with_context(|| {
@@ -181,6 +252,23 @@ mod tests {
         assert_eq!((settings.log.as_str(), settings.listen.port()), ("debug", 9));
         assert!(settings.allow_loopback && !settings.allow_private_networks);
         assert_eq!(settings.plugins, Path::new("plugins"));
+    }
+
+    #[test]
+    fn addresses_for_browsers_are_origins() {
+        let text =
+            "public_url = \"https://airlock.example\"\noauth_return_origins = [\"https://app.example\"]";
+        let settings = with_file(text, Flags::default()).expect("is valid");
+        assert_eq!(settings.oauth_return_origins, ["https://app.example"]);
+        for bad in [
+            "public_url = \"https://airlock.example/path\"",
+            "public_url = \"ftp://airlock.example\"",
+            "oauth_return_origins = [\"https://app.example/path\"]",
+            "oauth_return_origins = [\"*\"]",
+        ] {
+            let error = format!("{:#}", with_file(bad, Flags::default()).expect_err("is refused"));
+            assert!(error.contains("such as https://"), "{error}");
+        }
     }
 
     #[test]

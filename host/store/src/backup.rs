@@ -31,6 +31,9 @@ use crate::{
 const DATABASE: &str = "airlock.db";
 const COMPONENTS: &str = "components";
 const MANIFEST: &str = "backup.json";
+const AUDIT: &str = "audit";
+/// The keyring, and the one that takes its place while the master key changes.
+const KEYRING_FILES: [&str; 2] = ["keyring", "keyring.next"];
 /// Version of the manifest.
 const FORMAT: u32 = 1;
 
@@ -143,7 +146,22 @@ pub fn backup(data: &Path, destination: &Path) -> Result<BackupReport, BackupErr
     };
     pass()?;
     let copy = destination.join(DATABASE);
-    let taken_at_ms = copy_database(&source, &copy)?;
+    let taken_at_ms = loop {
+        // The keyring changes when the master key is: then the database is taken again, so that the two fit.
+        let keyring = KEYRING_FILES.map(|name| fs::read(data.join(name)).ok());
+        let taken_at_ms = copy_database(&source, &copy)?;
+        if KEYRING_FILES.map(|name| fs::read(data.join(name)).ok()) != keyring {
+            fs::remove_file(&copy).map_err(at(&copy))?;
+            continue;
+        }
+        for (name, bytes) in KEYRING_FILES.iter().zip(keyring) {
+            if let Some(bytes) = bytes {
+                write(&destination.join(name), &bytes)?;
+            }
+        }
+        break taken_at_ms;
+    };
+    copy_tree(&data.join(AUDIT), &destination.join(AUDIT))?;
     pass()?;
     let report = describe(destination, taken_at_ms, sha256(&copy)?)?;
     if report.object_store.is_none() {
@@ -209,6 +227,12 @@ pub fn restore(backup: &Path, data: &Path) -> Result<BackupReport, BackupError> 
     }
     copy_tree(&backup.join(FOLDER), &data.join(FOLDER))?;
     copy_tree(&backup.join(COMPONENTS), &data.join(COMPONENTS))?;
+    copy_tree(&backup.join(AUDIT), &data.join(AUDIT))?;
+    for name in KEYRING_FILES {
+        if backup.join(name).exists() {
+            copy_file(&backup.join(name), &data.join(name))?;
+        }
+    }
     // Last, and under its name only when it is whole: a restore that broke off is no data folder.
     let (from, part, to) = (backup.join(DATABASE), data.join("airlock.db.part"), data.join(DATABASE));
     copy_file(&from, &part)?;

@@ -6,8 +6,6 @@
 //!
 //! It sends nothing, knows no secret, and does not ask people: a decision to ask is carried out by who calls.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the call path does not ask for these yet"))]
-
 pub(crate) mod breaker;
 pub(crate) mod limits;
 #[cfg(test)]

@@ -3,10 +3,14 @@
 use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use url::{Host, Url};
 
-use crate::{ConnectorsError, address::Allowed};
+use crate::{
+    ConnectorsError,
+    address::Allowed,
+    egress::{Answer, Egress, Unanswered},
+};
 
 /// Bytes of an answer: the documents and tokens of OAuth are small.
 const MAX_ANSWER: usize = 1 << 20;
@@ -21,48 +25,32 @@ pub(crate) trait Exchange: Send + Sync {
     async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, ConnectorsError>;
 }
 
-/// [`Exchange`] over the network. The client must follow no redirects and resolve names by [`crate::address`].
-pub(crate) struct Wire {
-    pub(crate) client: reqwest::Client,
-    pub(crate) allowed: Allowed,
-}
-
 #[async_trait]
-impl Exchange for Wire {
+impl Exchange for Egress {
     async fn send(&self, mut request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, ConnectorsError> {
         let url = Url::parse(&request.uri().to_string())
             .map_err(|_| ConnectorsError::Upstream("an OAuth request has no valid address".into()))?;
-        check_address(&url, self.allowed).map_err(ConnectorsError::Upstream)?;
+        check_address(&url, self.allowed()).map_err(ConnectorsError::Upstream)?;
         let host = host(&url);
         if let Some(authorization) = request.headers_mut().get_mut(header::AUTHORIZATION) {
             authorization.set_sensitive(true);
         }
-        let unreachable = |error: reqwest::Error| match error.is_timeout() {
-            true => too_slow(&host),
-            false => ConnectorsError::Upstream(format!(
+        // A server for tools may answer the probe of discovery with a stream that never ends.
+        let wants_body = |headers: &HeaderMap| !is_event_stream(headers.get(header::CONTENT_TYPE));
+        let answer = self.exchange(request, PATIENCE, MAX_ANSWER, wants_body).await;
+        let Answer { status, headers, body } = answer.map_err(|why| match why {
+            Unanswered::Late => too_slow(&host),
+            Unanswered::TooLarge => {
+                ConnectorsError::Upstream(format!("{host} answered an OAuth request with more than 1 MiB"))
+            }
+            _ => ConnectorsError::Upstream(format!(
                 "the authorization server at {host} cannot be reached: check the address and the network"
             )),
-        };
-        let request = reqwest::Request::try_from(request).map_err(unreachable)?;
-        let exchanged = async {
-            let mut answer = self.client.execute(request).await.map_err(unreachable)?;
-            let mut body = Vec::new();
-            // A server for tools may answer the probe of discovery with a stream that never ends.
-            while !is_event_stream(answer.headers().get(header::CONTENT_TYPE))
-                && let Some(chunk) = answer.chunk().await.map_err(unreachable)?
-            {
-                if body.len() + chunk.len() > MAX_ANSWER {
-                    let message = format!("{host} answered an OAuth request with more than 1 MiB");
-                    return Err(ConnectorsError::Upstream(message));
-                }
-                body.extend_from_slice(&chunk);
-            }
-            let mut whole = Response::new(body);
-            *whole.status_mut() = answer.status();
-            *whole.headers_mut() = std::mem::take(answer.headers_mut());
-            Ok(whole)
-        };
-        tokio::time::timeout(PATIENCE, exchanged).await.unwrap_or_else(|_| Err(too_slow(&host)))
+        })?;
+        let mut whole = Response::new(body);
+        *whole.status_mut() = status;
+        *whole.headers_mut() = headers;
+        Ok(whole)
     }
 }
 
@@ -170,10 +158,7 @@ mod tests {
     #[tokio::test]
     async fn row_08_an_address_inside_is_not_called() {
         let server = Fixture::start().await;
-        let wire = Wire {
-            client: crate::egress::client(Allowed::default()).expect("a client"),
-            allowed: Allowed::default(),
-        };
+        let wire = Egress::new(Allowed::default()).expect("a client");
         for url in [server.url("/token"), server.url("/token").replace("http:", "https:")] {
             wire.send(get(&url)).await.expect_err("loopback is not allowed");
         }

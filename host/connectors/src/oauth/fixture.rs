@@ -14,15 +14,14 @@ use axum::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Exchange, Server, Wire};
+use super::{Exchange, Server};
 use crate::address::Allowed;
 
 pub(crate) const LOOPBACK: Allowed = Allowed { loopback: true, private_networks: false };
 
 /// What sends in tests: the client that the product has.
 pub(crate) fn wire() -> Arc<dyn Exchange> {
-    let client = crate::egress::client(LOOPBACK).expect("a client");
-    Arc::new(Wire { client, allowed: LOOPBACK })
+    Arc::new(crate::egress::Egress::new(LOOPBACK).expect("a client"))
 }
 
 /// A server on a port of its own.

@@ -179,6 +179,12 @@ impl Flows {
         Ok(id)
     }
 
+    /// Does something while no flow changes.
+    pub(crate) fn frozen<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.0.lock();
+        work()
+    }
+
     /// What the link is for, to be shown before anything happens.
     pub(crate) fn peek(&self, now: DateTime<Utc>, id: &str) -> Result<Ask, FlowError> {
         let all = self.0.lock();

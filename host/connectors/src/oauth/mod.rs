@@ -30,10 +30,11 @@ mod fixture;
 
 pub(crate) use self::{
     authorize::{Begun, Pending, begin},
-    challenge::{Challenge, challenge, wanted_scopes},
+    challenge::{Refusal, challenge, wanted_scopes},
     client::{AuthData, Client, client_metadata_document},
-    exchange::{Exchange, Wire},
+    exchange::Exchange,
     flows::{Ask, Claimed, FlowCredential, FlowError, Flows, Started},
+    quote::ErrorAnswer,
     register::register,
     return_url::{Outcome, return_url, with_outcome},
     revoke::{Hint, revoke},

@@ -5,7 +5,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
-use url::form_urlencoded::{Serializer, byte_serialize};
+use url::{
+    Url,
+    form_urlencoded::{Serializer, byte_serialize},
+};
 
 use super::{
     Client, Server,
@@ -33,6 +36,28 @@ pub(crate) async fn revoke(
 ) -> Result<bool, ConnectorsError> {
     let Some(endpoint) = &server.metadata.revocation_endpoint else { return Ok(false) };
     let host = host(endpoint);
+    let request = request(endpoint, server, client, token, hint)?;
+    let answer = exchange::send(exchange, request).await?;
+    if answer.status().is_success() {
+        return Ok(true);
+    }
+    let secrets: Vec<&str> = client.secrets().chain([token.expose_secret()]).collect();
+    let status = answer.status().as_u16();
+    let why = ErrorAnswer::read(answer.body())
+        .map_or_else(|| format!("status {status}"), |error| error.quoted(&secrets));
+    Err(ConnectorsError::Upstream(format!(
+        "{host} did not revoke a token: {why}. It may be good until it expires: revoke it there"
+    )))
+}
+
+/// Everything that is sent.
+fn request(
+    endpoint: &Url,
+    server: &Server,
+    client: &Client,
+    token: &SecretString,
+    hint: Hint,
+) -> Result<Request<Vec<u8>>, ConnectorsError> {
     let mut form = Serializer::new(String::new());
     form.append_pair("token", token.expose_secret());
     form.append_pair(
@@ -59,20 +84,10 @@ pub(crate) async fn revoke(
             form.append_pair("client_id", &client.id).extend_pairs(client.assertion(server)?);
         }
     }
-    let request = request.body(form.finish().into_bytes()).map_err(|_| {
+    request.body(form.finish().into_bytes()).map_err(|_| {
+        let host = host(endpoint);
         ConnectorsError::Upstream(format!("the revocation endpoint of {host} cannot be called"))
-    })?;
-    let answer = exchange::send(exchange, request).await?;
-    if answer.status().is_success() {
-        return Ok(true);
-    }
-    let secrets: Vec<&str> = client.secrets().chain([token.expose_secret()]).collect();
-    let status = answer.status().as_u16();
-    let why = ErrorAnswer::read(answer.body())
-        .map_or_else(|| format!("status {status}"), |error| error.quoted(&secrets));
-    Err(ConnectorsError::Upstream(format!(
-        "{host} did not revoke a token: {why}. It may be good until it expires: revoke it there"
-    )))
+    })
 }
 
 #[cfg(test)]

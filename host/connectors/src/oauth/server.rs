@@ -249,7 +249,7 @@ impl Server {
     }
 
     /// The host of the token endpoint, for messages.
-    pub(super) fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         host(&self.metadata.token_endpoint)
     }
 }

@@ -30,9 +30,11 @@ pub(super) fn example(root: &Value, status: u16, media: Option<(&str, &Value)>) 
         return Some(Example { status, content_type: None, body: String::new() });
     };
     let schema = media.get("schema");
-    let value = media.get("example").cloned().or_else(|| named(root, media)).or_else(|| {
-        Sampler { root, open: Vec::new(), values: 0 }.sample(schema?)
-    })?;
+    let value = media
+        .get("example")
+        .cloned()
+        .or_else(|| named(root, media))
+        .or_else(|| Sampler { root, open: Vec::new(), values: 0 }.sample(schema?))?;
     let is_json = super::body::is_json(content_type);
     let body = match &value {
         // Some write the example's text where the value belongs.
@@ -165,8 +167,10 @@ mod tests {
         let endless = json!({ "loop": { "$ref": "#/loop" } });
         assert_eq!(body(endless, json!({ "schema": { "$ref": "#/loop" } })), None);
         // Each level has two of the next: without a limit, a million values.
-        let level = |level: u32| json!({ "items": { "properties": { "a": { "$ref": format!("#/{}", level + 1) },
-            "b": { "$ref": format!("#/{}", level + 1) }, "c": { "example": 1 } } } });
+        let level = |level: u32| {
+            json!({ "items": { "properties": { "a": { "$ref": format!("#/{}", level + 1) },
+            "b": { "$ref": format!("#/{}", level + 1) }, "c": { "example": 1 } } } })
+        };
         let levels: Map<_, _> = (0..20).map(|number| (number.to_string(), level(number))).collect();
         let wide = body(levels.into(), json!({ "schema": { "$ref": "#/0" } })).expect("JSON").to_string();
         assert!(wide.len() < 20_000, "{}", wide.len());

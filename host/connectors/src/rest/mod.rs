@@ -11,8 +11,6 @@
 //! lose what they do not know. Real documents are full of such fields, and one bad operation must not cost the other
 //! thousand; it is left out, and [`Api::skipped`] says why.
 
-#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the facade will use it"))]
-
 mod answer;
 mod arguments;
 mod body;
@@ -34,8 +32,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 pub(crate) use self::{
-    answer::answer, by_hand::by_hand, example::Example, openapi::import, request::Prepared,
-    security::SecurityScheme,
+    answer::answer,
+    by_hand::by_hand,
+    example::Example,
+    openapi::import,
+    request::Prepared,
+    security::{SecurityKind, SecurityScheme},
 };
 
 /// A REST API as its document describes it.

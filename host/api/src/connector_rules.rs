@@ -1,0 +1,110 @@
+//! airlock's own additions about connectors: what they may do, their pinned tools, their mocks, their operations.
+
+use airlock_connectors::MAX_DOCUMENT;
+use axum::{
+    Json,
+    body::{Body, to_bytes},
+    extract::{Path, Request, State},
+    http::StatusCode,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    ApiState,
+    caller::Caller,
+    error::{ApiError, ApiResult},
+    page::{JsonBody, Query},
+};
+
+/// `GET /v1/airlock/connectors/{connector}/control`
+pub(crate) async fn control(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(state.connectors.control(&caller.principal, caller.is_owner(), &connector, None)?))
+}
+
+/// `PUT /v1/airlock/connectors/{connector}/control`: what is not given has its default.
+pub(crate) async fn set_control(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Value>,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(state.connectors.control(&caller.principal, caller.is_owner(), &connector, Some(body))?))
+}
+
+/// `GET /v1/airlock/connectors/{connector}/pins`
+pub(crate) async fn pins(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(state.connectors.pins(&caller.principal, &connector)?))
+}
+
+/// Which tool; absent: all that changed.
+#[derive(Deserialize)]
+pub(crate) struct Approval {
+    tool: Option<String>,
+}
+
+/// `POST /v1/airlock/connectors/{connector}/pins/approve`
+pub(crate) async fn approve(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+    JsonBody(Approval { tool }): JsonBody<Approval>,
+) -> ApiResult<Json<Value>> {
+    let approved =
+        state.connectors.approve(&caller.principal, caller.is_owner(), &connector, tool.as_deref())?;
+    Ok(Json(approved))
+}
+
+/// `GET /v1/airlock/connectors/{connector}/mocks`
+pub(crate) async fn mocks(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(state.connectors.mocks(&caller.principal, &connector)?))
+}
+
+/// `PUT /v1/airlock/connectors/{connector}/mocks`
+pub(crate) async fn set_mocks(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Value>,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(state.connectors.set_mocks(&caller.principal, caller.is_owner(), &connector, body)?))
+}
+
+/// `DELETE /v1/airlock/connectors/{connector}/mocks`
+pub(crate) async fn clear_mocks(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(state.connectors.clear_mocks(&caller.principal, caller.is_owner(), &connector)?))
+}
+
+/// `PUT /v1/airlock/connectors/{connector}/openapi`: the document as it is, JSON or YAML, as the body; `?source=` is its
+/// file name or address.
+pub(crate) async fn import(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+    query: Query,
+    request: Request<Body>,
+) -> ApiResult<Json<Value>> {
+    let document = to_bytes(request.into_body(), MAX_DOCUMENT).await.map_err(|_| {
+        let detail = format!("the document did not come whole, or is larger than {MAX_DOCUMENT} bytes");
+        ApiError::Status(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    })?;
+    let source = query.filter("source");
+    let (principal, is_owner) = (&caller.principal, caller.is_owner());
+    Ok(Json(state.connectors.import(principal, is_owner, &connector, document.into(), source).await?))
+}

@@ -1,0 +1,256 @@
+//! The operations of REST connectors: imported from an OpenAPI document or written by hand, stored one by one, and kept
+//! in memory while they are used. Connectors that were made from a template share the template's.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use airlock_engine::{Principal, records::Change};
+use chrono::Utc;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::{
+    Connectors, ConnectorsError,
+    address::Allowed,
+    audit::Kind,
+    credentials::check_header,
+    mcp::Tools,
+    method::{Grant, KeyPlace, Method, OAuth},
+    oauth::Server,
+    registry::{ApiSource, Connector, Protocol, check_server},
+    rest::{self, Operation, SecurityKind},
+};
+
+const TABLE: &str = "operations";
+
+/// The largest OpenAPI document.
+pub const MAX_DOCUMENT: usize = 64 << 20;
+
+/// The operations of one API.
+pub(crate) struct Api {
+    operations: HashMap<String, Operation>,
+    /// The same as tools, by name.
+    pub(crate) tools: Arc<Tools>,
+}
+
+impl Api {
+    fn new(operations: Vec<Operation>) -> Self {
+        let mut list: Vec<Value> = operations.iter().map(Operation::tool).collect();
+        list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+        let operations =
+            operations.into_iter().map(|operation| (operation.slug.clone(), operation)).collect();
+        Self { operations, tools: Arc::new(Tools::new(list)) }
+    }
+
+    pub(crate) fn operation(&self, connector: &str, slug: &str) -> Result<&Operation, ConnectorsError> {
+        self.operations.get(slug).ok_or_else(|| {
+            ConnectorsError::NotFound(format!(
+                "connector '{connector}' has no operation '{slug}': see `airlock connectors tools {connector}` for those \
+                 it has"
+            ))
+        })
+    }
+}
+
+/// APIs in memory, by the connector that owns them.
+#[derive(Default)]
+pub(crate) struct Apis(Mutex<HashMap<String, Arc<Api>>>);
+
+impl Connectors {
+    /// The operations of a REST connector.
+    pub(crate) fn api(&self, connector: &Connector) -> Result<Arc<Api>, ConnectorsError> {
+        let owner = connector.api.as_ref().map_or(&connector.id, |api| &api.owner);
+        if let Some(api) = self.0.apis.0.lock().get(owner) {
+            return Ok(Arc::clone(api));
+        }
+        let mut operations = Vec::new();
+        for (_, stored) in self.0.records.scan(TABLE, &format!("{owner}/"), None, usize::MAX)? {
+            operations.push(serde_json::from_slice(&stored)?);
+        }
+        let api = Arc::new(Api::new(operations));
+        self.0.apis.0.lock().insert(owner.clone(), Arc::clone(&api));
+        Ok(api)
+    }
+
+    /// Replaces the operations of a REST connector by those of a document, JSON or YAML.
+    pub async fn import(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        document: Vec<u8>,
+        source: Option<&str>,
+    ) -> Result<Value, ConnectorsError> {
+        let found = self.owned(who, is_owner, connector)?;
+        let mut imported = Connector::clone(&found);
+        let is_template = imported.api.as_ref().map(|api| api.is_template);
+        let changes = self.imported(&mut imported, &document, source, is_template).await?;
+        let changed = self.0.registry.change(&*self.0.records, &found.id, |changed| {
+            (changed.api, changed.methods) = (imported.api, imported.methods);
+            changed.modified_at = Utc::now();
+            changed.version += 1;
+            // Secret headers are sealed for a version.
+            let headers = self.open_headers(&found)?;
+            let mut changes = changes;
+            changes.extend(self.set_headers(changed, headers)?);
+            Ok(changes)
+        })?;
+        self.0.apis.0.lock().remove(&changed.id);
+        self.forget(&changed.id);
+        self.note(who, Kind::ConnectorChanged, &changed)?;
+        Ok(json!({
+            "message": format!("connector '{}' has {} operations", changed.name, changed.api.as_ref().map_or(0, |api| api.operations)),
+            "operations": changed.api.as_ref().map_or(0, |api| api.operations),
+        }))
+    }
+
+    /// Reads a document for a connector, and gives the changes that store its operations.
+    pub(crate) async fn imported(
+        &self,
+        connector: &mut Connector,
+        document: &[u8],
+        source: Option<&str>,
+        is_template: Option<bool>,
+    ) -> Result<Vec<Change>, ConnectorsError> {
+        let document = document.to_vec();
+        let read = tokio::task::spawn_blocking(move || rest::import(&document)).await;
+        let api = read.map_err(|_| ConnectorsError::invalid("/openapi", "the document cannot be read"))??;
+        if !connector.methods_given {
+            connector.methods = methods(&api, self.0.egress.allowed());
+        }
+        self.with_operations(connector, &api.operations, source, is_template)
+    }
+
+    /// The same for operations that are written by hand.
+    pub(crate) fn by_hand(
+        &self,
+        connector: &mut Connector,
+        operations: &Value,
+        is_template: Option<bool>,
+    ) -> Result<Vec<Change>, ConnectorsError> {
+        let operations = rest::by_hand(operations)?;
+        if !connector.methods_given {
+            connector.methods = match operations.iter().any(|operation| operation.requires_auth) {
+                true => vec![Method::Bearer { headers: Vec::new() }],
+                false => vec![Method::None, Method::Bearer { headers: Vec::new() }],
+            };
+        }
+        self.with_operations(connector, &operations, None, is_template)
+    }
+
+    fn with_operations(
+        &self,
+        connector: &mut Connector,
+        operations: &[Operation],
+        source: Option<&str>,
+        is_template: Option<bool>,
+    ) -> Result<Vec<Change>, ConnectorsError> {
+        if connector.protocol != Protocol::Http {
+            let message = format!(
+                "connector '{}' speaks MCP: operations belong to connectors with protocol 'http'",
+                connector.name
+            );
+            return Err(ConnectorsError::Conflict(message));
+        }
+        let key = |slug: &str| format!("{}/{slug}", connector.id);
+        let mut changes = Vec::with_capacity(operations.len());
+        let new: HashSet<String> = operations.iter().map(|operation| key(&operation.slug)).collect();
+        for (old, _) in self.0.records.scan(TABLE, &key(""), None, usize::MAX)? {
+            if !new.contains(&old) {
+                changes.push(Change::Delete { table: TABLE, key: old });
+            }
+        }
+        for operation in operations {
+            let value = serde_json::to_vec(operation)?;
+            changes.push(Change::Put { table: TABLE, key: key(&operation.slug), value });
+        }
+        connector.api = Some(ApiSource {
+            owner: connector.id.clone(),
+            source: source.map(str::to_owned),
+            operations: operations.len(),
+            is_template: is_template.unwrap_or(false),
+        });
+        Ok(changes)
+    }
+
+    /// The changes that remove the operations of a connector, unless they are its template's.
+    pub(crate) fn forget_api(&self, connector: &Connector) -> Result<Vec<Change>, ConnectorsError> {
+        self.0.apis.0.lock().remove(&connector.id);
+        let stored = self.0.records.scan(TABLE, &format!("{}/", connector.id), None, usize::MAX)?;
+        Ok(stored.into_iter().map(|(key, _)| Change::Delete { table: TABLE, key }).collect())
+    }
+
+    /// Gets an OpenAPI document, without any credential.
+    pub(crate) async fn fetch_document(&self, url: &str) -> Result<Vec<u8>, ConnectorsError> {
+        let at = |message: String| ConnectorsError::invalid("/openapi_url", message);
+        check_server(url, self.0.egress.allowed()).map_err(|error| at(error.to_string()))?;
+        let url = Url::parse(url).map_err(|error| at(error.to_string()))?;
+        let host = url.host_str().unwrap_or_default().to_owned();
+        self.0.egress.fetch(&url, MAX_DOCUMENT).await.map_err(|why| match why {
+            Some(status) => at(format!("{host} answered with HTTP status {status}")),
+            None => {
+                at(format!("the document cannot be had from {host}: is it reachable, and at most 64 MiB?"))
+            }
+        })
+    }
+}
+
+/// How one authenticates, by an API's document: nothing, if no operation wants anything.
+fn methods(api: &rest::Api, allowed: Allowed) -> Vec<Method> {
+    if !api.operations.iter().any(|operation| operation.requires_auth) {
+        return vec![Method::None, Method::Bearer { headers: Vec::new() }];
+    }
+    let mut methods: Vec<Method> = Vec::new();
+    for scheme in &api.security {
+        let Some(method) = method(&scheme.kind, allowed) else { continue };
+        if methods.iter().all(|other| other.kind() != method.kind()) {
+            methods.push(method);
+        }
+    }
+    // A token that one has anyway can stand for what the document describes otherwise.
+    if methods.iter().all(|method| matches!(method, Method::Oauth2(_))) {
+        methods.push(Method::Bearer { headers: Vec::new() });
+    }
+    methods
+}
+
+fn method(scheme: &SecurityKind, allowed: Allowed) -> Option<Method> {
+    match scheme {
+        SecurityKind::Bearer => Some(Method::Bearer { headers: Vec::new() }),
+        SecurityKind::Basic => Some(Method::Basic),
+        SecurityKind::ApiKeyHeader { header } => {
+            check_header(header, "x").ok()?;
+            Some(Method::ApiKey { place: KeyPlace::Header, name: header.clone() })
+        }
+        SecurityKind::ApiKeyQuery { parameter } => {
+            Some(Method::ApiKey { place: KeyPlace::Query, name: parameter.clone() })
+        }
+        SecurityKind::OAuth2 { flows } => flows.iter().find_map(|flow| {
+            let grant = match flow.grant.as_str() {
+                "authorizationCode" => Grant::AuthorizationCode,
+                "clientCredentials" => Grant::ClientCredentials,
+                _ => return None,
+            };
+            let token = Url::parse(flow.token_url.as_deref()?).ok()?;
+            let server = Server::provided(
+                &json!({
+                    "issuer": token.origin().ascii_serialization(), "token_endpoint": token,
+                    "authorization_endpoint": flow.authorization_url,
+                }),
+                allowed,
+            );
+            Some(Method::Oauth2(Box::new(OAuth {
+                grant,
+                server: Some(server.ok()?),
+                server_given: true,
+                client_id: None,
+                scopes: flow.scopes.keys().cloned().collect(),
+                client_auth: None,
+            })))
+        }),
+        SecurityKind::OpenIdConnect { .. } | SecurityKind::Unsupported { .. } => None,
+    }
+}

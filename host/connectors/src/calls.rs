@@ -1,0 +1,582 @@
+//! A call, from its name to its answer: what may be called, with which credential, how often, what comes back.
+//!
+//! The order is fixed. A mocked call ends before anything else is touched (THREATS row 23). Then: is it allowed, are its
+//! arguments valid, does a person agree; only then is a credential made ready and something sent. What comes back is
+//! scrubbed before anybody sees it, and every call leaves an entry in the audit log, whatever became of it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use airlock_engine::{
+    Json, Principal,
+    tools::{CallOptions, CallOrigin, Conversation, Question},
+};
+use chrono::Utc;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use crate::{
+    Connectors, ConnectorsError,
+    audit::{CredentialVersion, Event, Kind, Outcome},
+    channel::Resolved,
+    control::{
+        Decision,
+        retries::{self, Again, Trouble, retry_after},
+    },
+    credentials::{Credential, State},
+    egress::{Refusal, Unanswered},
+    mcp::{self, CALL_LIMIT, Tools, bearer_required, refused},
+    method::MethodKind,
+    mock::Shape,
+    oauth,
+    registry::{Connector, Protocol},
+    rest::{self, Example, Operation},
+    scrub::{REDACTED, Scrubber},
+};
+
+/// So much of a call's arguments is shown to the person who is asked about it.
+const MAX_SHOWN: usize = 8 << 10;
+
+/// A call to a tool.
+pub(crate) struct CallRequest<'a> {
+    /// On whose behalf.
+    pub(crate) who: &'a Principal,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) tool: &'a str,
+    pub(crate) arguments: Value,
+    /// The credential that the execution is bound to, or that a caller of the API names.
+    pub(crate) credentials_name: Option<&'a str>,
+    pub(crate) options: &'a CallOptions,
+    /// The execution wants mocks.
+    pub(crate) mock: bool,
+    /// The execution and step, if there is one.
+    pub(crate) origin: Option<&'a CallOrigin>,
+    pub(crate) conversation: &'a dyn Conversation,
+    /// Whether people may be asked to authorise.
+    pub(crate) may_authorize: bool,
+}
+
+/// What a call leaves behind for the audit log.
+#[derive(Default)]
+struct Trail {
+    credential: Option<CredentialVersion>,
+    response_bytes: usize,
+    redactions: usize,
+    mocked: bool,
+}
+
+/// What can be called at a connector.
+pub(crate) enum Definitions {
+    Mcp(Arc<Tools>),
+    Http(Arc<crate::apis::Api>),
+}
+
+impl Definitions {
+    pub(crate) fn tools(&self) -> &Tools {
+        match self {
+            Self::Mcp(tools) => tools,
+            Self::Http(api) => &api.tools,
+        }
+    }
+}
+
+impl Connectors {
+    /// Makes a call. The answer is `ConnectorToolCallResponse`, scrubbed.
+    pub(crate) async fn perform(&self, call: CallRequest<'_>) -> Result<Value, ConnectorsError> {
+        let began = Instant::now();
+        // Before anything happens: a call that cannot be written down is not made.
+        self.0.audit.is_writable()?;
+        let mut trail = Trail::default();
+        let outcome = self.perform_call(&call, &mut trail).await;
+        let kept = self.audit(&call, &trail, &outcome, began.elapsed());
+        // The service has done it: the answer is worth more than the entry, whose absence stops the next call.
+        if let Err(error) = kept {
+            tracing::error!(%error, "a call could not be written to the audit log");
+        }
+        outcome
+    }
+
+    async fn perform_call(
+        &self,
+        call: &CallRequest<'_>,
+        trail: &mut Trail,
+    ) -> Result<Value, ConnectorsError> {
+        let (inner, connector, user) = (&self.0, &*call.connector, call.who.user.as_str());
+        if !connector.is_active_for(call.who) {
+            return Err(inactive(connector));
+        }
+        if call.mock || connector.control.mock || call.options.use_mock == Some(true) {
+            trail.mocked = true;
+            return self.mocked(call).await;
+        }
+        inner.redactions.check(&connector.id, user)?;
+        let name = call.options.credentials_name.as_deref().or(call.credentials_name);
+        let (mut may_authorize, mut agreed) = (call.may_authorize, false);
+        loop {
+            match self.attempt(call, name, &mut agreed, trail).await {
+                Err(ConnectorsError::Unauthorized(_))
+                    if may_authorize && connector.interactive().is_some() =>
+                {
+                    call.conversation.authorized().await.map_err(ConnectorsError::Failed)?;
+                    may_authorize = false;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// One try with what the caller has now. `agreed`: a person has been asked.
+    async fn attempt(
+        &self,
+        call: &CallRequest<'_>,
+        name: Option<&str>,
+        agreed: &mut bool,
+        trail: &mut Trail,
+    ) -> Result<Value, ConnectorsError> {
+        let (inner, connector, control) = (&self.0, &*call.connector, &call.connector.control);
+        let mut resolved = self.usable(connector, call.who, name).await?;
+        note(trail, &resolved);
+        let definitions = match self.definitions(connector, &resolved, false).await {
+            Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
+                resolved = self.after_refusal(connector, resolved).await?;
+                self.definitions(connector, &resolved, false).await
+            }
+            found => found,
+        }
+        .map_err(|trouble| trouble.error)?;
+        let tools = definitions.tools();
+        let definition = tools.get(&connector.name, call.tool)?;
+        let annotations = Some(&definition["annotations"]).filter(|annotations| annotations.is_object());
+        let decision = control.decide(call.tool, annotations);
+        if decision == Decision::Deny {
+            return Err(ConnectorsError::Denied(format!(
+                "the operator does not allow '{}' of connector '{}'",
+                call.tool, connector.name
+            )));
+        }
+        if control.pin && connector.protocol == Protocol::Mcp {
+            inner.pins.check(&connector.name, &connector.id, call.tool)?;
+        }
+        tools.check(&connector.name, call.tool, &call.arguments)?;
+        let credential_key = resolved.as_ref().map(|(key, _)| key.as_str());
+        inner.limits.check(&connector.id, control, credential_key, call.who.user.as_str())?;
+        if decision == Decision::Ask && !*agreed {
+            ask(call).await?;
+            *agreed = true;
+            // It may have taken days.
+            resolved = self.usable(connector, call.who, name).await?;
+        }
+        let flag = |key: &str| annotations.is_some_and(|annotations| annotations[key] == true);
+        let idempotent = flag("readOnlyHint") || flag("idempotentHint");
+        let sent = self.send(call, &definitions, &resolved, idempotent).await;
+        let sent = match sent {
+            Err(ConnectorsError::Unauthorized(_)) => {
+                resolved = self.after_refusal(connector, resolved).await?;
+                note(trail, &resolved);
+                self.send(call, &definitions, &resolved, idempotent).await
+            }
+            sent => sent,
+        };
+        let mut answer = match sent {
+            // A token that is new and still refused: a person has to act.
+            Err(ConnectorsError::Unauthorized(message)) => {
+                self.mark(connector, &resolved, State::Revoked)?;
+                return Err(ConnectorsError::Unauthorized(message));
+            }
+            sent => sent?,
+        };
+        let rendered = self.channel(connector, &resolved)?.scrub();
+        trail.redactions = rendered.scrubber.value(&mut answer);
+        let text = answer.to_string();
+        trail.response_bytes = text.len();
+        if connector.protocol == Protocol::Http {
+            // They were taken out before anything was cut or encoded.
+            trail.redactions += text.matches(REDACTED).count();
+        }
+        inner.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
+        if trail.response_bytes as u64 > control.max_response_bytes {
+            return Err(too_large(connector));
+        }
+        if control.record && answer["metadata"]["mcp_meta"]["isError"] != true {
+            inner.mocks.record(&*inner.records, &connector.id, call.tool, &call.arguments, &answer)?;
+        }
+        Ok(answer)
+    }
+
+    /// What can be called, from memory if it was asked for lately.
+    pub(crate) async fn definitions(
+        &self,
+        connector: &Connector,
+        resolved: &Resolved,
+        refresh: bool,
+    ) -> Result<Definitions, Trouble> {
+        if connector.protocol == Protocol::Http {
+            return Ok(Definitions::Http(self.api(connector)?));
+        }
+        let session = self.session(connector, resolved).await?;
+        let tools = session.tools(refresh).await?;
+        if connector.control.pin {
+            tools.once(|| self.0.pins.review(&*self.0.records, &connector.id, &tools.list).map(drop))?;
+        }
+        Ok(Definitions::Mcp(tools))
+    }
+
+    /// What the caller may see of a connector's tools.
+    pub(crate) async fn tools_of(
+        &self,
+        connector: &Connector,
+        who: &Principal,
+        name: Option<&str>,
+        refresh: bool,
+        mock: bool,
+    ) -> Result<Vec<Value>, ConnectorsError> {
+        if !connector.is_active_for(who) {
+            return Err(inactive(connector));
+        }
+        let list = if mock || connector.control.mock {
+            self.mocked_tools(connector)?.map(|tools| tools.list.clone()).unwrap_or_default()
+        } else {
+            let mut resolved = self.usable(connector, who, name).await?;
+            let listed = match self.definitions(connector, &resolved, refresh).await {
+                Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
+                    resolved = self.after_refusal(connector, resolved).await?;
+                    self.definitions(connector, &resolved, refresh).await
+                }
+                listed => listed,
+            };
+            listed.map_err(|trouble| trouble.error)?.tools().list.clone()
+        };
+        let pinned = connector.control.pin && connector.protocol == Protocol::Mcp;
+        let may = |tool: &Value| {
+            let name = tool["name"].as_str().unwrap_or_default();
+            connector.control.decide(name, Some(&tool["annotations"])) != Decision::Deny
+                && (!pinned || self.0.pins.check(&connector.name, &connector.id, name).is_ok())
+        };
+        Ok(list.into_iter().filter(may).collect())
+    }
+
+    /// The definitions that mocks go by, if there are any.
+    fn mocked_tools(&self, connector: &Connector) -> Result<Option<Arc<Tools>>, ConnectorsError> {
+        Ok(match connector.protocol {
+            Protocol::Http => Some(Arc::clone(&self.api(connector)?.tools)),
+            Protocol::Mcp => {
+                self.0.mocks.tools(&connector.id).map(|list| Arc::new(Tools::new(list.to_vec())))
+            }
+        })
+    }
+
+    /// Sends a call, again if that makes sense.
+    async fn send(
+        &self,
+        call: &CallRequest<'_>,
+        definitions: &Definitions,
+        resolved: &Resolved,
+        idempotent: bool,
+    ) -> Result<Value, ConnectorsError> {
+        let (connector, control) = (&*call.connector, &call.connector.control);
+        let most = control.timeout().min(CALL_LIMIT);
+        let limit = call.options.timeout.map_or(most, |wanted| wanted.min(most));
+        let breaker = self.0.breakers.of(&connector.id, &connector.name, control.breaker);
+        let retries = call.options.retries.unwrap_or(control.retries);
+        let arguments = call.arguments.as_object().cloned().unwrap_or_default();
+        let arguments = &arguments;
+        retries::run(retries, idempotent, &breaker, || async move {
+            match definitions {
+                Definitions::Mcp(_) => {
+                    let session = self.session(connector, resolved).await?;
+                    let call = mcp::Call {
+                        tool: call.tool,
+                        arguments: arguments.clone(),
+                        idempotency_key: call.origin.map(|origin| origin.idempotency_key.as_str()),
+                        limit,
+                        conversation: call.conversation,
+                    };
+                    let answered = session.call(call).await;
+                    answered.map_err(|trouble| self.refusal(connector, resolved, trouble))
+                }
+                Definitions::Http(api) => {
+                    let operation = api.operation(&connector.name, call.tool)?;
+                    self.send_http(call, operation, arguments, resolved, limit).await
+                }
+            }
+        })
+        .await
+    }
+
+    async fn send_http(
+        &self,
+        call: &CallRequest<'_>,
+        operation: &Operation,
+        arguments: &Map<String, Value>,
+        resolved: &Resolved,
+        limit: Duration,
+    ) -> Result<Value, Trouble> {
+        let connector = &*call.connector;
+        let base = url::Url::parse(&connector.server)
+            .map_err(|_| ConnectorsError::Store("the connector's address is damaged".into()))?;
+        let prepared = operation.request(&base, arguments)?;
+        let sender = self.channel(connector, resolved)?;
+        let key = call.origin.map(|origin| origin.idempotency_key.as_str());
+        let most = usize::try_from(connector.control.max_response_bytes).unwrap_or(usize::MAX);
+        let answer = sender.send(prepared, key, limit, most).await;
+        let answer = answer.map_err(|unanswered| unanswered_trouble(connector, limit, &unanswered))?;
+        let (name, host) = (&connector.name, connector.host());
+        if answer.status == StatusCode::UNAUTHORIZED {
+            let credential = resolved.as_ref().map(|(_, credential)| credential.name.as_str());
+            let error = ConnectorsError::Unauthorized(refused(name, &host, credential));
+            return Err(self.refusal(connector, resolved, error.into()));
+        }
+        if answer.status == StatusCode::FORBIDDEN {
+            let error = ConnectorsError::Upstream(String::new());
+            let trouble = self.refusal(connector, resolved, error.into());
+            if matches!(trouble.error, ConnectorsError::Unauthorized(_)) {
+                return Err(trouble);
+            }
+        }
+        let code = answer.status.as_u16();
+        if matches!(code, 429 | 502..=504) {
+            let wait = answer.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            return Err(status(name, &host, code, wait));
+        }
+        let rendered = sender.scrub();
+        Ok(rest::answer(name, operation, code, &answer.headers, &answer.body, &rendered.scrubber))
+    }
+
+    /// Looks at what a server said with a 401 or 403: a scope that is missing is noted with the credential.
+    fn refusal(&self, connector: &Connector, resolved: &Resolved, trouble: Trouble) -> Trouble {
+        let Ok(sender) = self.channel(connector, resolved) else { return trouble };
+        let Some(refusal) = sender.live().refusal() else { return trouble };
+        let Some(scopes) = missing_scopes(connector, refusal) else { return trouble };
+        match self.mark(connector, resolved, State::NeedsScopes(scopes.clone())) {
+            Err(error) => error.into(),
+            Ok(()) => ConnectorsError::Unauthorized(format!(
+                "the call needs more than was granted to the credential of connector '{}' (scopes: {}): authorise again",
+                connector.name,
+                if scopes.is_empty() { "not said".to_owned() } else { scopes.join(" ") }
+            ))
+            .into(),
+        }
+    }
+
+    /// Answers from a mock: no credential is resolved and no socket is opened.
+    async fn mocked(&self, call: &CallRequest<'_>) -> Result<Value, ConnectorsError> {
+        let (inner, connector) = (&self.0, &*call.connector);
+        if let Some(tools) = self.mocked_tools(connector)? {
+            let annotations = tools.get(&connector.name, call.tool)?["annotations"].clone();
+            if connector.control.decide(call.tool, Some(&annotations)) == Decision::Deny {
+                return Err(ConnectorsError::Denied(format!(
+                    "the operator does not allow '{}' of connector '{}'",
+                    call.tool, connector.name
+                )));
+            }
+            tools.check(&connector.name, call.tool, &call.arguments)?;
+        }
+        let shape = match connector.protocol {
+            Protocol::Mcp => Shape::Mcp,
+            Protocol::Http => Shape::Rest { connector: &connector.name },
+        };
+        if let Some(found) = inner.mocks.find(&connector.id, call.tool, &call.arguments, shape) {
+            tokio::time::sleep(found.delay).await;
+            return Ok(found.answer);
+        }
+        if connector.protocol == Protocol::Http {
+            let api = self.api(connector)?;
+            let operation = api.operation(&connector.name, call.tool)?;
+            if let Some(Example { status, content_type, body }) = operation.example() {
+                let mut headers = HeaderMap::new();
+                if let Some(kind) = content_type.as_ref().and_then(|kind| HeaderValue::from_str(kind).ok()) {
+                    headers.insert(http::header::CONTENT_TYPE, kind);
+                }
+                let (name, nothing) = (&connector.name, Scrubber::default());
+                return Ok(rest::answer(name, operation, *status, &headers, body.as_bytes(), &nothing));
+            }
+        }
+        Err(inner.mocks.missing(&connector.name, &connector.id, call.tool))
+    }
+
+    /// Writes a call down.
+    fn audit(
+        &self,
+        call: &CallRequest<'_>,
+        trail: &Trail,
+        outcome: &Result<Value, ConnectorsError>,
+        duration: Duration,
+    ) -> Result<(), ConnectorsError> {
+        let arguments = call.connector.control.audit_arguments.then(|| call.arguments.clone());
+        let event = Event {
+            on_behalf_of: call.origin.map(|_| call.who.user.to_string()),
+            execution: call.origin.map(|origin| origin.execution.to_string()),
+            step: call.origin.map(|origin| origin.idempotency_key.clone()),
+            connector_id: Some(call.connector.id.clone()),
+            connector: Some(call.connector.name.clone()),
+            tool: Some(call.tool.to_owned()),
+            credential: trail.credential.clone(),
+            note: trail.mocked.then(|| "answered from a mock".into()),
+            duration_us: duration.as_micros() as u64,
+            request_bytes: call.arguments.to_string().len() as u64,
+            response_bytes: trail.response_bytes as u64,
+            redactions: trail.redactions as u64,
+            arguments,
+            ..Event::by(Kind::Call, call.who)
+        };
+        self.write_down(match outcome {
+            Ok(answer) if answer["metadata"]["mcp_meta"]["isError"] == true => {
+                Event { outcome: Outcome::ToolError, ..event }
+            }
+            Ok(_) => event,
+            Err(error) => event.failed(error),
+        })
+    }
+}
+
+/// The scopes that a server misses, if that is why it refused.
+fn missing_scopes(connector: &Connector, refusal: Refusal) -> Option<Vec<String>> {
+    let mut headers = HeaderMap::new();
+    headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(&refusal.challenge?).ok()?);
+    let challenge = oauth::challenge(&Url::parse(&connector.server).ok()?, &headers)?;
+    (challenge.error == Some(oauth::Refusal::InsufficientScope)).then_some(challenge.scopes)
+}
+
+fn note(trail: &mut Trail, resolved: &Resolved) {
+    trail.credential = resolved.as_ref().map(|(key, credential)| used(key, credential));
+}
+
+/// What the audit log says of a credential.
+pub(crate) fn used(key: &str, credential: &Credential) -> CredentialVersion {
+    CredentialVersion { id: format!("{key}#{}", credential.id.simple()), version: credential.version }
+}
+
+/// Asks the people who follow the execution whether a call may be made.
+async fn ask(call: &CallRequest<'_>) -> Result<(), ConnectorsError> {
+    let connector = &call.connector.name;
+    let mut shown = call.arguments.clone();
+    if shown.to_string().len() > MAX_SHOWN {
+        shown = json!(format!("{}…", shown.to_string().chars().take(MAX_SHOWN).collect::<String>()));
+    }
+    let question = Question {
+        label: format!("May '{}' of connector '{connector}' be called?", call.tool),
+        input_schema: Json::from(json!({
+            "type": "object", "required": ["approve"], "additionalProperties": false,
+            "properties": { "approve": { "type": "boolean" }, "reason": { "type": "string" } },
+        })),
+        about: Json::from(json!({
+            "asked_by": "policy", "connector_name": connector, "tool_name": call.tool, "arguments": shown,
+        })),
+    };
+    let answer = call.conversation.ask(question).await.map_err(ConnectorsError::Failed)?.value();
+    if answer["approve"] == true {
+        return Ok(());
+    }
+    let reason = answer["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let message = format!("the call of '{}' of connector '{connector}' was not approved{reason}", call.tool);
+    Err(ConnectorsError::Denied(message))
+}
+
+/// A status that is not an answer.
+pub(crate) fn status(connector: &str, host: &str, code: u16, wait: Option<&str>) -> Trouble {
+    let message = format!("the server of connector '{connector}' ({host}) answered with HTTP status {code}");
+    let wait = wait.and_then(|wait| retry_after(wait, SystemTime::now()));
+    let again = match (code, wait) {
+        (429 | 503, Some(wait)) => Again::After(wait),
+        (429, None) => Again::Always,
+        (502..=504, _) => Again::IfIdempotent,
+        _ => Again::Never,
+    };
+    Trouble { error: ConnectorsError::Upstream(message), again }
+}
+
+fn unanswered_trouble(connector: &Connector, limit: Duration, unanswered: &Unanswered) -> Trouble {
+    let (name, host) = (&connector.name, connector.host());
+    let upstream =
+        |text: &str| ConnectorsError::Upstream(format!("the server of connector '{name}' ({host}) {text}"));
+    match unanswered {
+        Unanswered::Unreachable => {
+            Trouble { error: upstream("cannot be reached"), again: Again::Always }
+        }
+        Unanswered::Late => {
+            let message = format!("the server of connector '{name}' ({host}) took longer than {limit:?}");
+            Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
+        }
+        Unanswered::Broken => {
+            Trouble { error: upstream("broke the connection off"), again: Again::IfIdempotent }
+        }
+        Unanswered::TooLarge => too_large(connector).into(),
+        Unanswered::Redirected => upstream(
+            "redirects to another server: that is not followed, so register the connector with the other address",
+        )
+        .into(),
+        Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
+            "the address of connector '{name}' ({host}) may not be called: see --allow-loopback and \
+             --allow-private-networks"
+        ))
+        .into(),
+    }
+}
+
+fn inactive(connector: &Connector) -> ConnectorsError {
+    let message = format!("connector '{}' is not active here: activate it first", connector.name);
+    ConnectorsError::Forbidden(message)
+}
+
+fn too_large(connector: &Connector) -> ConnectorsError {
+    ConnectorsError::TooLarge(format!(
+        "the answer of connector '{}' ({}) is larger than {} bytes: ask for less, or let the operator raise \
+         max_response_bytes of the connector",
+        connector.name,
+        connector.host(),
+        connector.control.max_response_bytes
+    ))
+}
+
+/// Nothing usable was stored for the connector.
+pub(crate) fn nothing_stored(connector: &Connector) -> ConnectorsError {
+    let name = &connector.name;
+    ConnectorsError::Unauthorized(match connector.methods.first().map(crate::method::Method::kind) {
+        _ if connector.interactive().is_some() => format!(
+            "Connector '{name}' requires authorisation: ask for an authorisation URL with `airlock credentials authorize \
+             {name}`, and open it in a browser"
+        ),
+        Some(MethodKind::Basic | MethodKind::ApiKey | MethodKind::Oauth2) => format!(
+            "Connector '{name}' requires credentials but none are configured: store them with `airlock credentials set \
+             {name} NAME`"
+        ),
+        _ => bearer_required(name),
+    })
+}
+
+impl Connectors {
+    /// Notes the state of a credential; if it is news, says so in the log, the audit log and to whoever waits.
+    pub(crate) fn mark(
+        &self,
+        connector: &Connector,
+        resolved: &Resolved,
+        state: State,
+    ) -> Result<(), ConnectorsError> {
+        let Some((key, credential)) = resolved else { return Ok(()) };
+        let word = state.word();
+        // Only what was granted by an authorization server has a life of its own.
+        if credential.grant.is_none() {
+            return Ok(());
+        }
+        if self.0.credentials.mark(&*self.0.records, key, credential, state)? {
+            tracing::info!(
+                connector = connector.name,
+                credential = credential.name,
+                state = word,
+                at = %Utc::now(),
+                "a credential has another state"
+            );
+            self.write_down(Event {
+                connector_id: Some(connector.id.clone()),
+                connector: Some(connector.name.clone()),
+                credential: Some(used(key, credential)),
+                note: Some(word.into()),
+                ..Event::host(Kind::CredentialStateChanged)
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,335 @@
+//! A person's consent in a browser: the link they are given, where it leads, and what they come back with.
+
+use airlock_engine::Principal;
+use chrono::Utc;
+use http::{HeaderMap, HeaderValue};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::{
+    Connectors, ConnectorsError, Save, Scope,
+    authorization::{expires_at, no_oauth},
+    credentials::{Credential, Draft, Granted, State},
+    method::MethodKind,
+    oauth::{self, Ask, Claimed, FlowCredential, FlowError, Outcome, Server},
+    registry::Connector,
+    secret::{Secret, Tokens},
+};
+
+/// The name of a credential for which nobody chose one.
+const NAME: &str = "default";
+
+/// What somebody wants to be authorised for.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted<'a> {
+    /// Under which name to store the credential; absent: the default one's, which is authorised again.
+    pub credentials_name: Option<&'a str>,
+    /// What to show for it.
+    pub credentials_title: Option<&'a str>,
+    /// Where to send the browser afterwards; its origin must be allowed.
+    pub app_return_url: Option<&'a str>,
+    /// A method, if the connector has several.
+    pub method_type: Option<&'a str>,
+    /// Only GitHub's own servers have such links.
+    pub github_installation_link: bool,
+}
+
+/// Where to send a browser that opened a link.
+pub struct Departure {
+    /// To the authorization server.
+    pub location: HeaderValue,
+    /// `Set-Cookie`: the browser that comes back must be this one.
+    pub cookie: HeaderValue,
+}
+
+/// What a link is for, for a page.
+#[derive(Debug, Clone)]
+pub struct Purpose {
+    /// The connector's name.
+    pub connector: String,
+    /// The credential's name.
+    pub credential: String,
+    /// The airlock user who gets it.
+    pub user: String,
+    /// The host where one signs in.
+    pub server: String,
+}
+
+/// What became of a browser that came back.
+pub struct Arrival {
+    /// What it was for, if that is known.
+    pub purpose: Option<Purpose>,
+    /// What went wrong, if something did.
+    pub problem: Option<Problem>,
+    /// Where the application wants the browser.
+    pub return_to: Option<Url>,
+    /// `Set-Cookie`: the browser forgets the flow.
+    pub clear_cookie: Option<HeaderValue>,
+}
+
+/// Why an account was not connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The link or the answer belongs to nothing that is known.
+    Unknown,
+    /// It took longer than ten minutes.
+    Expired,
+    /// It was finished before.
+    Used,
+    /// It was begun elsewhere.
+    OtherBrowser,
+    /// The person, or the server, did not agree: what the server said.
+    Denied(String),
+    /// Something else, in one sentence without secrets.
+    Failed(String),
+}
+
+/// The parameters that an authorization server sends a browser back with.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub struct Returned {
+    /// The authorization code.
+    pub code: Option<String>,
+    /// What the browser was sent away with.
+    pub state: Option<String>,
+    /// Who answers (RFC 9207).
+    pub iss: Option<String>,
+    /// An error's code.
+    pub error: Option<String>,
+    /// What the server says about it.
+    pub error_description: Option<String>,
+}
+
+impl Connectors {
+    /// `AuthURLResponse`: a link that lets the caller authorise in a browser, good for ten minutes.
+    pub async fn auth_url(
+        &self,
+        who: &Principal,
+        connector: &str,
+        wanted: Wanted<'_>,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.find(who, connector)?;
+        if let Some(method) = wanted.method_type.filter(|method| *method != "oauth2") {
+            let message = format!("method '{method}' has no authorisation in a browser: use oauth2");
+            return Err(ConnectorsError::invalid("/method_type", message));
+        }
+        if wanted.github_installation_link {
+            return Err(ConnectorsError::Unsupported(
+                "links that install a GitHub app are not served: install the app at GitHub, then authorise"
+                    .into(),
+            ));
+        }
+        let url = self.link(who, &connector, &wanted).await?;
+        Ok(json!({ "auth_url": url, "ttl": 600 }))
+    }
+
+    /// A link for a principal who has to authorise.
+    pub(crate) async fn link(
+        &self,
+        who: &Principal,
+        connector: &Connector,
+        wanted: &Wanted<'_>,
+    ) -> Result<String, ConnectorsError> {
+        let oauth = connector.interactive().ok_or_else(|| no_oauth(connector))?;
+        let app_return_url = match wanted.app_return_url {
+            None => None,
+            Some(url) => Some(oauth::return_url(&self.0.config.return_origins, url)?),
+        };
+        let before = self.before(who, connector, wanted.credentials_name);
+        let name = match (&wanted.credentials_name, &before) {
+            (Some(name), _) => (*name).to_owned(),
+            (None, Some(credential)) => credential.name.clone(),
+            (None, None) => NAME.to_owned(),
+        };
+        crate::credentials::check_credential_name(&name)?;
+        let server = self.server(connector, None).await?;
+        let client = self.client(connector, &server).await?;
+        let scopes = scopes(&server, &oauth.scopes, before.as_ref());
+        let begun = oauth::begin(&server, &client, &self.0.config.redirect_uri, &scopes)?;
+        let ask = Ask {
+            principal: who.clone(),
+            connector_id: connector.id.clone(),
+            credential: FlowCredential {
+                scope: Scope::User,
+                name,
+                title: wanted.credentials_title.map(str::to_owned),
+            },
+            app_return_url,
+        };
+        let inner = &self.0;
+        let id = inner.flows.create(&*inner.records, &inner.vault, Utc::now(), ask, begun)?;
+        let mut link = inner.config.redirect_uri.clone();
+        link.set_path(&format!("/v1/airlock/oauth/start/{id}"));
+        Ok(link.into())
+    }
+
+    /// The caller's own credential that an authorisation would take the place of.
+    fn before(&self, who: &Principal, connector: &Connector, name: Option<&str>) -> Option<Credential> {
+        let own = self.0.credentials.of(connector, Scope::User, who);
+        own.into_iter().find(|credential| {
+            credential.method == MethodKind::Oauth2
+                && name.map_or(credential.is_default, |name| credential.name == name)
+        })
+    }
+
+    /// What a link is for.
+    pub fn purpose(&self, id: &str) -> Result<Purpose, Problem> {
+        let ask = self.0.flows.peek(Utc::now(), id).map_err(|error| told(&error))?;
+        Ok(self.purpose_of(&ask))
+    }
+
+    fn purpose_of(&self, ask: &Ask) -> Purpose {
+        let connector = self.0.registry.by_id(&ask.connector_id);
+        let server = connector.as_ref().and_then(|connector| connector.interactive()?.server.clone());
+        let server = server.map(|server| server.host()).unwrap_or_default();
+        Purpose {
+            connector: connector.map_or_else(|| "deleted".into(), |connector| connector.name.clone()),
+            credential: ask.credential.name.clone(),
+            user: ask.principal.user.to_string(),
+            server,
+        }
+    }
+
+    /// airlock as an OAuth client, if authorization servers can read about it.
+    pub fn client_document(&self) -> Option<Value> {
+        let config = &self.0.config;
+        let url = config.client_document_url.as_ref()?;
+        Some(oauth::client_metadata_document(url, &config.redirect_uri))
+    }
+
+    /// Whether a page asks for a click before a browser is sent on.
+    pub fn asks_before_departure(&self) -> bool {
+        self.0.config.confirm
+    }
+
+    /// Opens a link in a browser.
+    pub fn depart(&self, id: &str, headers: &HeaderMap) -> Result<Departure, Problem> {
+        let inner = &self.0;
+        let started =
+            inner.flows.start(&*inner.records, &inner.vault, Utc::now(), id, headers, self.is_secure());
+        let started = started.map_err(|error| told(&error))?;
+        let mut location = HeaderValue::from_str(started.authorization_url.expose_secret())
+            .map_err(|_| Problem::Failed("the authorization server's address cannot be sent".into()))?;
+        location.set_sensitive(true);
+        Ok(Departure { location, cookie: started.cookie })
+    }
+
+    fn is_secure(&self) -> bool {
+        self.0.config.redirect_uri.scheme() == "https"
+    }
+
+    /// Takes a browser that came back: exchanges its code, and stores the credential under the name that was asked for.
+    pub async fn arrive(&self, returned: Returned, headers: &HeaderMap) -> Arrival {
+        let lost = |problem: Problem| Arrival {
+            purpose: None,
+            problem: Some(problem),
+            return_to: None,
+            clear_cookie: None,
+        };
+        let Some(state) = &returned.state else { return lost(Problem::Unknown) };
+        let inner = &self.0;
+        let claimed =
+            inner.flows.claim(&*inner.records, &inner.vault, Utc::now(), state, headers, self.is_secure());
+        let Claimed { id, ask, pending, clear_cookie } = match claimed {
+            Ok(claimed) => claimed,
+            Err(error) => return lost(told(&error)),
+        };
+        let purpose = self.purpose_of(&ask);
+        // What was begun is finished, even if the browser goes away: the code cannot be used twice.
+        let (connectors, for_task) = (self.clone(), ask.clone());
+        let finished = tokio::spawn(async move { connectors.finish(&for_task, pending, &returned).await });
+        let problem = match finished.await {
+            Ok(Ok(())) => None,
+            Ok(Err(problem)) => Some(problem),
+            Err(_) => Some(Problem::Failed("the daemon could not finish the authorisation".into())),
+        };
+        if let Some(problem) = &problem {
+            tracing::warn!(
+                connector = purpose.connector,
+                user = purpose.user,
+                ?problem,
+                "an authorisation failed"
+            );
+        }
+        let outcome = if problem.is_none() { Outcome::Success } else { Outcome::Error };
+        Arrival {
+            purpose: Some(purpose),
+            problem,
+            return_to: ask.app_return_url.map(|url| oauth::with_outcome(url, outcome, &id)),
+            clear_cookie: Some(clear_cookie),
+        }
+    }
+
+    async fn finish(&self, ask: &Ask, pending: oauth::Pending, returned: &Returned) -> Result<(), Problem> {
+        let failed = |error: ConnectorsError| Problem::Failed(error.to_string());
+        pending.facts.check_issuer(returned.iss.as_deref()).map_err(failed)?;
+        if let Some(error) = &returned.error {
+            let error = oauth::ErrorAnswer {
+                error: error.clone(),
+                error_description: returned.error_description.clone(),
+            };
+            return Err(Problem::Denied(error.quoted(&[])));
+        }
+        let Some(code) = &returned.code else {
+            return Err(Problem::Failed("the authorization server sent no code".into()));
+        };
+        self.exchange(ask, &pending, code, returned.iss.as_deref()).await.map_err(failed)
+    }
+
+    async fn exchange(
+        &self,
+        ask: &Ask,
+        pending: &oauth::Pending,
+        code: &str,
+        iss: Option<&str>,
+    ) -> Result<(), ConnectorsError> {
+        let (inner, who) = (&self.0, &ask.principal);
+        let connector = inner.registry.find(who, &ask.connector_id)?;
+        let server = self.server(&connector, None).await?;
+        let client = self.client(&connector, &server).await?;
+        let tokens = oauth::finish(&server, &client, pending, code, iss, &*inner.exchange).await?;
+        let grant = Granted {
+            issuer: server.issuer().to_owned(),
+            expires_at: expires_at(tokens.expires_in),
+            renewable: tokens.refresh.is_some(),
+            scopes: tokens.scopes,
+        };
+        let tokens = Tokens { access: tokens.access, refresh: tokens.refresh };
+        let secret = Secret { tokens: Some(tokens), ..Secret::default() };
+        let FlowCredential { scope, name, title } = ask.credential.clone();
+        let draft = Draft {
+            name,
+            title,
+            is_default: None,
+            secret: Some((MethodKind::Oauth2, secret)),
+            grant: Some(grant),
+        };
+        let (records, vault) = (&*inner.records, &inner.vault);
+        let key = inner.credentials.save(records, vault, &connector, scope, who, draft, Save::Create)?;
+        self.stored(who, &connector, &key)
+    }
+}
+
+/// Scopes for an authorisation: for one that takes another's place, what that had and what it lacked.
+fn scopes(server: &Server, configured: &[String], before: Option<&Credential>) -> Vec<String> {
+    let granted = before.and_then(|credential| credential.grant.as_ref()).map(|grant| grant.scopes.clone());
+    let mut granted = granted.unwrap_or_default();
+    if let Some(Credential { state: State::NeedsScopes(missing), .. }) = before {
+        granted.extend(missing.iter().cloned());
+    }
+    oauth::wanted_scopes(server, None, configured, &granted)
+}
+
+/// What a page may say of an error.
+fn told(error: &FlowError) -> Problem {
+    match error {
+        FlowError::Unknown => Problem::Unknown,
+        FlowError::Expired => Problem::Expired,
+        FlowError::Used => Problem::Used,
+        FlowError::OtherBrowser => Problem::OtherBrowser,
+        FlowError::Store(error) => {
+            tracing::error!(%error, "an authorisation could not be stored");
+            Problem::Failed("the daemon cannot store the authorisation: tell its operator".into())
+        }
+    }
+}

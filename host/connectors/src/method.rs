@@ -1,0 +1,241 @@
+//! How one authenticates at a connector (contract §11.1: `PublicAuthenticationMethod` and the `…AuthMethod` requests).
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{ConnectorsError, credentials::check_header, oauth::Server};
+
+/// A method without its details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MethodKind {
+    /// Nothing is needed.
+    None,
+    /// A bearer token, or headers.
+    Bearer,
+    /// User and password.
+    Basic,
+    /// A key in a header or in the query.
+    ApiKey,
+    /// OAuth 2, either grant.
+    Oauth2,
+}
+
+impl MethodKind {
+    /// The word of the contract.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bearer => "bearer",
+            Self::Basic => "basic",
+            Self::ApiKey => "api_key",
+            Self::Oauth2 => "oauth2",
+        }
+    }
+}
+
+/// A method that a connector takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Method {
+    /// Nothing is needed.
+    None,
+    /// A bearer token, or headers; the ones that are listed.
+    Bearer {
+        /// What a credential may or must bring.
+        headers: Vec<HeaderSpec>,
+    },
+    /// User and password.
+    Basic,
+    /// A key.
+    ApiKey {
+        /// Where it goes.
+        place: KeyPlace,
+        /// The header's or the query parameter's name.
+        name: String,
+    },
+    /// OAuth 2.
+    Oauth2(Box<OAuth>),
+}
+
+/// Where an API key goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KeyPlace {
+    /// Into a header.
+    Header,
+    /// Into the query.
+    Query,
+}
+
+/// `ConnectorAuthenticationHeader`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeaderSpec {
+    pub(crate) name: String,
+    #[serde(default = "yes")]
+    pub(crate) is_required: bool,
+    #[serde(default = "yes")]
+    pub(crate) is_secret: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// OAuth 2 at a connector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OAuth {
+    pub(crate) grant: Grant,
+    /// Where to authorise. Absent: to be discovered.
+    pub(crate) server: Option<Server>,
+    /// Somebody said where, so it is not discovered again.
+    pub(crate) server_given: bool,
+    /// The client that was registered beforehand; its secret is in the vault.
+    pub(crate) client_id: Option<String>,
+    /// What to ask for when the server does not say.
+    pub(crate) scopes: Vec<String>,
+    /// For client credentials: how the client proves itself.
+    pub(crate) client_auth: Option<String>,
+}
+
+/// How tokens are got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Grant {
+    /// A person authorises in a browser.
+    AuthorizationCode,
+    /// The client has credentials of its own.
+    ClientCredentials,
+}
+
+impl Grant {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::ClientCredentials => "client_credentials",
+        }
+    }
+}
+
+/// How a client of the client credentials grant may prove itself.
+const CLIENT_AUTH: [&str; 3] = ["client_secret_post", "client_secret_basic", "private_key_jwt"];
+
+impl Method {
+    pub(crate) fn kind(&self) -> MethodKind {
+        match self {
+            Self::None => MethodKind::None,
+            Self::Bearer { .. } => MethodKind::Bearer,
+            Self::Basic => MethodKind::Basic,
+            Self::ApiKey { .. } => MethodKind::ApiKey,
+            Self::Oauth2(_) => MethodKind::Oauth2,
+        }
+    }
+
+    /// Reads one of `auth_methods`. What goes into the vault is taken out of it by the caller.
+    pub(crate) fn parse(value: &Value, at: &str, server: ServerOf<'_>) -> Result<Self, ConnectorsError> {
+        let invalid =
+            |field: &str, message: String| Err(ConnectorsError::invalid(&format!("{at}{field}"), message));
+        let text = |field: &str| value[field].as_str();
+        let headers: Vec<HeaderSpec> = match &value["headers"] {
+            Value::Null => Vec::new(),
+            listed => serde_json::from_value(listed.clone())
+                .map_err(|error| ConnectorsError::invalid(&format!("{at}/headers"), error.to_string()))?,
+        };
+        for header in &headers {
+            check_header(&header.name, "x")
+                .map_err(|message| ConnectorsError::invalid(&format!("{at}/headers"), message))?;
+        }
+        match text("method_type").unwrap_or("oauth2") {
+            "none" => Ok(Self::None),
+            "bearer" => Ok(Self::Bearer { headers }),
+            "basic" => Ok(Self::Basic),
+            "api_key" => {
+                let Some(name) = text("name").filter(|name| !name.is_empty()) else {
+                    return invalid("/name", "give the name of the header or query parameter".into());
+                };
+                let place = match text("in").unwrap_or("header") {
+                    "header" => KeyPlace::Header,
+                    "query" => KeyPlace::Query,
+                    other => return invalid("/in", format!("'{other}' is not a place: use header or query")),
+                };
+                if place == KeyPlace::Header {
+                    check_header(name, "x")
+                        .map_err(|message| ConnectorsError::invalid(&format!("{at}/name"), message))?;
+                }
+                Ok(Self::ApiKey { place, name: name.to_owned() })
+            }
+            "oauth2" => {
+                let grant = match text("grant_type").unwrap_or("authorization_code") {
+                    "authorization_code" => Grant::AuthorizationCode,
+                    "client_credentials" => Grant::ClientCredentials,
+                    other => {
+                        let message = format!(
+                            "'{other}' is not a grant type: use authorization_code or client_credentials"
+                        );
+                        return invalid("/grant_type", message);
+                    }
+                };
+                let given = match &value["oauth2_server_metadata"] {
+                    Value::Null => None,
+                    metadata => Some(server(metadata, &format!("{at}/oauth2_server_metadata"))?),
+                };
+                let client_auth = text("token_endpoint_auth_method").map(str::to_owned);
+                if let Some(auth) = client_auth.as_deref().filter(|auth| !CLIENT_AUTH.contains(auth)) {
+                    let message = format!("'{auth}' is not served: use one of {CLIENT_AUTH:?}");
+                    return invalid("/token_endpoint_auth_method", message);
+                }
+                let data = &value["auth_data"];
+                let scopes = match &data["client_scopes"] {
+                    Value::Null => Vec::new(),
+                    scopes => serde_json::from_value(scopes.clone()).map_err(|_| {
+                        let message = "give a list of scopes";
+                        ConnectorsError::invalid(&format!("{at}/auth_data/client_scopes"), message)
+                    })?,
+                };
+                Ok(Self::Oauth2(Box::new(OAuth {
+                    grant,
+                    server_given: given.is_some(),
+                    server: given,
+                    client_id: data["client_id"].as_str().map(str::to_owned),
+                    scopes,
+                    client_auth,
+                })))
+            }
+            other => {
+                let message = format!(
+                    "method '{other}' is not served: use none, bearer, basic, api_key or oauth2 (GitHub and Slack apps \
+                     are oauth2)"
+                );
+                Err(ConnectorsError::Unsupported(message))
+            }
+        }
+    }
+
+    /// `PublicAuthenticationMethod`, without `global_headers` and `has_default_credentials`.
+    pub(crate) fn wire(&self) -> Value {
+        let mut value = json!({
+            "method_type": self.kind().as_str(), "headers": null, "grant_type": null,
+            "token_endpoint_auth_method": null, "oauth2_server_metadata": null,
+        });
+        match self {
+            Self::Bearer { headers } if !headers.is_empty() => {
+                value["headers"] = json!(headers);
+            }
+            Self::ApiKey { place, name } => {
+                value["in"] = json!(place);
+                value["name"] = name.as_str().into();
+            }
+            Self::Oauth2(oauth) => {
+                value["grant_type"] = oauth.grant.as_str().into();
+                value["token_endpoint_auth_method"] = json!(oauth.client_auth);
+                value["oauth2_server_metadata"] = oauth.server.as_ref().map_or(Value::Null, Server::wire);
+                value["client_id"] = json!(oauth.client_id);
+            }
+            Self::None | Self::Basic | Self::Bearer { .. } => {}
+        }
+        value
+    }
+}
+
+/// Checks server metadata at a place of the request.
+pub(crate) type ServerOf<'a> = &'a dyn Fn(&Value, &str) -> Result<Server, ConnectorsError>;

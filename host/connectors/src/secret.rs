@@ -1,0 +1,262 @@
+//! Secrets in the open, and what they look like in a request.
+//!
+//! A [`Secret`] cannot be printed, compared, copied or serialised, and is overwritten when it is dropped. It exists between
+//! the vault and the egress: [`Secret::render`] turns it into the headers and query values of a request together with the
+//! [`Scrubber`] that takes them out of answers.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::{ConnectorsError, method::KeyPlace, scrub::Scrubber};
+
+/// What authenticates. A credential of one method fills what belongs to the method.
+#[derive(Default)]
+pub(crate) struct Secret {
+    /// A token for `Authorization: Bearer`.
+    pub(crate) bearer: Option<SecretString>,
+    /// Headers by name.
+    pub(crate) headers: Vec<(String, SecretString)>,
+    /// User and password.
+    pub(crate) basic: Option<(String, SecretString)>,
+    /// A key for the connector's header or query parameter.
+    pub(crate) api_key: Option<SecretString>,
+    /// What a client of the client credentials grant has.
+    pub(crate) client: Option<ClientSecret>,
+    /// What an authorization server gave.
+    pub(crate) tokens: Option<Tokens>,
+}
+
+/// A client of the client credentials grant: its id, and a secret or a private key (PEM).
+pub(crate) struct ClientSecret {
+    pub(crate) id: String,
+    pub(crate) secret: Option<SecretString>,
+    pub(crate) private_key: Option<SecretString>,
+}
+
+/// Tokens of an OAuth credential.
+pub(crate) struct Tokens {
+    pub(crate) access: SecretString,
+    pub(crate) refresh: Option<SecretString>,
+}
+
+/// The stored form; exists only inside this module.
+#[derive(Default, Serialize, Deserialize)]
+struct Stored {
+    bearer: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    username: Option<String>,
+    password: Option<String>,
+    api_key: Option<String>,
+    client_id: Option<String>,
+    client_secret: Option<String>,
+    client_key: Option<String>,
+    access: Option<String>,
+    refresh: Option<String>,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.headers.values_mut().for_each(Zeroize::zeroize);
+        for secret in [
+            &mut self.bearer,
+            &mut self.password,
+            &mut self.api_key,
+            &mut self.client_secret,
+            &mut self.client_key,
+            &mut self.access,
+            &mut self.refresh,
+        ] {
+            secret.zeroize();
+        }
+    }
+}
+
+fn open(secret: &SecretString) -> String {
+    secret.expose_secret().to_owned()
+}
+
+impl Secret {
+    pub(crate) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, ConnectorsError> {
+        let mut stored = Stored::default();
+        stored.bearer = self.bearer.as_ref().map(open);
+        stored.headers = self.headers.iter().map(|(name, value)| (name.clone(), open(value))).collect();
+        stored.api_key = self.api_key.as_ref().map(open);
+        if let Some((username, password)) = &self.basic {
+            stored.username = Some(username.clone());
+            stored.password = Some(open(password));
+        }
+        if let Some(client) = &self.client {
+            stored.client_id = Some(client.id.clone());
+            stored.client_secret = client.secret.as_ref().map(open);
+            stored.client_key = client.private_key.as_ref().map(open);
+        }
+        if let Some(tokens) = &self.tokens {
+            stored.access = Some(open(&tokens.access));
+            stored.refresh = tokens.refresh.as_ref().map(open);
+        }
+        Ok(Zeroizing::new(serde_json::to_vec(&stored)?))
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ConnectorsError> {
+        let mut stored: Stored = serde_json::from_slice(bytes)?;
+        let secret = |text: &mut Option<String>| text.take().map(SecretString::from);
+        let headers = std::mem::take(&mut stored.headers);
+        Ok(Self {
+            bearer: secret(&mut stored.bearer),
+            headers: headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
+            basic: stored.username.take().zip(secret(&mut stored.password)),
+            api_key: secret(&mut stored.api_key),
+            client: stored.client_id.take().map(|id| ClientSecret {
+                id,
+                secret: secret(&mut stored.client_secret),
+                private_key: secret(&mut stored.client_key),
+            }),
+            tokens: secret(&mut stored.access)
+                .map(|access| Tokens { access, refresh: secret(&mut stored.refresh) }),
+        })
+    }
+
+    /// Every value that must not come back.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &SecretString> {
+        let client = self.client.iter().flat_map(|client| client.secret.iter().chain(&client.private_key));
+        let tokens =
+            self.tokens.iter().flat_map(|tokens| std::iter::once(&tokens.access).chain(&tokens.refresh));
+        let headers = self.headers.iter().map(|(_, value)| value);
+        let basic = self.basic.iter().map(|(_, password)| password);
+        self.bearer.iter().chain(headers).chain(basic).chain(&self.api_key).chain(client).chain(tokens)
+    }
+}
+
+/// A header that goes with every request of a connector.
+pub(crate) struct CommonHeader {
+    pub(crate) name: String,
+    pub(crate) value: SecretString,
+    pub(crate) is_secret: bool,
+}
+
+/// What a credential adds to a request. The order of seed 003: the headers that an administrator gave the connector come
+/// before the credential's.
+pub(crate) struct Rendered {
+    pub(crate) headers: HeaderMap,
+    pub(crate) query: Vec<(String, SecretString)>,
+    pub(crate) scrubber: Scrubber,
+}
+
+impl Secret {
+    /// Puts the secret where it belongs. `key` says where the connector takes an API key.
+    pub(crate) fn render(
+        &self,
+        key: Option<&(KeyPlace, String)>,
+        common: &[CommonHeader],
+    ) -> Result<Rendered, ConnectorsError> {
+        let mut rendered =
+            Rendered { headers: HeaderMap::new(), query: Vec::new(), scrubber: Scrubber::default() };
+        self.values().for_each(|value| rendered.scrubber.add(value.expose_secret()));
+        let bearer = self.bearer.as_ref().or(self.tokens.as_ref().map(|tokens| &tokens.access));
+        if let Some(token) = bearer {
+            let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
+            rendered.set(AUTHORIZATION.as_str(), &text, true)?;
+        }
+        if let Some((username, password)) = &self.basic {
+            let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
+            let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
+            rendered.scrubber.add(text.trim_start_matches("Basic "));
+            rendered.set(AUTHORIZATION.as_str(), &text, true)?;
+        }
+        match (&self.api_key, key) {
+            (Some(value), Some((KeyPlace::Header, name))) => {
+                rendered.set(name, value.expose_secret(), true)?;
+            }
+            (Some(value), Some((KeyPlace::Query, name))) => {
+                rendered.query.push((name.clone(), value.clone()));
+            }
+            _ => {}
+        }
+        for (name, value) in &self.headers {
+            rendered.set(name, value.expose_secret(), true)?;
+        }
+        for header in common {
+            if header.is_secret {
+                rendered.scrubber.add(header.value.expose_secret());
+            }
+            rendered.set(&header.name, header.value.expose_secret(), header.is_secret)?;
+        }
+        Ok(rendered)
+    }
+}
+
+impl Rendered {
+    fn set(&mut self, name: &str, value: &str, is_secret: bool) -> Result<(), ConnectorsError> {
+        let invalid = || ConnectorsError::Store(format!("the stored header '{name}' cannot be sent"));
+        let name_typed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
+        let mut typed = HeaderValue::from_str(value).map_err(|_| invalid())?;
+        typed.set_sensitive(is_secret);
+        self.headers.insert(name_typed, typed);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header<'a>(rendered: &'a Rendered, name: &str) -> &'a str {
+        rendered.headers[name].to_str().expect("is text")
+    }
+
+    #[test]
+    fn what_is_stored_is_what_is_read() {
+        let secret = Secret {
+            bearer: Some("token-1".into()),
+            headers: vec![("X-Key".into(), "header-1".into())],
+            basic: Some(("user".into(), "password-1".into())),
+            api_key: Some("key-1".into()),
+            client: Some(ClientSecret {
+                id: "client".into(),
+                secret: Some("client-1".into()),
+                private_key: Some("pem-1".into()),
+            }),
+            tokens: Some(Tokens { access: "access-1".into(), refresh: Some("refresh-1".into()) }),
+        };
+        let again = Secret::from_bytes(&secret.to_bytes().expect("is written")).expect("is read");
+        let values: Vec<&str> = again.values().map(ExposeSecret::expose_secret).collect();
+        let all =
+            ["token-1", "header-1", "password-1", "key-1", "client-1", "pem-1", "access-1", "refresh-1"];
+        assert_eq!(values, all);
+        assert_eq!(again.client.map(|client| client.id).as_deref(), Some("client"));
+    }
+
+    #[test]
+    fn each_method_has_its_place_in_a_request_and_is_scrubbed() {
+        let key = (KeyPlace::Query, "api_key".to_owned());
+        let basic = Secret { basic: Some(("user".into(), "a-password".into())), ..Secret::default() };
+        let rendered = basic.render(None, &[]).expect("renders");
+        assert_eq!(header(&rendered, "authorization"), "Basic dXNlcjphLXBhc3N3b3Jk");
+        assert_eq!(rendered.scrubber.text("dXNlcjphLXBhc3N3b3Jk"), "[REDACTED]");
+        let query = Secret { api_key: Some("the-api-key".into()), ..Secret::default() };
+        let rendered = query.render(Some(&key), &[]).expect("renders");
+        assert!(rendered.headers.is_empty());
+        assert_eq!(rendered.query[0].1.expose_secret(), "the-api-key");
+        let rendered = query.render(Some(&(KeyPlace::Header, "X-Key".into())), &[]).expect("renders");
+        assert_eq!(header(&rendered, "x-key"), "the-api-key");
+    }
+
+    #[test]
+    fn the_headers_of_an_administrator_come_before_the_credential() {
+        let common = CommonHeader {
+            name: "Authorization".into(),
+            value: "Custom from-the-administrator".into(),
+            is_secret: true,
+        };
+        let secret = Secret { bearer: Some("of-the-user".into()), ..Secret::default() };
+        let rendered = secret.render(None, &[common]).expect("renders");
+        assert_eq!(header(&rendered, "authorization"), "Custom from-the-administrator");
+        assert_eq!(rendered.scrubber.text("Custom from-the-administrator"), "[REDACTED]");
+    }
+}

@@ -1,0 +1,168 @@
+//! `airlock audit …` and `airlock vault …`, for owners.
+
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+
+use crate::{
+    Ended,
+    client::{Daemon, segment},
+    output::{Output, text},
+};
+
+/// What to do with the audit log.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show entries, the latest ones last.
+    Show {
+        #[command(flatten)]
+        filter: Filter,
+        /// Only those after this number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// So many at most.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Go on with those that come.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Print the log's lines.
+    Export {
+        /// The first entry's number.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// The last entry's number.
+        #[arg(long)]
+        to: Option<u64>,
+    },
+    /// Check that no entry was changed, removed or added.
+    Verify,
+}
+
+/// Which entries.
+#[derive(clap::Args)]
+pub(crate) struct Filter {
+    /// Of this connector.
+    #[arg(long)]
+    connector: Option<String>,
+    /// Of this execution.
+    #[arg(long)]
+    execution: Option<String>,
+    /// Of this user.
+    #[arg(long)]
+    user: Option<String>,
+    /// Of this kind: call, credential_stored, connector_changed …
+    #[arg(long)]
+    kind: Option<String>,
+}
+
+impl Filter {
+    fn query(&self) -> String {
+        let pairs = [
+            ("connector", &self.connector),
+            ("execution", &self.execution),
+            ("user", &self.user),
+            ("kind", &self.kind),
+        ];
+        let given = pairs.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        given.map(|(name, value)| format!("&{name}={}", segment(value))).collect()
+    }
+}
+
+pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> anyhow::Result<Ended> {
+    match command {
+        Command::Show { filter, after, follow: true, .. } => {
+            let path = format!("/v1/airlock/audit/follow?after={after}{}", filter.query());
+            let mut entries = daemon.events(&path).await?;
+            while let Some(entry) = entries.next().await {
+                output.value(&entry, || println!("{}", line(&entry)));
+            }
+        }
+        Command::Show { filter, after, limit, follow: false } => {
+            let path = format!("/v1/airlock/audit?after={after}&limit={limit}{}", filter.query());
+            let found = daemon.get(&path).await?;
+            output.value(&found["entries"], || {
+                found["entries"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|entry| println!("{}", line(entry)));
+            });
+        }
+        Command::Export { from, to } => {
+            let to = to.map(|to| format!("&to={to}")).unwrap_or_default();
+            print!("{}", daemon.text(&format!("/v1/airlock/audit/export?from={from}{to}")).await?);
+        }
+        Command::Verify => {
+            let answer = daemon.post("/v1/airlock/audit/verify", &json!({})).await?;
+            output.value(&answer, || match answer["whole"] == true {
+                true => println!("whole: {} entries", answer["entries"]),
+                false => println!("NOT WHOLE: {}", text(&answer["problem"])),
+            });
+            if answer["whole"] != true {
+                return Ok(Ended::Failed);
+            }
+        }
+    }
+    Ok(Ended::Well)
+}
+
+/// One entry in one line.
+fn line(entry: &Value) -> String {
+    let field = |name: &str| text(&entry[name]);
+    let mut line = format!(
+        "{:>6} {} {} {} by {}",
+        field("sequence"),
+        field("at").chars().take(23).collect::<String>(),
+        field("kind"),
+        field("outcome"),
+        text(&entry["actor"]["user"])
+    );
+    for (name, label) in
+        [("connector", ""), ("tool", ""), ("execution", "execution "), ("code", ""), ("note", "")]
+    {
+        if !entry[name].is_null() {
+            line.push_str(&format!(" · {label}{}", field(name)));
+        }
+    }
+    line
+}
+
+/// What to do with the vault.
+#[derive(clap::Subcommand)]
+pub(crate) enum Vault {
+    /// Change the master key while the daemon works. A key in a file is replaced by a new one; a key command is asked for
+    /// the new one; a key in a variable is changed by a restart.
+    Rotate,
+    /// Open everything that is sealed, and say what does not open.
+    Verify,
+}
+
+pub(crate) async fn vault(daemon: &Daemon, command: Vault, output: Output) -> anyhow::Result<Ended> {
+    match command {
+        Vault::Rotate => {
+            let answer = daemon.post("/v1/airlock/vault/rotate", &json!({})).await?;
+            output.value(&answer, || {
+                println!("{}; {} data keys were wrapped anew", text(&answer["message"]), answer["data_keys"]);
+            });
+        }
+        Vault::Verify => {
+            let answer = daemon.post("/v1/airlock/vault/verify", &json!({})).await?;
+            output.value(&answer, || {
+                println!("{} secrets open", answer["opened"]);
+                for broken in answer["broken"].as_array().into_iter().flatten() {
+                    println!(
+                        "DOES NOT OPEN: {} {} of connector {}",
+                        text(&broken["what"]),
+                        text(&broken["credential"]),
+                        text(&broken["connector"])
+                    );
+                }
+            });
+            if answer["whole"] != true {
+                return Ok(Ended::Failed);
+            }
+        }
+    }
+    Ok(Ended::Well)
+}
