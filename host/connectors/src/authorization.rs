@@ -25,7 +25,7 @@ use crate::{
     management::{client_key, found_out},
     mcp::refused,
     method::{Grant, Method, MethodKind, OAuth},
-    oauth::{self, AuthData, Client, Hint, RefreshFailure, Server},
+    oauth::{self, AuthData, Client, Hint, RefreshFailure, Server, Source},
     registry::Connector,
     secret::{Secret, Tokens},
 };
@@ -278,7 +278,7 @@ impl Connectors {
             .await
             .ok()?;
         // Endpoints that nobody published are no sign of an authorization server.
-        (!found.is_assumed()).then(|| found_out(found))
+        (found.source() != Source::Assumed).then(|| found_out(found))
     }
 
     /// airlock as a client of an authorization server: registered beforehand, by its document, or now.

@@ -145,11 +145,12 @@ impl Client {
     /// The parameters of a request that prove who the client is by a signature (RFC 7523 §2.2); none for other clients.
     pub(super) fn assertion(&self, server: &Server) -> Result<Vec<(&'static str, String)>, ConnectorsError> {
         let Proof::PrivateKeyJwt(key) = &self.proof else { return Ok(Vec::new()) };
-        // A server that was found could name another one's token endpoint to get an assertion for it, so what is signed
-        // names the issuer. Where the operator gave the endpoint, what all servers understand is safe.
+        // A server that publishes its own metadata could name another one's token endpoint beside its own revocation
+        // endpoint, to get an assertion for the other: what is signed for it names the issuer. Where the operator gave
+        // the endpoints, what all servers understand is safe.
         let audience = match server.source() {
-            Source::Autodiscovery => server.issuer(),
             Source::Provided => server.metadata.token_endpoint.as_str(),
+            Source::Fetched | Source::Discovered | Source::Assumed => server.issuer(),
         };
         let now = Utc::now().timestamp();
         let claims = json!({

@@ -16,14 +16,14 @@ use url::Url;
 
 use super::{
     exchange::{Exchange, check_address, host},
-    server::Server,
+    server::{Server, Source},
 };
 use crate::{ConnectorsError, address::Allowed};
 
 impl Server {
     /// From the address of a server for tools, and the `WWW-Authenticate` header of its 401 if there was one.
     ///
-    /// Where nothing is published, the answer is a server with assumed endpoints ([`Server::is_assumed`]).
+    /// Where nothing is published, the answer is a server with assumed endpoints ([`Source::Assumed`]).
     pub(crate) async fn discovered(
         server_url: &str,
         challenge: Option<&str>,
@@ -45,18 +45,18 @@ impl Server {
         let mut manager =
             AuthorizationManager::new_with_oauth_http_client(url.as_str(), client).await.map_err(failed)?;
         let found = manager.resolve_metadata_from_challenge(challenge).await.map_err(failed)?;
-        let assumed = !found.source.is_discovered();
+        let source = if found.source.is_discovered() { Source::Discovered } else { Source::Assumed };
         let mut document = serde_json::to_value(&found.metadata)?;
-        if assumed {
+        if source == Source::Assumed {
             document["issuer"] = url.origin().ascii_serialization().into();
         }
         // Validated before rmcp makes an address of it.
-        Self::found(document.clone(), url.as_str(), &[], assumed, allowed)
+        Self::found(document.clone(), url.as_str(), &[], source, allowed)
             .map_err(|flaw| flaw.published_by(&host))?;
         manager.set_metadata(found.metadata);
         let resource = resource(&mut manager).await.map_err(failed)?.unwrap_or_else(|| url.to_string());
         let scopes = search.scopes_of(&resource);
-        Self::found(document, &resource, &scopes, assumed, allowed).map_err(|flaw| flaw.published_by(&host))
+        Self::found(document, &resource, &scopes, source, allowed).map_err(|flaw| flaw.published_by(&host))
     }
 }
 
@@ -138,10 +138,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::oauth::{
-        fixture::{Fixture, LOOPBACK, merged, wire},
-        server::Source,
-    };
+    use crate::oauth::fixture::{Fixture, LOOPBACK, merged, wire};
 
     async fn discover(fixture: &Fixture, challenge: Option<&str>) -> Result<Server, ConnectorsError> {
         Server::discovered(&fixture.url("/mcp?key=1"), challenge, &wire(), LOOPBACK).await
@@ -168,9 +165,9 @@ mod tests {
         assert_eq!(server.issuer(), issuer.url("/tenant"));
         assert_eq!(server.resource(), Some(tools.url("/mcp").as_str()));
         assert_eq!(server.resource_scopes().collect::<Vec<_>>(), ["read", "write"]);
-        assert_eq!(server.source(), Source::Autodiscovery);
+        assert_eq!(server.source(), Source::Discovered);
         assert_eq!(server.wire()["x_scope"], "read write");
-        assert!(!server.is_assumed());
+        assert_eq!(server.wire()["x_source"], "autodiscovery");
     }
 
     #[tokio::test]
@@ -202,7 +199,7 @@ mod tests {
     async fn where_nothing_is_published_the_endpoints_are_assumed() {
         let tools = Fixture::start().await;
         let server = discover(&tools, None).await.expect("a server");
-        assert!(server.is_assumed());
+        assert_eq!(server.source(), Source::Assumed);
         assert_eq!(server.issuer(), tools.origin);
         assert_eq!(server.wire()["registration_endpoint"], tools.url("/register"));
     }
@@ -217,9 +214,9 @@ mod tests {
             // rmcp by itself would follow a redirect inside the origin.
             second.redirect(&format!("GET {path}"), 307, "/inside");
         }
-        assert!(discover(&tools, None).await.expect("a server").is_assumed());
+        assert_eq!(discover(&tools, None).await.expect("a server").source(), Source::Assumed);
         assert_eq!(second.seen().len(), 0);
-        assert!(discover(&second, None).await.expect("a server").is_assumed());
+        assert_eq!(discover(&second, None).await.expect("a server").source(), Source::Assumed);
         assert!(second.seen().iter().all(|seen| seen.what != "GET /inside"));
     }
 

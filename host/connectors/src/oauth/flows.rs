@@ -55,7 +55,7 @@ pub(crate) struct Ask {
     pub(crate) principal: Principal,
     pub(crate) connector_id: String,
     pub(crate) credential: FlowCredential,
-    /// Where the browser goes in the end, already [checked](super::return_url).
+    /// Where the browser goes in the end, already [checked](super::return_url()).
     pub(crate) app_return_url: Option<Url>,
 }
 
@@ -383,7 +383,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        MasterKey,
+        Keyring, MasterKey,
         oauth::{Client, Server, begin},
     };
 
@@ -441,7 +441,10 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let records = SqliteStore::open(folder.path(), &[1; 32]).expect("a store");
             let flows = Flows::open(&*records).expect("flows");
-            Self { folder, records, vault: Vault::new(&MasterKey::from_bytes([2; 32])), flows }
+            let ring = tempfile::tempdir().expect("a folder");
+            let keyring = Keyring::open(ring.path(), &MasterKey::from_bytes([2; 32]), None).expect("is made");
+            let vault = Vault::new(std::sync::Arc::new(keyring));
+            Self { folder, records, vault, flows }
         }
 
         /// The same data folder in another process.

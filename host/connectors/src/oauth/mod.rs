@@ -38,6 +38,6 @@ pub(crate) use self::{
     register::register,
     return_url::{Outcome, return_url, with_outcome},
     revoke::{Hint, revoke},
-    server::Server,
+    server::{Server, Source},
     token::{RefreshFailure, Tokens, client_credentials, finish, refresh},
 };

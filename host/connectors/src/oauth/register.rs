@@ -12,6 +12,7 @@ use super::{
     client::Proof,
     exchange::{self, Exchange, host, is_loopback},
     quote::{ErrorAnswer, quoted},
+    server::Source,
 };
 use crate::ConnectorsError;
 
@@ -63,7 +64,10 @@ pub(crate) async fn register(
     if let Some(method) = wanted {
         body["token_endpoint_auth_method"] = method.into();
     }
-    if !scopes.is_empty() {
+    // Scopes of a resource may be unknown to its authorization server's list, and strict servers then refuse the whole
+    // registration. Without a word about scopes, the client may ask for any.
+    let known = server.metadata.scopes_supported.as_ref();
+    if !scopes.is_empty() && known.is_none_or(|known| scopes.iter().all(|scope| known.contains(scope))) {
         body["scope"] = scopes.join(" ").into();
     }
     let request = Request::post(endpoint.as_str())
@@ -78,9 +82,9 @@ pub(crate) async fn register(
         let status = answer.status().as_u16();
         let why = ErrorAnswer::read(answer.body())
             .map_or_else(|| format!("status {status}"), |error| error.quoted(&[]));
-        let hint = match server.is_assumed() {
-            true => ". It publishes no OAuth metadata, so it may not use OAuth at all",
-            false => "",
+        let hint = match server.source() {
+            Source::Assumed => ". It publishes no OAuth metadata, so it may not use OAuth at all",
+            _ => "",
         };
         return Err(ConnectorsError::Upstream(format!(
             "{host} refused to register airlock as a client: {why}{hint}. Register it by hand and give the connector \
@@ -189,13 +193,16 @@ mod tests {
     async fn a_client_with_a_public_address_is_a_web_application() {
         let fixture = Fixture::start().await;
         fixture.on("POST /register", 200, json!({ "client_id": "c" }).to_string());
-        let server = fixture.server(json!({ "grant_types_supported": ["authorization_code"] }));
-        register(&server, &*wire(), &callback("https://airlock.example/cb"), &[]).await.expect("a client");
+        let known =
+            json!({ "grant_types_supported": ["authorization_code"], "scopes_supported": ["openid"] });
+        let (server, redirect) = (fixture.server(known), callback("https://airlock.example/cb"));
+        register(&server, &*wire(), &redirect, &["of-the-resource".into()]).await.expect("a client");
         let body = fixture.last("POST /register").json();
         assert_eq!(
             (&body["application_type"], &body["grant_types"]),
             (&json!("web"), &json!(["authorization_code"]))
         );
+        // A scope that the server does not list would have it refuse the client.
         assert!(body.get("scope").is_none());
     }
 

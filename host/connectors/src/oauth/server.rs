@@ -36,8 +36,7 @@ const OURS: &[&str] = &[
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Server {
     pub(super) metadata: Metadata,
-    /// Nothing was published: the endpoints are those that the MCP revision of 2025-03-26 has clients assume.
-    assumed: bool,
+    source: Source,
 }
 
 /// `ExtendedOAuthServerMetadata` (contract §11.1). What else a server publishes is not kept.
@@ -72,42 +71,50 @@ pub(super) struct Metadata {
     x_scope: Option<String>,
 }
 
-/// Where metadata came from, in the contract's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where metadata came from, and so who answers for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Source {
-    /// Found from the address of the connector's server.
-    Autodiscovery,
-    /// Given, or their address was, when the connector was registered.
+    /// The operator gave them with the connector.
     Provided,
+    /// The server published them, at an address that the operator gave.
+    Fetched,
+    /// The server published them, and they were found from the address of the connector's server.
+    Discovered,
+    /// Nothing was published: the endpoints are those that the MCP revision of 2025-03-26 has clients assume. It is not
+    /// known whether there is an authorization server at all.
+    Assumed,
 }
 
 impl Source {
-    fn as_str(self) -> &'static str {
+    /// In the contract's words.
+    fn wire(self) -> &'static str {
         match self {
-            Self::Autodiscovery => "autodiscovery",
-            Self::Provided => "provided",
+            Self::Provided | Self::Fetched => "provided",
+            Self::Discovered | Self::Assumed => "autodiscovery",
         }
     }
 }
 
 /// What is wrong with metadata.
 pub(super) struct Flaw {
-    /// The member.
+    /// The member, as the end of a JSON pointer; empty for the whole.
     field: String,
     message: String,
 }
 
 impl Flaw {
     fn new(field: &str, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self { field: format!("/{field}"), message: message.into() }
     }
 
     /// Of metadata that the server at `host` published.
     pub(super) fn published_by(self, host: &str) -> ConnectorsError {
         let Self { field, message } = self;
         ConnectorsError::Upstream(format!(
-            "{host} publishes OAuth metadata that cannot be used: {field}: {message}. Ask its operator, or register the \
-             connector with oauth2_server_metadata"
+            "{host} publishes OAuth metadata that cannot be used: {}{message}. Ask its operator, or register the connector \
+             with oauth2_server_metadata",
+            field.strip_prefix('/').map(|field| format!("{field}: ")).unwrap_or_default()
         ))
     }
 }
@@ -116,7 +123,7 @@ impl Server {
     /// From `ExtendedOAuthServerMetadata` in a request.
     pub(crate) fn provided(metadata: &Value, allowed: Allowed) -> Result<Self, ConnectorsError> {
         Self::new(metadata, Source::Provided, allowed)
-            .map_err(|flaw| ConnectorsError::invalid(&format!("{POINTER}/{}", flaw.field), flaw.message))
+            .map_err(|flaw| ConnectorsError::invalid(&format!("{POINTER}{}", flaw.field), flaw.message))
     }
 
     /// From the document at an address (RFC 8414 §3, OpenID Connect Discovery §4).
@@ -140,10 +147,14 @@ impl Server {
         if answer.status() != StatusCode::OK {
             return Err(unusable(format!("status {}", answer.status().as_u16())));
         }
-        let document: Value =
+        let mut document: Value =
             serde_json::from_slice(answer.body()).map_err(|_| unusable("it is not JSON".into()))?;
+        // What tokens are for is the contract's extension, and not for an authorization server to say (THREATS row 11).
+        if let Value::Object(members) = &mut document {
+            members.retain(|name, _| !name.starts_with("x_"));
+        }
         let server =
-            Self::new(&document, Source::Provided, allowed).map_err(|flaw| flaw.published_by(&host))?;
+            Self::new(&document, Source::Fetched, allowed).map_err(|flaw| flaw.published_by(&host))?;
         if !server.may_be_described_at(&url) {
             let message = "it is not the issuer that this address belongs to";
             return Err(Flaw::new("issuer", message).published_by(&host));
@@ -156,23 +167,23 @@ impl Server {
         mut document: Value,
         resource: &str,
         scopes: &[String],
-        assumed: bool,
+        source: Source,
         allowed: Allowed,
     ) -> Result<Self, Flaw> {
         document["x_resource_url"] = resource.into();
         document["x_scope"] = Some(scopes.join(" ")).filter(|scopes| !scopes.is_empty()).into();
-        let server = Self::new(&document, Source::Autodiscovery, allowed)?;
-        Ok(Self { assumed, ..server })
+        Self::new(&document, source, allowed)
     }
 
     fn new(document: &Value, source: Source, allowed: Allowed) -> Result<Self, Flaw> {
         let mut metadata: Metadata = serde_path_to_error::deserialize(document).map_err(|error| {
-            let field = quoted(&error.path().to_string(), &[]);
+            let path = error.path().iter().map(|segment| format!("/{segment}"));
+            let field = quoted(&path.collect::<String>(), &[]).replace(['[', ']'], "");
             Flaw { field, message: quoted(&error.into_inner().to_string(), &[]) }
         })?;
-        metadata.x_source = Some(source.as_str().into());
+        metadata.x_source = Some(source.wire().into());
         metadata.check(allowed)?;
-        Ok(Self { metadata, assumed: false })
+        Ok(Self { metadata, source })
     }
 
     /// Whether metadata of this issuer may stand at an address: no server may speak for another (RFC 8414 §3.3).
@@ -217,15 +228,7 @@ impl Server {
     }
 
     pub(crate) fn source(&self) -> Source {
-        match self.metadata.x_source.as_deref() {
-            Some("autodiscovery") => Source::Autodiscovery,
-            _ => Source::Provided,
-        }
-    }
-
-    /// Nothing was published, and it is not known whether there is an authorization server at all.
-    pub(crate) fn is_assumed(&self) -> bool {
-        self.assumed
+        self.source
     }
 
     /// Clients can register themselves (RFC 7591).
@@ -403,6 +406,7 @@ mod tests {
             ("x_resource_url", json!("javascript:alert(1)")),
             ("x_resource_url", json!("https://mcp.example/#x")),
             ("token_endpoint", json!(null)),
+            ("scopes_supported", json!("a b")),
             ("issuer", json!(7)),
         ];
         for (field, value) in others {
@@ -411,6 +415,19 @@ mod tests {
             let ConnectorsError::Invalid { pointer, .. } = &error else { panic!("{error:?}") };
             assert_eq!(*pointer, format!("/oauth2_server_metadata/{field}"), "{value}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_or_deep_inside_is_named() {
+        let flaw = |metadata: &Value| match Server::provided(metadata, Allowed::default()) {
+            Err(ConnectorsError::Invalid { pointer, message }) => (pointer, message),
+            other => panic!("{other:?}"),
+        };
+        let (pointer, message) = flaw(&json!({ "issuer": "https://as.example" }));
+        assert_eq!((pointer.as_str(), message.as_str()), (POINTER, "missing field `token_endpoint`"));
+        let (pointer, _) = flaw(&merged(good(), json!({ "scopes_supported": ["a", 7] })));
+        assert_eq!(pointer, "/oauth2_server_metadata/scopes_supported/1");
+        assert_eq!(flaw(&json!("text")).0, POINTER);
     }
 
     #[test]
@@ -464,6 +481,19 @@ mod tests {
             "127.0.0.1 publishes OAuth metadata that cannot be used: issuer: it is not the issuer that this address belongs \
              to. Ask its operator, or register the connector with oauth2_server_metadata"
         );
+    }
+
+    #[tokio::test]
+    async fn row_11_a_published_document_does_not_say_what_tokens_are_for() {
+        let server = Fixture::start().await;
+        let document = merged(
+            server.metadata(),
+            json!({ "x_resource_url": "https://other.example/", "x_scope": "all", "x_source": "autodiscovery" }),
+        );
+        server.on("GET /metadata", 200, document.to_string());
+        let fetched = Server::fetched(&server.url("/metadata"), &*wire(), LOOPBACK).await.expect("metadata");
+        assert_eq!((fetched.resource(), fetched.resource_scopes().count()), (None, 0));
+        assert_eq!((fetched.source(), &fetched.wire()["x_source"]), (Source::Fetched, &json!("provided")));
     }
 
     #[tokio::test]

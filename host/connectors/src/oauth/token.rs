@@ -74,14 +74,19 @@ pub(crate) async fn finish(
     for (name, value) in &extra {
         request = request.add_extra_param(*name, value);
     }
-    let wire = Wire::new(exchange);
-    let answer = request.request_async(&wire).await;
+    let channel = Channel::new(exchange);
+    let answer = request.request_async(&channel).await;
     let involved = [code, verifier.expose_secret()];
-    Ok(read(answer, &Asked { server, client, extra: &extra, scopes: &facts.scopes, wire: &wire }, &involved)?)
+    Ok(read(
+        answer,
+        &Asked { server, client, extra: &extra, scopes: &facts.scopes, channel: &channel },
+        &involved,
+    )?)
 }
 
-/// Gets a new access token. `scopes` are those that were granted; the same ones are asked for. The refresh token in the
-/// answer is the new one where the server rotates them, else the one that was used.
+/// Gets a new access token. `scopes` are those that were granted: they are not sent, so all of them stay, and stand for the
+/// answer's where the server does not name any. The refresh token is the new one where the server rotates them, else the
+/// one that was used.
 pub(crate) async fn refresh(
     server: &Server,
     client: &Client,
@@ -96,9 +101,9 @@ pub(crate) async fn refresh(
     for (name, value) in &extra {
         request = request.add_extra_param(*name, value);
     }
-    let wire = Wire::new(exchange);
-    let answer = request.request_async(&wire).await;
-    let asked = Asked { server, client, extra: &extra, scopes, wire: &wire };
+    let channel = Channel::new(exchange);
+    let answer = request.request_async(&channel).await;
+    let asked = Asked { server, client, extra: &extra, scopes, channel: &channel };
     let mut tokens = read(answer, &asked, &[refresh_token.expose_secret()])?;
     tokens.refresh.get_or_insert_with(|| refresh_token.clone());
     Ok(tokens)
@@ -116,9 +121,9 @@ pub(crate) async fn client_credentials(
     for (name, value) in &extra {
         request = request.add_extra_param(*name, value);
     }
-    let wire = Wire::new(exchange);
-    let answer = request.request_async(&wire).await;
-    Ok(read(answer, &Asked { server, client, extra: &extra, scopes, wire: &wire }, &[])?)
+    let channel = Channel::new(exchange);
+    let answer = request.request_async(&channel).await;
+    Ok(read(answer, &Asked { server, client, extra: &extra, scopes, channel: &channel }, &[])?)
 }
 
 type OAuth = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
@@ -142,19 +147,19 @@ fn extra(server: &Server, client: &Client) -> Result<Vec<(&'static str, String)>
 }
 
 /// [`Exchange`] as the `oauth2` crate wants it.
-struct Wire<'a> {
+struct Channel<'a> {
     exchange: &'a dyn Exchange,
     /// Of the last answer: the crate does not tell it.
     status: AtomicU16,
 }
 
-impl<'a> Wire<'a> {
+impl<'a> Channel<'a> {
     fn new(exchange: &'a dyn Exchange) -> Self {
         Self { exchange, status: AtomicU16::new(0) }
     }
 }
 
-impl<'c> AsyncHttpClient<'c> for Wire<'_> {
+impl<'c> AsyncHttpClient<'c> for Channel<'_> {
     type Error = ConnectorsError;
     type Future = BoxFuture<'c, Result<Response<Vec<u8>>, ConnectorsError>>;
 
@@ -173,7 +178,7 @@ struct Asked<'a> {
     client: &'a Client,
     extra: &'a [(&'static str, String)],
     scopes: &'a [String],
-    wire: &'a Wire<'a>,
+    channel: &'a Channel<'a>,
 }
 
 /// Why there are no tokens.
@@ -208,7 +213,7 @@ fn read(
     involved: &[&str],
 ) -> Result<Tokens, Refused> {
     let host = asked.server.host();
-    let status = asked.wire.status.load(Ordering::Relaxed);
+    let status = asked.channel.status.load(Ordering::Relaxed);
     let assertion = asked.extra.iter().filter(|(name, _)| *name == "client_assertion");
     let secrets: Vec<&str> = asked
         .client
@@ -276,8 +281,9 @@ mod tests {
     use super::*;
     use crate::oauth::{
         begin,
-        fixture::{Fixture, merged, wire},
+        fixture::{Fixture, LOOPBACK, merged, wire},
         register,
+        server::Source,
     };
 
     const RESOURCE: &str = "https://mcp.example/mcp";
@@ -601,8 +607,7 @@ mod tests {
         world.refresh(&client).await.expect("tokens");
         assert_ne!(verified(&world, &key, Algorithm::ES256)["jti"], first["jti"]);
         // Found: the issuer.
-        let found =
-            Server::found(world.fixture.metadata(), RESOURCE, &[], false, crate::oauth::fixture::LOOPBACK);
+        let found = Server::found(world.fixture.metadata(), RESOURCE, &[], Source::Discovered, LOOPBACK);
         let found = World { server: found.ok().expect("a server"), ..world };
         client_credentials(&found.server, &client, &[], &*found.wire).await.expect("tokens");
         assert_eq!(verified(&found, &key, Algorithm::ES256)["aud"], found.fixture.origin);
