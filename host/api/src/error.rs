@@ -141,7 +141,7 @@ impl From<SignalWithStartError> for ApiError {
 }
 
 /// A JSON pointer into the input as the client's list of keys.
-fn place(InputProblem { pointer, message }: InputProblem) -> (Value, String) {
+pub(crate) fn place(InputProblem { pointer, message }: InputProblem) -> (Value, String) {
     let mut place = vec![json!("body"), json!("input")];
     place.extend(pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
         Ok(index) => json!(index),

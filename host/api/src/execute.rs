@@ -6,7 +6,7 @@ use airlock_engine::{
     Json as Text, RetryPolicy,
     engine::{ExecutionView, IdConflict, IdReuse, StartError, StartRequest},
     store::Status,
-    tools::BindingWish,
+    tools::{BindingWish, Mocks},
 };
 use axum::{
     Json,
@@ -95,7 +95,7 @@ pub(crate) fn seconds(field: &str, value: Option<f64>) -> ApiResult<Option<Durat
 
 impl ExecuteBody {
     /// What is asked of the engine.
-    pub(crate) fn request(
+    pub(crate) async fn request(
         self,
         state: &ApiState,
         workflow: String,
@@ -115,8 +115,13 @@ impl ExecuteBody {
         {
             return Err(StartError::AlreadyExists(id.clone()).into());
         }
+        let mocks = mocks(self.extensions.as_ref())?;
+        if let Mocks::Connectors(names) = &mocks {
+            only_slots(state, &workflow, names).await?;
+        }
         Ok(StartRequest {
             execution_id,
+            mocks,
             wishes: wishes(self.extensions.as_ref())?,
             reuse: self.id_reuse_policy.unwrap_or_default(),
             conflict: self.id_conflict_policy.unwrap_or_default(),
@@ -167,7 +172,7 @@ pub(crate) async fn execute_registration(
 async fn start(state: &ApiState, workflow: String, caller: Caller, body: ExecuteBody) -> ApiResult<Response> {
     let (wait, limit) =
         (body.wait_for_result == Some(true), seconds("timeout_seconds", body.timeout_seconds)?);
-    let request = body.request(state, workflow, &caller)?;
+    let request = body.request(state, workflow, &caller).await?;
     let mut view = state.engine.start(request).await?;
     if !wait {
         return Ok(Json(wire::execution(&view)).into_response());
@@ -258,6 +263,63 @@ fn wishes(extensions: Option<&Value>) -> ApiResult<Vec<BindingWish>> {
         .collect()
 }
 
+const MOCKS: [&str; 4] = ["body", "extensions", "airlock", "mocks"];
+
+/// Which connectors answer from mocks: `extensions.airlock.mocks` is `true` for all, or a list of names. Whatever is not
+/// understood is refused: the caller counts on it that nothing is called.
+fn mocks(extensions: Option<&Value>) -> ApiResult<Mocks> {
+    let fields = match extensions.and_then(|value| value.get("airlock")) {
+        None | Some(Value::Null) => return Ok(Mocks::None),
+        Some(Value::Object(fields)) => fields,
+        Some(_) => return Err(ApiError::invalid(&MOCKS[..3], "it must be an object: {\"mocks\"?}")),
+    };
+    if let Some(unknown) = fields.keys().find(|key| *key != "mocks") {
+        let place = ["body", "extensions", "airlock", unknown];
+        return Err(ApiError::invalid(&place, "there is no such extension: `mocks` is the only one"));
+    }
+    match fields.get("mocks") {
+        None | Some(Value::Null | Value::Bool(false)) => Ok(Mocks::None),
+        Some(Value::Bool(true)) => Ok(Mocks::All),
+        Some(Value::Array(names)) => {
+            let name = |(index, name): (usize, &Value)| match name.as_str() {
+                Some(name) if !name.trim().is_empty() => Ok(name.to_owned()),
+                _ => {
+                    let mut place: Vec<Value> = MOCKS.iter().map(|&key| key.into()).collect();
+                    place.push(index.into());
+                    Err(ApiError::Invalid(vec![(place.into(), "it must be the name of a connector".into())]))
+                }
+            };
+            Ok(Mocks::Connectors(names.iter().enumerate().map(name).collect::<ApiResult<_>>()?))
+        }
+        Some(_) => Err(ApiError::invalid(&MOCKS, "it must be true, or a list of connectors")),
+    }
+}
+
+/// A name that the workflow does not have may be misspelt, and then the service would be called.
+async fn only_slots(state: &ApiState, workflow: &str, names: &[String]) -> ApiResult<()> {
+    let guests = state.engine.guests();
+    // A workflow that is not served has an error of its own.
+    let Some(digest) = guests.serving(workflow) else { return Ok(()) };
+    let definition = guests.definition(&digest).await?;
+    let slots: Vec<&str> = definition
+        .workflow(workflow)
+        .map_or(&[][..], |workflow| &workflow.slots)
+        .iter()
+        .map(|slot| slot.connector.as_str())
+        .collect();
+    match names.iter().find(|name| !slots.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let known = if slots.is_empty() { "none".to_owned() } else { slots.join(", ") };
+            let message = format!(
+                "the workflow '{workflow}' has no connector '{name}', it has {known}; `true` mocks all, also those of \
+                 its children"
+            );
+            Err(ApiError::invalid(&MOCKS, message))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,6 +345,25 @@ mod tests {
         ] {
             assert_eq!(read(bad.clone()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn mocks_are_all_or_some_and_what_is_not_understood_is_refused() {
+        let read = |value: Value| mocks(Some(&json!({ "airlock": value }))).ok();
+        let some = Mocks::Connectors(vec!["a".into(), "b".into()]);
+        assert_eq!(read(json!({ "mocks": ["a", "b"] })), Some(some));
+        assert_eq!(read(json!({ "mocks": true })), Some(Mocks::All));
+        for none in [json!({ "mocks": false }), json!({ "mocks": null }), json!({}), Value::Null] {
+            assert_eq!(read(none), Some(Mocks::None));
+        }
+        for bad in [json!(true), json!({ "mocks": "a" }), json!({ "mock": true }), json!({ "mocks": [" "] })]
+        {
+            assert_eq!(read(bad.clone()), None, "{bad}");
+        }
+        let Err(ApiError::Invalid(places)) = mocks(Some(&json!({ "airlock": { "mocks": ["a", 1] } }))) else {
+            panic!("a number is no name")
+        };
+        assert_eq!(places[0].0, json!(["body", "extensions", "airlock", "mocks", 1]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod oauth;
 mod oauth_pages;
 mod own;
 mod page;
+mod questions;
 mod router;
 mod runs;
 mod schedules;

@@ -210,7 +210,7 @@ pub(crate) async fn signal_with_start(
     let message = signal.message(&caller)?;
     let reuse = body.id_reuse_policy.unwrap_or(IdReuse::AllowDuplicate);
     body.id_reuse_policy = Some(reuse);
-    let request = body.request(&state, workflow, &caller)?;
+    let request = body.request(&state, workflow, &caller).await?;
     let view = state.engine.signal_with_start(request, signal_id, message).await?;
     Ok(Json(wire::execution(&view)))
 }

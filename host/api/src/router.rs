@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     ApiState, audit, connector_rules as rules, connectors as c, description, execute, executions as x,
-    messages as m, oauth, own, runs, schedules as s, stream, unserved, workflows as w,
+    messages as m, oauth, own, questions as q, runs, schedules as s, stream, unserved, workflows as w,
 };
 
 /// A path, its methods with a line about each, and what answers.
@@ -51,6 +51,8 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/airlock/executions/upgrade" ["post" "Move open executions to newer code, or only try"] post(x::upgrade);
     "/v1/airlock/executions/{execution_id}/pause" ["post" "Let it rest"] post(x::pause);
     "/v1/airlock/executions/{execution_id}/resume" ["post" "Let it go on"] post(x::resume);
+    "/v1/airlock/executions/{execution_id}/questions" ["get" "What its tool calls ask people"] get(q::list);
+    "/v1/airlock/executions/{execution_id}/questions/{task_id}" ["post" "Answer a question"] post(q::answer);
     "/v1/airlock/executions/{execution_id}/updates" ["post" "Update it, and wait as far as wanted"]
         post(m::update_state);
     "/v1/airlock/executions/{execution_id}/updates/{update_id}" ["get" "How far an update has come"]
