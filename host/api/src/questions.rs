@@ -1,8 +1,13 @@
-//! Questions that tool calls of an execution put to people, and the answers.
+//! Questions that an execution puts to people, and the answers: those of its tool calls, which the engine knows, and
+//! those of its workflow, which that alone knows (contract/workflow-features.md §7.1).
+
+use std::time::Duration;
 
 use airlock_engine::{
-    Json as Text,
-    engine::{AnswerError, OpenQuestion},
+    ExecutionId, Failure, Json as Text,
+    engine::{AnswerError, OpenQuestion, UpdateState, WaitFor},
+    history::Message,
+    store::Status,
 };
 use axum::{
     Json,
@@ -21,15 +26,41 @@ use crate::{
     wire,
 };
 
-/// `GET /v1/airlock/executions/{execution_id}/questions`: those that wait for an answer, oldest first.
+const PENDING_INPUTS: &str = "__get_pending_inputs";
+const SUBMIT_INPUT: &str = "__submit_input";
+
+/// How long a workflow may take to look at an answer. A paused one does not look.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// `GET /v1/airlock/executions/{execution_id}/questions`: those that wait for an answer; first those of tool calls, oldest
+/// first.
 pub(crate) async fn list(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
     let view = executions::find(&state, &caller, &id)?;
-    let open = state.engine.questions(&view.row.id)?;
-    Ok(Json(json!({ "questions": open.iter().map(described).collect::<Vec<_>>() })))
+    let mut open: Vec<Value> = state.engine.questions(&view.row.id)?.iter().map(described).collect();
+    if view.row.status == Status::Running {
+        let message =
+            Message { name: PENDING_INPUTS.into(), input: Text::null(), sender: sender(&caller).into() };
+        // A workflow that has not begun, or cannot be asked, asks nothing.
+        let answer = state.engine.query(&view.row.id, message).await;
+        let pending = answer.map(|answer| answer.value()["pending_inputs"].take()).unwrap_or_default();
+        for wanted in pending.as_array().into_iter().flatten() {
+            if open.iter().all(|known| known["task_id"] != wanted["task_id"]) {
+                open.push(json!({
+                    "task_id": wanted["task_id"], "label": wanted["label"],
+                    "input_schema": wanted["input_schema"], "about": {}, "asked_at": null,
+                }));
+            }
+        }
+    }
+    Ok(Json(json!({ "questions": open })))
+}
+
+fn sender(caller: &Caller) -> &str {
+    caller.principal.user.as_str()
 }
 
 fn described(question: &OpenQuestion) -> Value {
@@ -59,9 +90,53 @@ pub(crate) async fn answer(
     let view = executions::find(&state, &caller, &id)?;
     let input = Text::parse(body.input.get())
         .map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()))?;
-    let sender = caller.principal.user.as_str();
-    state.engine.answer(&view.row.id, &task_id, input, sender).map_err(refused)?;
-    Ok(Json(json!({ "message": "the answer is delivered" })))
+    let id = &view.row.id;
+    match state.engine.answer(id, &task_id, input.clone(), sender(&caller)) {
+        Ok(()) => Ok(delivered("the answer is delivered")),
+        Err(AnswerError::Unknown(_)) => tokio::select! {
+            answered = tell_workflow(&state, id, &task_id, &input, &caller) => answered,
+            () = state.closing.cancelled() => Err(ApiError::Status(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the daemon is shutting down: ask after its restart whether the question is still open".into(),
+            )),
+        },
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn delivered(message: &str) -> Json<Value> {
+    Json(json!({ "message": message }))
+}
+
+/// The workflow itself may have asked.
+async fn tell_workflow(
+    state: &ApiState,
+    id: &ExecutionId,
+    task_id: &str,
+    input: &Text,
+    caller: &Caller,
+) -> ApiResult<Json<Value>> {
+    let message = Message {
+        name: SUBMIT_INPUT.into(),
+        input: json!({ "task_id": task_id, "input": input.value() }).into(),
+        sender: sender(caller).into(),
+    };
+    let (_, outcome) = state.engine.update(id, None, message, WaitFor::Completed, Some(LOOK)).await?;
+    match outcome {
+        UpdateState::Completed(Ok(_)) => Ok(delivered("the answer is delivered")),
+        UpdateState::Sent | UpdateState::Accepted => {
+            Ok(delivered("the answer is recorded: the workflow hears of it when it goes on"))
+        }
+        UpdateState::Rejected(failure) | UpdateState::Completed(Err(failure)) => Err(refusal(failure)),
+    }
+}
+
+/// The SDK's words for a task that is not there are those of the contract.
+fn refusal(failure: Failure) -> ApiError {
+    match failure.message.starts_with("No pending input request") {
+        true => ApiError::not_found(failure.message),
+        false => ApiError::invalid(&["body", "input"], failure.message),
+    }
 }
 
 fn refused(error: AnswerError) -> ApiError {

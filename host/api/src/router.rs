@@ -51,7 +51,7 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/airlock/executions/upgrade" ["post" "Move open executions to newer code, or only try"] post(x::upgrade);
     "/v1/airlock/executions/{execution_id}/pause" ["post" "Let it rest"] post(x::pause);
     "/v1/airlock/executions/{execution_id}/resume" ["post" "Let it go on"] post(x::resume);
-    "/v1/airlock/executions/{execution_id}/questions" ["get" "What its tool calls ask people"] get(q::list);
+    "/v1/airlock/executions/{execution_id}/questions" ["get" "What it asks people"] get(q::list);
     "/v1/airlock/executions/{execution_id}/questions/{task_id}" ["post" "Answer a question"] post(q::answer);
     "/v1/airlock/executions/{execution_id}/updates" ["post" "Update it, and wait as far as wanted"]
         post(m::update_state);

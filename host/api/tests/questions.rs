@@ -47,13 +47,33 @@ impl WorkflowInstance for Instance {
             Job::ToolResolved { outcome: Ok(result), .. } => {
                 Some(Command::Complete { result: result.clone() })
             }
+            Job::Update { id, message } => Some(self.update(id, &message.input.value())),
             _ => None,
         };
         Ok(activation.jobs.iter().filter_map(command).collect())
     }
 
     async fn query(&mut self, _: &str, _: &Json) -> Result<Outcome, GuestError> {
-        Ok(Err(Failure::permanent(Failure::NOT_FOUND, "it has no queries")))
+        Ok(Ok(json!({ "pending_inputs": [{ "task_id": "its-own", "label": "And?", "input_schema": {} }] })
+            .into()))
+    }
+}
+
+impl Instance {
+    /// As the SDK answers.
+    fn update(&self, id: &str, input: &Value) -> Command {
+        let task = input["task_id"].as_str().unwrap_or_default();
+        let refuse = |text: String| Command::UpdateRejected {
+            id: id.to_owned(),
+            failure: Failure::permanent(Failure::INVALID_INPUT, text),
+        };
+        match (task, &input["input"]) {
+            ("its-own", Value::Bool(_)) => {
+                Command::UpdateCompleted { id: id.to_owned(), outcome: Ok(json!({}).into()) }
+            }
+            ("its-own", _) => refuse(format!("Invalid input for task {task}: not a boolean")),
+            _ => refuse(format!("No pending input request found for task {task}")),
+        }
     }
 }
 
@@ -206,10 +226,11 @@ impl Api {
         let began = Instant::now();
         loop {
             let path = format!("/v1/airlock/executions/{id}/questions");
-            let (status, mut open) = self.call(key, Method::GET, &path, None).await;
+            let (status, open) = self.call(key, Method::GET, &path, None).await;
             assert_eq!(status, StatusCode::OK, "{open}");
-            if open["questions"][0].is_object() {
-                return (id, open["questions"][0].take());
+            let mut open = open["questions"].as_array().into_iter().flatten();
+            if let Some(question) = open.find(|question| question["about"]["tool_name"] == "delete") {
+                return (id, question.clone());
             }
             assert!(began.elapsed() < Duration::from_secs(20), "nothing is asked");
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -239,7 +260,29 @@ async fn a_question_is_listed_and_answered_by_those_who_may_signal() {
     assert_eq!(wrong["detail"], "No pending input request found for task other");
     // The owner may do what everybody may.
     assert_eq!(api.post(&api.owner, &answer, yes()).await.0, StatusCode::OK);
-    assert_eq!(api.call(&ada, Method::GET, &path, None).await.1, json!({ "questions": [] }));
+    let (_, open) = api.call(&ada, Method::GET, &path, None).await;
+    let mut open = open["questions"].as_array().into_iter().flatten();
+    assert!(open.all(|question| question["task_id"] != task), "it was answered");
+}
+
+#[tokio::test]
+async fn a_question_of_the_workflow_itself_is_one_like_any_other() {
+    let api = Api::new().await;
+    let ada = api.member("ada").await;
+    let (id, _) = api.asked(&ada).await;
+    let path = format!("/v1/airlock/executions/{id}/questions");
+    let (_, open) = api.call(&ada, Method::GET, &path, None).await;
+    assert_eq!(open["questions"].as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        (&open["questions"][1]["task_id"], &open["questions"][1]["label"]),
+        (&json!("its-own"), &json!("And?"))
+    );
+    let answer =
+        async |input: Value| api.post(&ada, &format!("{path}/its-own"), json!({ "input": input })).await;
+    let (status, wrong) = answer(json!("?")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(wrong["detail"][0]["loc"], json!(["body", "input"]));
+    assert_eq!(answer(json!(true)).await.0, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -250,10 +293,8 @@ async fn the_public_client_answers_with_its_own_messages() {
     let path = |rest: &str| format!("/v1/workflows/executions/{id}/{rest}");
     let (status, pending) =
         api.post(&ada, &path("queries"), json!({ "name": "__get_pending_inputs", "input": {} })).await;
-    assert_eq!(
-        (status, &pending["result"]["pending_inputs"][0]["task_id"]),
-        (StatusCode::OK, &question["task_id"])
-    );
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(pending["result"]["pending_inputs"][1]["task_id"], question["task_id"]);
     let submit = |input: Value| {
         let input = json!({ "task_id": question["task_id"], "input": input });
         json!({ "name": "__submit_input", "input": input })
