@@ -82,6 +82,16 @@ pub(crate) async fn set_mocks(
     Ok(Json(state.connectors.set_mocks(&caller.principal, caller.is_owner(), &connector, body)?))
 }
 
+/// `POST /v1/airlock/connectors/{connector}/mocks`: one more.
+pub(crate) async fn add_mock(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Value>,
+) -> ApiResult<Json<Value>> {
+    Ok(Json(state.connectors.add_mock(&caller.principal, caller.is_owner(), &connector, body)?))
+}
+
 /// `DELETE /v1/airlock/connectors/{connector}/mocks`
 pub(crate) async fn clear_mocks(
     State(state): State<ApiState>,

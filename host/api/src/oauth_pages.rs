@@ -51,11 +51,6 @@ p{margin:0 0 1rem;overflow-wrap:anywhere}\
 button{font:inherit;padding:.5rem 1.25rem;border:0;border-radius:.375rem;background:#1d4ed8;color:#fff;cursor:pointer}\
 button:focus-visible{outline:.1875rem solid;outline-offset:.1875rem}";
 
-/// A page with a title and one paragraph.
-pub(crate) fn page(title: &str, message: &str, kind: Kind) -> Page {
-    render(title, &[escape(message)], "", kind)
-}
-
 /// An account is connected.
 pub(crate) fn connected(connector: &str, credential: &str, user: &str) -> Page {
     let paragraph = format!(
@@ -197,7 +192,6 @@ mod tests {
 
     fn all(text: &str) -> Vec<Page> {
         vec![
-            page(text, text, Kind::Success),
             connected(text, text, text),
             confirm(text, text, text, text),
             problem(Problem::Unknown),

@@ -115,8 +115,8 @@ pub(crate) const ROUTES: &[Route] = routes! {
         get(rules::control).put(rules::set_control);
     "/v1/airlock/connectors/{connector}/pins" ["get" "Its pinned tools"] get(rules::pins);
     "/v1/airlock/connectors/{connector}/pins/approve" ["post" "Approve a changed tool, or all"] post(rules::approve);
-    "/v1/airlock/connectors/{connector}/mocks" ["get" "Its mocks", "put" "Write its mocks", "delete" "Remove them"]
-        get(rules::mocks).put(rules::set_mocks).delete(rules::clear_mocks);
+    "/v1/airlock/connectors/{connector}/mocks" ["get" "Its mocks", "put" "Write its mocks", "post" "Add one", "delete" "Remove them"]
+        get(rules::mocks).put(rules::set_mocks).post(rules::add_mock).delete(rules::clear_mocks);
     "/v1/airlock/connectors/{connector}/openapi" ["put" "Import an OpenAPI document"] put(rules::import);
     "/v1/airlock/audit" ["get" "The audit log"] get(audit::list);
     "/v1/airlock/audit/follow" ["get" "The audit log as it grows (server-sent events)"] get(audit::follow);

@@ -248,6 +248,7 @@ fn method(scheme: &SecurityKind, allowed: Allowed) -> Option<Method> {
                 server_given: true,
                 client_id: None,
                 scopes: flow.scopes.keys().cloned().collect(),
+                challenged: Vec::new(),
                 client_auth: None,
             })))
         }),

@@ -26,7 +26,7 @@ use crate::{
     mcp::refused,
     method::{Grant, Method, MethodKind, OAuth},
     oauth::{self, AuthData, Client, Hint, RefreshFailure, Server, Source},
-    registry::Connector,
+    registry::{Connector, Protocol},
     secret::{Secret, Tokens},
 };
 
@@ -141,7 +141,7 @@ impl Connectors {
         };
         let mut secret = self.open_secret(connector, key, &credential)?;
         let resolved = Some((key.to_owned(), credential.clone()));
-        let (server, exchange) = (self.server(connector, None).await?, &*self.0.exchange);
+        let (server, exchange) = (self.server(connector).await?, &*self.0.exchange);
         let issuer_changed = credential.grant.as_ref().is_some_and(|grant| grant.issuer != server.issuer());
         let answered = match (&secret.client, &secret.tokens) {
             (Some(own), _) => {
@@ -180,8 +180,7 @@ impl Connectors {
                     connector,
                     key,
                     &credential,
-                    &secret,
-                    grant,
+                    (&secret, grant),
                 )?;
                 tracing::debug!(
                     connector = connector.name,
@@ -219,28 +218,52 @@ impl Connectors {
     }
 
     /// Where one authorises for a connector. What is discovered is kept with the connector.
-    pub(crate) async fn server(
-        &self,
-        connector: &Connector,
-        challenge: Option<&str>,
-    ) -> Result<Server, ConnectorsError> {
+    pub(crate) async fn server(&self, connector: &Connector) -> Result<Server, ConnectorsError> {
         let Some(Method::Oauth2(oauth)) = connector.method(MethodKind::Oauth2) else {
             return Err(no_oauth(connector));
         };
         if let Some(server) = &oauth.server {
             return Ok(server.clone());
         }
+        let challenge = self.challenged(connector).await.ok();
+        let header = challenge.as_ref().map(|challenge| challenge.raw.as_str());
         let allowed = self.0.egress.allowed();
-        let found = Server::discovered(&connector.server, challenge, &self.0.exchange, allowed).await?;
+        let found = Server::discovered(&connector.server, header, &self.0.exchange, allowed).await?;
+        let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
         self.0.registry.change(&*self.0.records, &connector.id, |changed| {
+            // It may have another address by now.
+            if changed.server != connector.server {
+                return Ok(Vec::new());
+            }
             for method in &mut changed.methods {
                 if let Method::Oauth2(oauth) = method {
-                    oauth.server = Some(found.clone());
+                    (oauth.server, oauth.challenged) = (Some(found.clone()), challenged.clone());
                 }
             }
             Ok(Vec::new())
         })?;
         Ok(found)
+    }
+
+    /// What a server says to somebody without a credential who wants to see its tools. The error is `true` if it
+    /// refused without a word about OAuth.
+    async fn challenged(&self, connector: &Connector) -> Result<oauth::Challenge, bool> {
+        if connector.protocol != Protocol::Mcp {
+            return Err(false);
+        }
+        let asked = async {
+            // Some let everybody in and ask for a credential only at the door behind.
+            let refused = match self.session(connector, &None).await {
+                Ok(session) => session.tools(true).await.err(),
+                Err(trouble) => Some(trouble),
+            };
+            matches!(refused, Some(Trouble { error: ConnectorsError::Unauthorized(_), .. }))
+        };
+        if !tokio::time::timeout(FINDING_OUT, asked).await.unwrap_or(false) {
+            return Err(false);
+        }
+        let sender = self.channel(connector, &None).map_err(|_| true)?;
+        sender.live().refusal().and_then(|refusal| refusal.challenge(connector)).ok_or(true)
     }
 
     /// Asks a server how one authenticates there, for a connector about which nobody said it. A server that cannot be
@@ -265,20 +288,17 @@ impl Connectors {
 
     /// `None` where the server does not say.
     async fn ask_for_methods(&self, connector: &Connector) -> Option<Vec<Method>> {
-        let challenge = match self.session(connector, &None).await {
-            Ok(_) => return None,
-            Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                let sender = self.channel(connector, &None).ok()?;
-                sender.live().refusal().and_then(|refusal| refusal.challenge)
-            }
-            Err(_) => return None,
+        let challenge = match self.challenged(connector).await {
+            Ok(challenge) => Some(challenge),
+            Err(true) => None,
+            Err(false) => return None,
         };
+        let header = challenge.as_ref().map(|challenge| challenge.raw.as_str());
         let allowed = self.0.egress.allowed();
-        let found = Server::discovered(&connector.server, challenge.as_deref(), &self.0.exchange, allowed)
-            .await
-            .ok()?;
+        let found = Server::discovered(&connector.server, header, &self.0.exchange, allowed).await.ok()?;
+        let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
         // Endpoints that nobody published are no sign of an authorization server.
-        (found.source() != Source::Assumed).then(|| found_out(found))
+        (found.source() != Source::Assumed).then(|| found_out(found, challenged))
     }
 
     /// airlock as a client of an authorization server: registered beforehand, by its document, or now.
@@ -303,7 +323,7 @@ impl Connectors {
             return Ok(client);
         }
         let scopes = match connector.interactive() {
-            Some(OAuth { scopes, .. }) => oauth::wanted_scopes(server, None, scopes, &[]),
+            Some(OAuth { scopes, challenged, .. }) => oauth::wanted_scopes(server, challenged, scopes, &[]),
             None => Vec::new(),
         };
         let client = oauth::register(server, &*self.0.exchange, &self.0.config.redirect_uri, &scopes).await?;
@@ -378,7 +398,7 @@ impl Connectors {
         credential.grant.as_ref()?;
         let tokens = secret.tokens?;
         let revoked = async {
-            let server = self.server(connector, None).await?;
+            let server = self.server(connector).await?;
             let client = match &secret.client {
                 Some(own) => {
                     let auth = match connector.method(MethodKind::Oauth2) {

@@ -216,8 +216,8 @@ impl Connectors {
         if connector.protocol == Protocol::Http {
             return Ok(Definitions::Http(self.api(connector)?));
         }
-        let session = self.session(connector, resolved).await?;
-        let tools = session.tools(refresh).await?;
+        let listed = async { self.session(connector, resolved).await?.tools(refresh).await };
+        let tools = listed.await.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
         if connector.control.pin {
             tools.once(|| self.0.pins.review(&*self.0.records, &connector.id, &tools.list).map(drop))?;
         }
@@ -330,7 +330,7 @@ impl Connectors {
             return Err(self.refusal(connector, resolved, error.into()));
         }
         if answer.status == StatusCode::FORBIDDEN {
-            let error = ConnectorsError::Upstream(String::new());
+            let error = ConnectorsError::Forbidden(String::new());
             let trouble = self.refusal(connector, resolved, error.into());
             if matches!(trouble.error, ConnectorsError::Unauthorized(_)) {
                 return Err(trouble);
@@ -347,9 +347,26 @@ impl Connectors {
 
     /// Looks at what a server said with a 401 or 403: a scope that is missing is noted with the credential.
     fn refusal(&self, connector: &Connector, resolved: &Resolved, trouble: Trouble) -> Trouble {
+        if !matches!(trouble.error, ConnectorsError::Unauthorized(_) | ConnectorsError::Forbidden(_)) {
+            return trouble;
+        }
         let Ok(sender) = self.channel(connector, resolved) else { return trouble };
-        let Some(refusal) = sender.live().refusal() else { return trouble };
-        let Some(scopes) = missing_scopes(connector, refusal) else { return trouble };
+        let challenge = sender.live().refusal().and_then(|refusal| refusal.challenge(connector));
+        let Some(scopes) = challenge.and_then(missing_scopes) else { return trouble };
+        let granted = resolved.as_ref().and_then(|(_, credential)| credential.grant.as_ref());
+        if !scopes.is_empty()
+            && granted.is_some_and(|grant| scopes.iter().all(|scope| grant.scopes.contains(scope)))
+        {
+            // Nobody could give more by authorising again.
+            return ConnectorsError::Forbidden(format!(
+                "the server of connector '{}' ({}) says that scopes are missing which it has granted ({}): tell its \
+                 operator",
+                connector.name,
+                connector.host(),
+                scopes.join(" ")
+            ))
+            .into();
+        }
         match self.mark(connector, resolved, State::NeedsScopes(scopes.clone())) {
             Err(error) => error.into(),
             Ok(()) => ConnectorsError::Unauthorized(format!(
@@ -432,11 +449,18 @@ impl Connectors {
     }
 }
 
+impl Refusal {
+    /// What it says about tokens.
+    pub(crate) fn challenge(&self, connector: &Connector) -> Option<oauth::Challenge> {
+        let mut headers = HeaderMap::new();
+        let text = self.challenge.as_deref()?;
+        headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(text).ok()?);
+        oauth::challenge(&Url::parse(&connector.server).ok()?, &headers)
+    }
+}
+
 /// The scopes that a server misses, if that is why it refused.
-fn missing_scopes(connector: &Connector, refusal: Refusal) -> Option<Vec<String>> {
-    let mut headers = HeaderMap::new();
-    headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(&refusal.challenge?).ok()?);
-    let challenge = oauth::challenge(&Url::parse(&connector.server).ok()?, &headers)?;
+fn missing_scopes(challenge: oauth::Challenge) -> Option<Vec<String>> {
     (challenge.error == Some(oauth::Refusal::InsufficientScope)).then_some(challenge.scopes)
 }
 
@@ -485,7 +509,11 @@ pub(crate) fn status(connector: &str, host: &str, code: u16, wait: Option<&str>)
         (502..=504, _) => Again::IfIdempotent,
         _ => Again::Never,
     };
-    Trouble { error: ConnectorsError::Upstream(message), again }
+    let error = match code {
+        403 => ConnectorsError::Forbidden(message),
+        _ => ConnectorsError::Upstream(message),
+    };
+    Trouble { error, again }
 }
 
 fn unanswered_trouble(connector: &Connector, limit: Duration, unanswered: &Unanswered) -> Trouble {

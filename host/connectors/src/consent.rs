@@ -130,7 +130,7 @@ impl Connectors {
         connector: &Connector,
         wanted: &Wanted<'_>,
     ) -> Result<String, ConnectorsError> {
-        let oauth = connector.interactive().ok_or_else(|| no_oauth(connector))?;
+        connector.interactive().ok_or_else(|| no_oauth(connector))?;
         let app_return_url = match wanted.app_return_url {
             None => None,
             Some(url) => Some(oauth::return_url(&self.0.config.return_origins, url)?),
@@ -142,9 +142,11 @@ impl Connectors {
             (None, None) => NAME.to_owned(),
         };
         crate::credentials::check_credential_name(&name)?;
-        let server = self.server(connector, None).await?;
+        let server = self.server(connector).await?;
+        // With what was learned about the server just now.
+        let connector = &*self.0.registry.find(who, &connector.id)?;
         let client = self.client(connector, &server).await?;
-        let scopes = scopes(&server, &oauth.scopes, before.as_ref());
+        let scopes = scopes(connector, &server, before.as_ref());
         let begun = oauth::begin(&server, &client, &self.0.config.redirect_uri, &scopes)?;
         let ask = Ask {
             principal: who.clone(),
@@ -285,7 +287,7 @@ impl Connectors {
     ) -> Result<(), ConnectorsError> {
         let (inner, who) = (&self.0, &ask.principal);
         let connector = inner.registry.find(who, &ask.connector_id)?;
-        let server = self.server(&connector, None).await?;
+        let server = self.server(&connector).await?;
         let client = self.client(&connector, &server).await?;
         let tokens = oauth::finish(&server, &client, pending, code, iss, &*inner.exchange).await?;
         let grant = Granted {
@@ -311,13 +313,17 @@ impl Connectors {
 }
 
 /// Scopes for an authorisation: for one that takes another's place, what that had and what it lacked.
-fn scopes(server: &Server, configured: &[String], before: Option<&Credential>) -> Vec<String> {
+fn scopes(connector: &Connector, server: &Server, before: Option<&Credential>) -> Vec<String> {
     let granted = before.and_then(|credential| credential.grant.as_ref()).map(|grant| grant.scopes.clone());
     let mut granted = granted.unwrap_or_default();
     if let Some(Credential { state: State::NeedsScopes(missing), .. }) = before {
         granted.extend(missing.iter().cloned());
     }
-    oauth::wanted_scopes(server, None, configured, &granted)
+    let (challenged, configured) = match connector.interactive() {
+        Some(oauth) => (&oauth.challenged[..], &oauth.scopes[..]),
+        None => (&[][..], &[][..]),
+    };
+    oauth::wanted_scopes(server, challenged, configured, &granted)
 }
 
 /// What a page may say of an error.

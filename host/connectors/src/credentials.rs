@@ -451,8 +451,7 @@ impl Credentials {
         connector: &Connector,
         key: &str,
         of: &Credential,
-        secret: &Secret,
-        grant: Granted,
+        (secret, grant): (&Secret, Granted),
     ) -> Result<Option<Credential>, ConnectorsError> {
         let mut all = self.0.write();
         let same = |now: &&mut Credential| (now.id, now.version) == (of.id, of.version);

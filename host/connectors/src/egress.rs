@@ -120,14 +120,16 @@ impl Live {
         let mut now = self.rendered.write();
         rendered.scrubber.remember(&now.scrubber);
         *now = Arc::new(rendered);
+        *self.challenge.lock() = None;
     }
 
     pub(crate) fn rendered(&self) -> Arc<Rendered> {
         Arc::clone(&self.rendered.read())
     }
 
+    /// What the last 401 or 403 said.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
-        self.challenge.lock().take()
+        self.challenge.lock().clone()
     }
 
     fn refused(&self, headers: &HeaderMap) {
@@ -265,14 +267,23 @@ impl Sender {
     /// Leaves of a failure what may be told: a kind, a status. rmcp's errors hold addresses and bodies, and go to its log
     /// before anybody here could scrub them (THREATS rows 2 and 18).
     fn bare(&self, failure: Failure) -> Failure {
-        let refused = |status: u16, challenge: String| {
-            *self.0.live.challenge.lock() = Some(Refusal { challenge: Some(challenge) });
+        let refused = |status: u16, challenge: Option<String>| {
+            *self.0.live.challenge.lock() = Some(Refusal { challenge });
             self::status(status)
+        };
+        let status = |code: u16| match code {
+            401 | 403 => refused(code, None),
+            other => self::status(other),
         };
         match failure {
             StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
-            StreamableHttpError::AuthRequired(error) => refused(401, error.www_authenticate_header),
-            StreamableHttpError::InsufficientScope(error) => refused(403, error.www_authenticate_header),
+            StreamableHttpError::AuthRequired(error) => refused(401, Some(error.www_authenticate_header)),
+            StreamableHttpError::InsufficientScope(error) => {
+                refused(403, Some(error.www_authenticate_header))
+            }
+            StreamableHttpError::HttpStatus(error) if matches!(error.status, 401 | 403) => {
+                refused(error.status, None)
+            }
             StreamableHttpError::UnexpectedServerResponse(text) => {
                 // "HTTP 400 Bad Request: BODY"
                 let code = text

@@ -376,6 +376,20 @@ impl Connectors {
         self.mocks_of(&connector)
     }
 
+    /// Adds one written mock: `{"tool", "arguments"?, "answer", "description"?, "delay_ms"?}`.
+    pub fn add_mock(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        body: Value,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.owned(who, is_owner, connector)?;
+        self.0.mocks.add(&*self.0.records, &connector.id, body)?;
+        self.note(who, Kind::MocksChanged, &connector)?;
+        self.mocks_of(&connector)
+    }
+
     fn mocks_of(&self, connector: &Connector) -> Result<Value, ConnectorsError> {
         let tools = self.0.mocks.tools(&connector.id).map(|tools| tools.to_vec());
         Ok(json!({ "mocks": self.0.mocks.list(&connector.id)?, "tools": tools }))

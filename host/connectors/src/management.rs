@@ -152,16 +152,11 @@ impl Connectors {
             client_secret = data["client_secret"].as_str().map(SecretString::from).or(client_secret);
         }
         for method in &mut methods {
-            if let Method::Oauth2(oauth) = method {
-                if oauth.server.is_none() && given.is_some() {
-                    (oauth.server, oauth.server_given) = (given.take(), true);
-                }
-                if oauth.grant == Grant::ClientCredentials && oauth.server.is_none() {
-                    return Err(ConnectorsError::invalid(
-                        "/auth_methods",
-                        "client credentials need oauth2_server_metadata with the token endpoint",
-                    ));
-                }
+            if let Method::Oauth2(oauth) = method
+                && oauth.server.is_none()
+                && given.is_some()
+            {
+                (oauth.server, oauth.server_given) = (given.take(), true);
             }
         }
         Ok((!methods.is_empty()).then_some(Methods { methods, client_secret }))
@@ -350,6 +345,7 @@ impl Connectors {
                 }
                 // What was found out about one server says nothing about another.
                 None if moved && !changed.methods_given => changed.methods = unknown(),
+                None if changed.server != before.server => forget_discovered(&mut changed.methods),
                 None => {}
             }
             let has_secret = before.headers.iter().any(|(_, value)| value.is_none());
@@ -577,16 +573,28 @@ pub(crate) fn unknown() -> Vec<Method> {
 }
 
 /// What authorization was found at a server that said nothing else.
-pub(crate) fn found_out(server: Server) -> Vec<Method> {
+pub(crate) fn found_out(server: Server, challenged: Vec<String>) -> Vec<Method> {
     let oauth = OAuth {
         grant: Grant::AuthorizationCode,
         server: Some(server),
         server_given: false,
         client_id: None,
         scopes: Vec::new(),
+        challenged,
         client_auth: None,
     };
     vec![Method::Oauth2(Box::new(oauth)), Method::Bearer { headers: Vec::new() }]
+}
+
+/// Where one authorises for another address is not known any more, unless somebody said it (THREATS row 10).
+fn forget_discovered(methods: &mut [Method]) {
+    for method in methods {
+        if let Method::Oauth2(oauth) = method
+            && !oauth.server_given
+        {
+            (oauth.server, oauth.challenged) = (None, Vec::new());
+        }
+    }
 }
 
 /// Who shall see a connector.

@@ -152,11 +152,21 @@ struct Client {
 const REGISTRATION: Duration = Duration::from_secs(2);
 
 impl Client {
-    async fn call_of(&self, id: &RequestId) -> Option<mpsc::UnboundedSender<Ask>> {
+    /// The call that a request of the server belongs to. One that did not come on a call's own stream belongs to the
+    /// only call under way; if there are several, nobody can say whose it is.
+    async fn call_of(&self, origin: &InboundStreamOrigin) -> Option<mpsc::UnboundedSender<Ask>> {
+        let find = |calls: &HashMap<RequestId, mpsc::UnboundedSender<Ask>>| match origin {
+            InboundStreamOrigin::OutboundRequest(id) => calls.get(id).cloned(),
+            _ => {
+                let first = calls.values().next()?;
+                calls.values().all(|other| other.same_channel(first)).then(|| first.clone())
+            }
+        };
         let until = Instant::now() + REGISTRATION;
         loop {
-            if let Some(call) = self.calls.lock().get(id) {
-                return Some(call.clone());
+            let found = find(&self.calls.lock());
+            if found.is_some() {
+                return found;
             }
             if Instant::now() > until {
                 return None;
@@ -173,11 +183,8 @@ impl ClientHandler for Client {
         context: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
         let declined = || Ok(ElicitResult::new(ElicitationAction::Decline));
-        // Only what arrives on a call's own stream belongs to its people for certain.
-        let Some(InboundStreamOrigin::OutboundRequest(id)) = context.extensions.get() else {
-            return declined();
-        };
-        let Some(call) = self.call_of(id).await else { return declined() };
+        let origin = context.extensions.get().unwrap_or(&InboundStreamOrigin::Unassociated);
+        let Some(call) = self.call_of(origin).await else { return declined() };
         let (answer, answered) = oneshot::channel();
         if call.send(Ask::Elicit(Box::new(request), answer)).is_err() {
             return declined();

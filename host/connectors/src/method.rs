@@ -94,6 +94,9 @@ pub(crate) struct OAuth {
     pub(crate) client_id: Option<String>,
     /// What to ask for when the server does not say.
     pub(crate) scopes: Vec<String>,
+    /// What the server named when it refused a request without a credential: that goes before everything else.
+    #[serde(default)]
+    pub(crate) challenged: Vec<String>,
     /// For client credentials: how the client proves itself.
     pub(crate) client_auth: Option<String>,
 }
@@ -198,6 +201,7 @@ impl Method {
                     server: given,
                     client_id: data["client_id"].as_str().map(str::to_owned),
                     scopes,
+                    challenged: Vec::new(),
                     client_auth,
                 })))
             }

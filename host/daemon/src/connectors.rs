@@ -97,11 +97,20 @@ pub(crate) enum Command {
     Mock {
         /// Its name or id.
         name: String,
-        /// `{"mocks": […], "tools": […]}`: JSON, or @FILE with JSON in it.
-        #[arg(long)]
+        /// Add an answer for this tool.
+        #[arg(requires = "answer")]
+        tool: Option<String>,
+        /// The answer: `{"data": …}`, `{"text": "…"}`, `{"error": "…"}` or a whole tool response, JSON or @FILE.
+        #[arg(long, requires = "tool")]
+        answer: Option<String>,
+        /// Only for calls whose arguments contain these: JSON, or @FILE.
+        #[arg(long, requires = "tool")]
+        arguments: Option<String>,
+        /// Replace all written mocks: `{"mocks": […], "tools": […]}`, JSON or @FILE.
+        #[arg(long, conflicts_with = "tool")]
         set: Option<String>,
         /// Remove them all, recorded ones as well.
-        #[arg(long, conflicts_with = "set")]
+        #[arg(long, conflicts_with_all = ["set", "tool"])]
         clear: bool,
     },
     /// Share a connector with the workspace or the organisation, or take that back.
@@ -264,7 +273,15 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 }
             });
         }
-        Command::Mock { name, set, clear } => {
+        Command::Mock { name, tool: Some(tool), answer: Some(answer), arguments, .. } => {
+            let mut mock = json!({ "tool": tool, "answer": json_argument("--answer", &answer)? });
+            if let Some(arguments) = arguments {
+                mock["arguments"] = json_argument("--arguments", &arguments)?;
+            }
+            let mocks = daemon.post(&own(&name, "mocks"), &mock).await?;
+            output.value(&mocks, || println!("{}", pretty(&mocks)));
+        }
+        Command::Mock { name, set, clear, .. } => {
             let path = own(&name, "mocks");
             let answer = match set {
                 _ if clear => daemon.call(Method::DELETE, &path, None).await?,

@@ -131,7 +131,7 @@ impl Cursor {
     }
 
     /// Shows lines up to that of the entry `until`, which was written before, until `visit` says that it is enough.
-    /// Lines that are no entries are left out: what is wrong with them is for [`verify`](super::verify()) to say.
+    /// Lines that are no entries are left out: what is wrong with them is for [`verify`](super::AuditLog::verify) to say.
     pub(super) fn read(
         &mut self,
         until: u64,

@@ -2,7 +2,7 @@
 //!
 //! Promises: an entry is with the operating system when [`AuditLog::record`] returns, so it survives the death of the
 //! process, and on the disk within about [`SYNC_EVERY`]; entries are numbered without a gap and chained by keyed hashes,
-//! so that [`verify()`] finds what was changed, taken out, moved or put in by somebody without the key, and, against a
+//! so that [`AuditLog::verify`] finds what was changed, taken out, moved or put in by somebody without the key, and, against a
 //! [`Head`] that is kept elsewhere, what was cut off; when nothing can be written, `record` fails, so that calls fail
 //! rather than go unaudited; no entry holds a secret.
 //!
@@ -33,12 +33,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+#[cfg(test)]
+pub(crate) use self::verify::{Why, verify};
 use self::{chain::Chain, sync::Syncer};
 pub(crate) use self::{
     chain::Head,
     entry::{Actor, CredentialVersion, Entry, Event, Kind, Outcome},
     read::Filter,
-    verify::{Broken, Verified, Why, verify},
+    verify::{Broken, Verified},
 };
 use crate::ConnectorsError;
 
@@ -268,13 +270,13 @@ impl AuditLog {
         Ok(records.write(&[Change::Put { table: HEAD_TABLE, key: HEAD_KEY.into(), value }])?)
     }
 
-    /// The head that was kept last, for [`verify()`].
+    /// The head that was kept last, for [`AuditLog::verify`].
     pub(crate) fn kept_head(records: &dyn Records) -> Result<Option<Head>, ConnectorsError> {
         let kept = records.get(HEAD_TABLE, HEAD_KEY)?;
         Ok(kept.map(|kept| serde_json::from_slice(&kept)).transpose()?)
     }
 
-    /// Checks the whole log up to now, as [`verify()`] does, while it is written.
+    /// Checks the whole log up to now, as [`AuditLog::verify`] does, while it is written.
     pub(crate) fn verify(&self, kept: Option<&Head>) -> Result<Verified, Broken> {
         let now = self.head();
         verify::check(&self.folder, &self.chain, &[Some(&now), kept], now.sequence)

@@ -5,6 +5,7 @@
 
 use std::{fmt, io, path::Path};
 
+#[cfg(test)]
 use zeroize::Zeroizing;
 
 use super::{
@@ -78,6 +79,7 @@ impl fmt::Display for Why {
 
 /// Checks a log that nobody writes to. `head` is what was kept elsewhere: without it, a log whose end was cut off is as
 /// good as one that ends there.
+#[cfg(test)]
 pub(crate) fn verify(
     folder: &Path,
     key: &Zeroizing<[u8; 32]>,

@@ -62,12 +62,11 @@ fn names_bearer(text: &str) -> bool {
 /// server has it, because without it some give no refresh token. None at all means that the server decides.
 pub(crate) fn wanted_scopes(
     server: &Server,
-    challenge: Option<&Challenge>,
+    challenged: &[String],
     configured: &[String],
     granted: &[String],
 ) -> Vec<String> {
-    let challenged: Vec<&str> =
-        challenge.into_iter().flat_map(|challenge| &challenge.scopes).map(String::as_str).collect();
+    let challenged = challenged.iter().map(String::as_str).collect::<Vec<_>>();
     let published = || server.resource_scopes().collect::<Vec<_>>();
     let configured = || configured.iter().map(String::as_str).collect();
     let base =
@@ -130,15 +129,15 @@ mod tests {
                 .expect("valid metadata")
         };
         let list = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let challenge = read(&["Bearer scope=\"c\""]);
+        let challenged = read(&["Bearer scope=\"c\""]).expect("a challenge").scopes;
         let published = server(json!({ "x_scope": "p q", "scopes_supported": ["p", "q", "offline_access"] }));
         let silent = server(json!({ "scopes_supported": ["all", "of", "them"] }));
         let configured = list(&["mine"]);
-        assert_eq!(wanted_scopes(&published, challenge.as_ref(), &configured, &[]), ["c", "offline_access"]);
-        assert_eq!(wanted_scopes(&published, None, &configured, &[]), ["p", "q", "offline_access"]);
-        assert_eq!(wanted_scopes(&silent, None, &configured, &[]), ["mine"]);
-        assert!(wanted_scopes(&silent, None, &[], &[]).is_empty());
+        assert_eq!(wanted_scopes(&published, &challenged, &configured, &[]), ["c", "offline_access"]);
+        assert_eq!(wanted_scopes(&published, &[], &configured, &[]), ["p", "q", "offline_access"]);
+        assert_eq!(wanted_scopes(&silent, &[], &configured, &[]), ["mine"]);
+        assert!(wanted_scopes(&silent, &[], &[], &[]).is_empty());
         let granted = list(&["old", "c"]);
-        assert_eq!(wanted_scopes(&silent, challenge.as_ref(), &configured, &granted), ["old", "c"]);
+        assert_eq!(wanted_scopes(&silent, &challenged, &configured, &granted), ["old", "c"]);
     }
 }

@@ -30,7 +30,7 @@ mod fixture;
 
 pub(crate) use self::{
     authorize::{Begun, Pending, begin},
-    challenge::{Refusal, challenge, wanted_scopes},
+    challenge::{Challenge, Refusal, challenge, wanted_scopes},
     client::{AuthData, Client, client_metadata_document},
     exchange::Exchange,
     flows::{Ask, Claimed, FlowCredential, FlowError, Flows, Started},
