@@ -130,3 +130,139 @@ fn passed_on(headers: &HeaderMap, scrub: &Scrubber) -> Value {
     });
     Value::Object(values.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::rest::tests::{operation, pets};
+
+    const SECRET: &str = "s3cr3t-token-0123";
+
+    fn of(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Value {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().expect("a name");
+            map.append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let mut scrub = Scrubber::default();
+        scrub.add(SECRET);
+        crate::rest::answer("shop", operation(&pets(), "list-pets"), status, &map, body, &scrub)
+    }
+
+    fn data(content_type: &str, body: &[u8]) -> Value {
+        of(200, &[("content-type", content_type)], body)["metadata"]["mcp_meta"]["structuredContent"]["data"]
+            .take()
+    }
+
+    #[test]
+    fn an_answer_has_the_shape_of_a_tool_call_and_the_envelope_inside() {
+        let answer = of(200, &[("content-type", "application/json"), ("etag", "\"1\"")], br#"{"id": 7}"#);
+        let envelope = json!({
+            "success": true, "data": { "id": 7 },
+            "metadata": {
+                "connector": "shop", "resource": "list-pets", "status": 200,
+                "headers": { "content-type": "application/json", "etag": "\"1\"" },
+            },
+        });
+        let expected = json!({
+            "content": [{ "type": "text", "text": "{\"id\":7}" }],
+            "metadata": { "mcp_meta": { "isError": false, "structuredContent": envelope } },
+        });
+        assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn an_error_of_the_service_is_an_answer_with_a_limit() {
+        let answer = of(422, &[("content-type", "application/problem+json")], br#"{"title": "No"}"#);
+        let meta = &answer["metadata"]["mcp_meta"];
+        assert_eq!((&meta["isError"], &meta["structuredContent"]["success"]), (&json!(true), &json!(false)));
+        assert_eq!(meta["structuredContent"]["data"], json!({ "title": "No" }));
+        for (media, body) in [
+            ("text/html", "é".repeat(MAX_ERROR)),
+            ("application/json", json!({ "a": "é".repeat(MAX_ERROR) }).to_string()),
+            ("application/zip", "é".repeat(MAX_ERROR)),
+        ] {
+            let long = of(500, &[("content-type", media)], body.as_bytes());
+            let data = &long["metadata"]["mcp_meta"]["structuredContent"]["data"];
+            assert!(data.as_str().expect("text").len() <= MAX_ERROR + 4, "{media}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_read_as_what_they_are() {
+        for (media, body, expected) in [
+            ("application/json", &b"{broken"[..], json!("{broken")),
+            ("application/json; charset=utf-8", b"[1]", json!([1])),
+            ("application/vnd.api+json", b"null", Value::Null),
+            ("text/plain", b"7", json!("7")),
+            ("application/xml", b"<a/>", json!("<a/>")),
+            ("text/csv; charset=ISO-8859-1", b"S\xe3o", json!("São")),
+            ("text/plain", b"\xff", json!({ "content_type": "text/plain", "base64": "/w==" })),
+            ("application/pdf", b"%PDF", json!({ "content_type": "application/pdf", "base64": "JVBERg==" })),
+            ("", b"{\"a\": 1}", json!({ "a": 1 })),
+            ("", b"plain", json!("plain")),
+            ("application/json", b"", Value::Null),
+        ] {
+            assert_eq!(data(media, body), expected, "{media}");
+        }
+        let nothing = of(204, &[], b"");
+        assert_eq!(nothing["content"][0]["text"], "");
+    }
+
+    #[test]
+    fn images_and_sounds_are_content_of_their_own_kind() {
+        for (media, kind) in [("image/png", "image"), ("audio/mpeg; x=y", "audio")] {
+            let answer = of(200, &[("content-type", media)], b"data");
+            let mime = media.split(';').next().expect("a type");
+            assert_eq!(answer["content"][0], json!({ "type": kind, "data": "ZGF0YQ==", "mimeType": mime }));
+        }
+        let bytes = of(200, &[("content-type", "application/zip")], b"data");
+        assert_eq!(bytes["content"][0]["type"], "text");
+    }
+
+    #[test]
+    fn row_01_of_the_headers_only_harmless_ones_are_passed_on() {
+        let headers = [
+            ("set-cookie", "session=1"),
+            ("www-authenticate", "Bearer"),
+            ("authorization", "x"),
+            ("x-echo", "x"),
+            ("proxy-authenticate", "x"),
+            ("retry-after", "3"),
+            ("x-ratelimit-remaining", "7"),
+            ("link", "<a>; rel=next"),
+            ("link", "<b>; rel=last"),
+            ("location", "/pets/7"),
+        ];
+        let answer = of(200, &headers, b"");
+        let expected = json!({
+            "retry-after": "3", "x-ratelimit-remaining": "7", "link": "<a>; rel=next, <b>; rel=last",
+            "location": "/pets/7",
+        });
+        assert_eq!(answer["metadata"]["mcp_meta"]["structuredContent"]["metadata"]["headers"], expected);
+    }
+
+    #[test]
+    fn row_01_a_secret_that_comes_back_is_taken_out_before_anything_is_encoded_or_cut() {
+        let text = format!("Authorization: Bearer {SECRET}");
+        let late = format!("{}{SECRET}", "x".repeat(MAX_ERROR - 8));
+        for (status, media, body) in [
+            (200, "application/json", json!({ "headers": { "Authorization": text }, SECRET: 1 }).to_string()),
+            (200, "text/plain", text.clone()),
+            (200, "application/octet-stream", text.clone()),
+            (200, "image/png", text.clone()),
+            (401, "text/html", late.clone()),
+            (500, "application/json", json!([late]).to_string()),
+        ] {
+            let headers =
+                [("content-type", media), ("location", &format!("/a?key={SECRET}")), ("etag", SECRET)];
+            let answer = of(status, &headers, body.as_bytes()).to_string();
+            let encoded = STANDARD.encode(SECRET);
+            for form in [SECRET, &SECRET[..8], &encoded[..8]] {
+                assert!(!answer.contains(form), "{media}: {answer}");
+            }
+        }
+    }
+}

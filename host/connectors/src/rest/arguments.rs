@@ -3,7 +3,8 @@
 //! Arguments are flat: one property for each parameter, by its name, and beside them the fields of the body. A name that
 //! stands in several places belongs to the path, then the query, then the header; the others are called `query_NAME`,
 //! `header_NAME`. A body that is not a plain object, or one with a field that is called like a parameter, is the argument
-//! `body` (`request_body` if there is a parameter of that name).
+//! `body` (`request_body` if there is a parameter of that name). When the body's schema lets fields through that it does
+//! not name, every argument that is no parameter is such a field.
 //!
 //! The grouped form is accepted as well: `{"path": {…}, "query": {…}, "header": {…}, "body": …}`. Arguments are grouped
 //! when all of their keys are among these four and at least one of them is no argument of the operation. So
@@ -116,4 +117,76 @@ impl Operation {
 pub(super) fn invalid(steps: &[&str], message: impl Into<String>) -> ConnectorsError {
     let place: String = steps.iter().map(|name| format!("/{}", step(name))).collect();
     ConnectorsError::invalid(&format!("/arguments{place}"), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::rest::tests::{crm, operation, pets, prepare, refused};
+
+    #[test]
+    fn both_forms_of_arguments_give_the_same_request() {
+        let api = crm();
+        let patch = operation(&api, "patch-contacts-contact-id");
+        let flat =
+            prepare(patch, json!({ "contact-id": "a b", "If-Match": "v1", "name": "Ada", "nick": "A" }));
+        let grouped = prepare(
+            patch,
+            json!({
+                "path": { "contact-id": "a b" }, "header": { "if-match": "v1" }, "query": null,
+                "body": { "name": "Ada", "nick": "A" },
+            }),
+        );
+        assert_eq!(flat.url.as_str(), "https://api.example/v1/contacts/a%20b");
+        assert_eq!(flat.headers.len(), 2);
+        assert_eq!((flat.url, flat.headers, flat.body), (grouped.url, grouped.headers, grouped.body));
+    }
+
+    #[test]
+    fn arguments_are_flat_when_the_operation_has_all_their_names() {
+        let api = crm();
+        let put = operation(&api, "put-file");
+        // `path` is a parameter, and the body has a field called `body`: so the whole body is an argument.
+        let flat = prepare(put, json!({ "path": "a.txt", "body": { "message": "m", "body": "b" } }));
+        let flat_again = prepare(put, json!({ "path": "a.txt", "message": "m", "body": "b" }));
+        assert_eq!(flat.url.as_str(), "https://api.example/v1/files/a.txt");
+        assert!(flat.body != flat_again.body);
+        let search = prepare(operation(&api, "search"), json!({ "body": "text" }));
+        assert_eq!(search.body.expect("a body").1, b"\"text\"");
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_refused_where_they_stand() {
+        let (pets, crm) = (pets(), crm());
+        for (api, slug, arguments, pointer, reason) in [
+            (&pets, "list-pets", json!({ "limt": 1 }), "/arguments/limt", "no argument of this name"),
+            (&pets, "list-pets", json!({ "a/b": 1 }), "/arguments/a~1b", "no argument of this name"),
+            (
+                &pets,
+                "list-pets",
+                json!({ "query": { "limt": 1 } }),
+                "/arguments/query/limt",
+                "it has filter, ids",
+            ),
+            (&pets, "list-pets", json!({ "query": 7 }), "/arguments/query", "an object of query parameters"),
+            (&pets, "list-pets", json!({ "body": {} }), "/arguments/body", "has no body"),
+            (&pets, "get-pet-by-id", json!({}), "/arguments/id", "the path parameter 'id' is required"),
+            (&pets, "get-pet-by-id", json!({ "id": null }), "/arguments/id", "is required"),
+            (&pets, "list-pets", json!({ "header": { "x": 1 } }), "/arguments/header/x", "it has X-Trace"),
+            (&pets, "create-order", json!({ "body": [] }), "/arguments/body", "an object is expected"),
+            (&pets, "create-order", json!({ "other": 1 }), "/arguments/other", "no argument of this name"),
+            (&pets, "replace-pet", json!({ "id": 1 }), "/arguments/body", "needs a body"),
+            (
+                &crm,
+                "patch-contacts-contact-id",
+                json!({ "path": { "contact-id": 1 }, "body": { "contact-id": 1 } }),
+                "/arguments/body/contact-id",
+                "a parameter of this name",
+            ),
+        ] {
+            let (at, message) = refused(operation(api, slug), arguments.clone());
+            assert!(at == pointer && message.contains(reason), "{slug} {arguments}: {at}: {message}");
+        }
+    }
 }

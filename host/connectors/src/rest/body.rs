@@ -224,3 +224,138 @@ fn file(name: &str, value: &Value) -> Option<Vec<u8>> {
 fn quoted(name: &str) -> String {
     name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rest::{
+        by_hand, import,
+        tests::{operation, pets, prepare, refused},
+    };
+
+    fn body(slug: &str, arguments: Value) -> (String, String) {
+        let (media, bytes) = prepare(operation(&pets(), slug), arguments).body.expect("a body");
+        (media.to_str().expect("ASCII").to_owned(), String::from_utf8(bytes).expect("UTF-8"))
+    }
+
+    #[test]
+    fn json_is_chosen_first() {
+        let (media, text) = body("create-pet", json!({ "name": "Rex" }));
+        assert_eq!((media.as_str(), text.as_str()), ("application/json", r#"{"name":"Rex"}"#));
+        let mut medias = [
+            "image/png",
+            "text/plain",
+            "multipart/form-data",
+            "*/*",
+            "application/problem+json",
+            "application/json; v=1",
+        ];
+        medias.sort_by_key(|media| rank(media));
+        assert_eq!(medias[..3], ["application/json; v=1", "application/problem+json", "*/*"]);
+        assert_eq!(medias[5], "image/png");
+    }
+
+    #[test]
+    fn a_form_is_written_with_its_encodings() {
+        let arguments = json!({
+            "pet": 7, "codes": ["a", "b,c"], "gifts": ["x", "y"], "address": { "city": "São Paulo", "lines": ["1"] },
+        });
+        let (media, text) = body("create-order", arguments);
+        assert_eq!(media, "application/x-www-form-urlencoded");
+        let expected = "address%5Bcity%5D=S%C3%A3o%20Paulo&address%5Blines%5D%5B0%5D=1&codes=a,b%2Cc&gifts=x&gifts=y&pet=7";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_body_that_may_be_missing_is_sent_when_something_is_in_it() {
+        let api = pets();
+        assert!(prepare(operation(&api, "create-order"), json!({})).body.is_none());
+        assert_eq!(body("create-pet", json!({})).1, "{}");
+    }
+
+    #[test]
+    fn files_come_as_base64_with_or_without_a_name() {
+        let arguments = json!({
+            "id": 1, "photo": { "data": "aGVsbG8=", "filename": "a \"b\".png", "content_type": "image/png" },
+            "caption": "Rex", "more": ["eA==", "eQ=="],
+        });
+        let (media, text) = body("upload-photo", arguments.clone());
+        let boundary = media.strip_prefix("multipart/form-data; boundary=").expect("a boundary");
+        let expected = [
+            "",
+            "Content-Disposition: form-data; name=\"caption\"\r\n\r\nRex",
+            "Content-Disposition: form-data; name=\"more\"; filename=\"more\"\r\nContent-Type: application/octet-stream\r\n\r\nx",
+            "Content-Disposition: form-data; name=\"more\"; filename=\"more\"\r\nContent-Type: application/octet-stream\r\n\r\ny",
+            "Content-Disposition: form-data; name=\"photo\"; filename=\"a %22b%22.png\"\r\nContent-Type: image/png\r\n\r\nhello",
+        ];
+        let expected = expected.join(&format!("\r\n--{boundary}\r\n")).trim_start().to_owned();
+        assert_eq!(text, format!("{expected}\r\n--{boundary}--\r\n"));
+        assert_eq!(body("upload-photo", arguments).0, media, "the same arguments give the same request");
+        let schema = operation(&pets(), "upload-photo").input_schema();
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        assert!(validator.is_valid(&json!({ "id": 1, "photo": "aGVsbG8=", "more": ["eA=="] })));
+        assert!(
+            !validator.is_valid(&json!({ "id": 1, "photo": 7 }))
+                && !validator.is_valid(&json!({ "id": 1, "photo": { "name": "x" } }))
+        );
+    }
+
+    #[test]
+    fn text_and_bytes_are_sent_as_they_are() {
+        assert_eq!(body("note", json!({ "body": "ünï" })), ("text/plain".into(), "ünï".into()));
+        assert_eq!(
+            body("replace-photo", json!({ "id": 1, "body": "aGk=" })),
+            ("image/png".into(), "hi".into())
+        );
+        assert!(prepare(operation(&pets(), "replace-photo"), json!({ "id": 1 })).body.is_none());
+    }
+
+    #[test]
+    fn an_object_in_a_multipart_body_is_json() {
+        let list = json!([{
+            "name": "a", "method": "POST", "path": "/a", "content_type": "multipart/form-data",
+            "body": { "properties": { "about": { "type": "object" }, "none": {} }, "required": ["about"] },
+        }]);
+        let operations = by_hand(&list).expect("an operation");
+        let (_, bytes) =
+            prepare(&operations[0], json!({ "about": { "x": 1 }, "none": null })).body.expect("a body");
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        assert!(
+            text.contains("name=\"about\"\r\nContent-Type: application/json\r\n\r\n{\"x\":1}\r\n"),
+            "{text}"
+        );
+        assert!(!text.contains("none"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_body_is_refused_where_it_stands() {
+        let api = pets();
+        let refused = |slug: &str, arguments| refused(operation(&api, slug), arguments);
+        for (slug, arguments, pointer, reason) in [
+            ("note", json!({}), "/arguments/body", "needs a body"),
+            ("note", json!({ "body": 7 }), "/arguments/body", "a text is expected"),
+            ("replace-photo", json!({ "id": 1, "body": "%" }), "/arguments/body", "base64"),
+            ("upload-photo", json!({ "id": 1, "photo": "%" }), "/arguments/photo", "base64"),
+            (
+                "upload-photo",
+                json!({ "id": 1, "photo": { "data": "eA==", "content_type": "a\r\nb" } }),
+                "/arguments/photo",
+                "base64",
+            ),
+        ] {
+            let (at, message) = refused(slug, arguments);
+            assert!(at == pointer && message.contains(reason), "{slug}: {at}: {message}");
+        }
+        let document = json!({ "openapi": "3.1.0", "paths": { "/a": { "post": { "operationId": "a", "requestBody": {
+            "content": { "application/x-www-form-urlencoded": { "schema": { "oneOf": [{}, {}] } } },
+        } } } } });
+        let api = import(document.to_string().as_bytes()).expect("a document");
+        let (pointer, message) = crate::rest::tests::refused(operation(&api, "a"), json!({ "body": "x" }));
+        assert!(
+            pointer == "/arguments/body" && message.contains("an object is expected"),
+            "{pointer}: {message}"
+        );
+    }
+}

@@ -244,3 +244,154 @@ fn schema<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rest::tests::prepare;
+
+    #[test]
+    fn the_operation_of_the_seed_is_called_as_it_says() {
+        let list = json!([{
+            "name": "Get customer order", "description": "One order of a customer", "method": "get",
+            "path": "/clientes/{id}/pedidos/{pedidoId}", "output": { "type": "object" }, "example": { "id": 456 },
+        }]);
+        let operations = by_hand(&list).expect("operations");
+        let operation = &operations[0];
+        assert_eq!(operation.slug, "get-customer-order");
+        assert!(!operation.requires_auth);
+        let schema = operation.input_schema();
+        assert_eq!(schema["required"], json!(["id", "pedidoId"]));
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        for arguments in [json!({ "id": 123, "pedidoId": 456 }), json!({ "id": "123", "pedidoId": "456" })] {
+            assert!(validator.is_valid(&arguments));
+            assert_eq!(
+                prepare(operation, arguments).url.as_str(),
+                "https://api.example/v1/clientes/123/pedidos/456"
+            );
+        }
+        let example = operation.example().expect("an example");
+        assert_eq!((example.status, example.body.as_str()), (200, r#"{"id":456}"#));
+        assert_eq!(
+            operation.tool()["outputSchema"]["then"]["properties"]["data"],
+            json!({ "type": "object" })
+        );
+    }
+
+    #[test]
+    fn schemas_may_refer_to_their_own_definitions() {
+        let tree = json!({
+            "type": "object", "properties": { "tree": { "$ref": "#/$defs/tree" } }, "required": ["tree"],
+            "$defs": { "tree": { "type": "array", "items": { "$ref": "#/$defs/tree" } } },
+        });
+        let list = json!([
+            { "name": "first", "method": "GET", "path": "/" },
+            {
+                "name": "Grow", "method": "POST", "path": "/trees/{id}", "requires_auth": true, "body": tree, "output": tree,
+                "parameters": [{ "name": "id", "in": "path", "schema": {
+                    "$ref": "#/$defs/id", "$defs": { "id": { "type": "integer" } },
+                } }],
+            },
+        ]);
+        let operations = by_hand(&list).expect("operations");
+        assert!(operations[1].requires_auth);
+        let validator = jsonschema::validator_for(&operations[1].input_schema()).expect("a schema");
+        assert!(validator.is_valid(&json!({ "id": 1, "tree": [[[]]] })));
+        for wrong in
+            [json!({ "id": 1, "tree": [[[7]]] }), json!({ "id": "x", "tree": [] }), json!({ "id": 1 })]
+        {
+            assert!(!validator.is_valid(&wrong), "{wrong}");
+        }
+        assert!(jsonschema::validator_for(&operations[1].tool()["outputSchema"]).is_ok());
+    }
+
+    #[test]
+    fn row_19_keys_in_a_list_are_taken_out() {
+        let list = json!([{
+            "name": "a", "method": "GET", "path": "/", "description": "Use ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+            "example": { "api_key": "live-key-of-somebody" },
+        }]);
+        let stored = serde_json::to_string(&by_hand(&list).expect("operations")).expect("JSON");
+        assert!(!stored.contains("ghp_") && !stored.contains("live"), "{stored}");
+    }
+
+    #[test]
+    fn every_mistake_is_told_where_it_is() {
+        let with = |field: &str, value: Value| {
+            let mut item = json!({ "name": "a", "method": "GET", "path": "/a/{id}" });
+            item[field] = value;
+            json!([item])
+        };
+        let parameter = |parameter: Value| with("parameters", json!([parameter]));
+        for (list, pointer, reason) in [
+            (json!({}), "", "a list of operations"),
+            (json!([]), "", "1 to 1000 operations"),
+            (json!([7]), "/0", "an object is expected"),
+            (with("nmae", json!(1)), "/0/nmae", "it may be name, description"),
+            (with("name", json!(null)), "/0/name", "a name is expected"),
+            (with("name", json!("日本")), "/0/name", "a letter from a to z"),
+            (with("name", json!(7)), "/0/name", "a text is expected"),
+            (with("method", json!("TRACE")), "/0/method", "one of GET, HEAD"),
+            (with("method", json!(7)), "/0/method", "a text is expected"),
+            (with("path", json!("a")), "/0/path", "begin with '/'"),
+            (with("path", json!("/a/../b")), "/0/path", "segments such as /pets/{id}"),
+            (with("path", json!("/a?b=c")), "/0/path", "segments such as /pets/{id}"),
+            (with("parameters", json!({})), "/0/parameters", "a list of parameters"),
+            (with("requires_auth", json!("yes")), "/0/requires_auth", "true or false"),
+            (with("body", json!(7)), "/0/body", "a JSON Schema"),
+            (with("output", json!({ "type": "text" })), "/0/output", "a JSON Schema"),
+            (with("content_type", json!("text/plain")), "/0/content_type", "there is no body"),
+            (parameter(json!(7)), "/0/parameters/0", "an object is expected"),
+            (parameter(json!({ "in": "query" })), "/0/parameters/0/name", "a name is expected"),
+            (
+                parameter(json!({ "name": "q", "in": "cookie" })),
+                "/0/parameters/0/in",
+                "one of path, query, header",
+            ),
+            (parameter(json!({ "name": "q", "in": "path" })), "/0/parameters/0/name", "no part {q}"),
+            (
+                parameter(json!({ "name": "q", "in": "query", "x/y": 1 })),
+                "/0/parameters/0/x~1y",
+                "it may be name, in",
+            ),
+            (
+                parameter(json!({ "name": "id", "in": "path", "required": false })),
+                "/0/parameters/0/required",
+                "always required",
+            ),
+            (
+                parameter(json!({ "name": "a b", "in": "header" })),
+                "/0/parameters/0/name",
+                "not the name of a header",
+            ),
+            (parameter(json!({ "name": "Cookie", "in": "header" })), "/0/parameters/0/name", "store the key"),
+            (
+                parameter(json!({ "name": "X-Api-Key", "in": "header" })),
+                "/0/parameters/0/name",
+                "store the key",
+            ),
+            (
+                parameter(json!({ "name": "access_token", "in": "query" })),
+                "/0/parameters/0/name",
+                "store the key",
+            ),
+            (
+                parameter(json!({ "name": "q", "in": "query", "schema": 1 })),
+                "/0/parameters/0/schema",
+                "a JSON Schema",
+            ),
+            (
+                json!([{ "name": "a b", "method": "GET", "path": "/" }, { "name": "A-B", "method": "PUT", "path": "/" }]),
+                "/1/name",
+                "operation 0 of the list is called 'a-b' as well",
+            ),
+        ] {
+            match by_hand(&list) {
+                Err(ConnectorsError::Invalid { pointer: at, message }) => {
+                    assert!(at == pointer && message.contains(reason), "{list}: {at}: {message}");
+                }
+                other => panic!("{list}: {other:?}"),
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{Error, budget::BudgetBreach, options::DuplicateKeyPolicy};
 
 use crate::ConnectorsError;
 
@@ -59,6 +59,7 @@ fn yaml(text: &str) -> Result<Value, String> {
             max_aliases: 20_000,
             max_documents: 1,
         },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_VALUES },
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         strict_booleans: true,
     };
@@ -67,10 +68,24 @@ fn yaml(text: &str) -> Result<Value, String> {
             .location()
             .map(|place| format!(": line {}, column {}", place.line(), place.column()))
             .unwrap_or_default();
-        format!(
-            "the document is neither JSON nor YAML, or it is deeper than {MAX_DEPTH} levels or larger than \
-             {MAX_VALUES} values{place}"
-        )
+        // What went wrong is inside of where it was seen.
+        let mut inner = &error;
+        while let Error::WithSnippet { error, .. } | Error::AliasError { error, .. } = inner {
+            inner = error;
+        }
+        match inner {
+            Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+                format!("the document is nested more than {MAX_DEPTH} levels deep{place}")
+            }
+            Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
+                format!("the document holds more than {MAX_VALUES} values or too many aliases{place}")
+            }
+            // The parser has a limit of its own.
+            other if other.to_string().contains("recursion limit") => {
+                format!("the document is nested more than {MAX_DEPTH} levels deep{place}")
+            }
+            _ => format!("the document is neither JSON nor YAML{place}"),
+        }
     })
 }
 
@@ -136,7 +151,7 @@ mod tests {
     fn a_broken_document_is_told_by_its_place_and_not_by_its_text() {
         assert!(message(b"{\"secret\": hunter2}").contains("not JSON: line 1, column 12"));
         let yaml = message(b"openapi: 3.0.0\nsecret: [hunter2\n");
-        assert!(yaml.contains("line 3") && !yaml.contains("hunter2"), "{yaml}");
+        assert!(yaml.contains("neither JSON nor YAML: line 2") && !yaml.contains("hunter2"), "{yaml}");
         assert!(message(b"\xff\xfe").contains("UTF-8"));
         assert!(message(b"a: 1\n---\nb: 2\n").contains("line 2"));
     }
@@ -148,9 +163,10 @@ mod tests {
             let before = format!("*a{}", level - 1);
             bomb += &format!("a{level}: &a{level} [{}]\n", [before.as_str(); 10].join(","));
         }
-        assert!(message(bomb.as_bytes()).contains("larger than"));
+        let text = message(bomb.as_bytes());
+        assert!(text.contains("too many aliases"), "{text}");
         let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 10_000].join(","));
-        assert!(message(long.as_bytes()).contains("larger than"));
+        assert!(message(long.as_bytes()).contains("too many aliases"));
         let many = format!("{{\"a\": [{}0]}}", "0,".repeat(MAX_VALUES));
         assert!(message(many.as_bytes()).contains("more than 4000000 values"));
         assert!(message(&vec![b' '; MAX_BYTES + 1]).contains("larger than 64 MB"));
@@ -160,9 +176,9 @@ mod tests {
     fn row_22_a_document_that_is_too_deep_is_refused() {
         let json = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(message(json.as_bytes()).contains("nested more than 128 levels"));
-        assert!(message(format!("a: {}", "[".repeat(100_000)).as_bytes()).contains("deeper than 128"));
+        assert!(message(format!("a: {}", "[".repeat(100_000)).as_bytes()).contains("nested more than 128"));
         let blocks: String = (0..5_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
-        assert!(message(blocks.as_bytes()).contains("deeper than 128"));
+        assert!(message(blocks.as_bytes()).contains("nested more than 128"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     document::{pointer, resolve},
-    schema::size,
+    schema::fits,
 };
 
 /// Bytes of an example's body.
@@ -30,11 +30,9 @@ pub(super) fn example(root: &Value, status: u16, media: Option<(&str, &Value)>) 
         return Some(Example { status, content_type: None, body: String::new() });
     };
     let schema = media.get("schema");
-    let value = media
-        .get("example")
-        .cloned()
-        .or_else(|| named(root, media))
-        .or_else(|| Sampler { root, open: Vec::new(), values: 0 }.sample(schema?))?;
+    let written = media.get("example").or_else(|| named(root, media)).filter(|value| fits(value, MAX_BYTES));
+    let sample = || Sampler { root, open: Vec::new(), values: 0 }.sample(schema?);
+    let value = written.cloned().or_else(sample)?;
     let is_json = super::body::is_json(content_type);
     let body = match &value {
         // Some write the example's text where the value belongs.
@@ -46,11 +44,11 @@ pub(super) fn example(root: &Value, status: u16, media: Option<(&str, &Value)>) 
 }
 
 /// The example called `default`, else the first by name.
-fn named(root: &Value, media: &Value) -> Option<Value> {
+fn named<'a>(root: &'a Value, media: &'a Value) -> Option<&'a Value> {
     let examples = media.get("examples")?.as_object()?;
     let default = examples.iter().find(|(name, _)| *name == "default").map(|(_, example)| example);
     let first = || examples.iter().min_by_key(|(name, _)| *name).map(|(_, example)| example);
-    resolve(root, default.or_else(first)?)?.get("value").cloned()
+    resolve(root, default.or_else(first)?)?.get("value")
 }
 
 /// A value from the examples in a schema, its defaults, constants and enumerations.
@@ -83,7 +81,7 @@ impl<'a> Sampler<'a> {
             |keyword: &str| schema.get(keyword).and_then(Value::as_array).and_then(|values| values.first());
         let written = schema.get("example").or_else(|| first("examples")).or_else(|| schema.get("const"));
         let written = written.or_else(|| schema.get("default")).or_else(|| first("enum"));
-        if let Some(value) = written.filter(|value| size(value) <= MAX_BYTES) {
+        if let Some(value) = written.filter(|value| fits(value, MAX_BYTES)) {
             return Some(value.clone());
         }
         if let Some(items) = schema.get("items") {

@@ -21,7 +21,7 @@ mod keys;
 mod openapi;
 mod request;
 mod schema;
-mod security;
+pub(crate) mod security;
 mod slug;
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,9 @@ use crate::ConnectorsError;
 const MAX_OPERATIONS: usize = 5_000;
 const MAX_PARAMETERS: usize = 500;
 
+/// What `*/*` stands for.
+const ANY: &str = "application/json";
+
 /// Bytes of the schemas of one operation. An output schema describes; an input schema also checks, so it may be longer.
 const MAX_INPUT: usize = 32 << 10;
 const MAX_OUTPUT: usize = 8 << 10;
@@ -30,6 +33,9 @@ const MAX_OUTPUT: usize = 8 << 10;
 /// Bytes of everything that is imported from one document: short documents can be long when each operation stands for
 /// itself.
 const MAX_IMPORTED: usize = 64 << 20;
+
+/// Values of the document that may be looked at, as often as they are. For GitHub's document it is a few million.
+const MAX_WORK: usize = 50_000_000;
 
 /// Characters of texts.
 const MAX_TITLE: usize = 200;
@@ -51,6 +57,7 @@ pub(crate) fn import(document: &[u8]) -> Result<Api, ConnectorsError> {
                 .push(Skipped { operation: path.clone(), reason: "it is described in another file".into() });
             continue;
         };
+        importer.schemas.charge(values(item));
         for (verb, source) in Verb::ALL.into_iter().filter_map(|verb| Some((verb, of(item, verb)?))) {
             if found.len() >= MAX_OPERATIONS {
                 let message = format!("the document has more than {MAX_OPERATIONS} operations");
@@ -68,6 +75,10 @@ pub(crate) fn import(document: &[u8]) -> Result<Api, ConnectorsError> {
         }
         if importer.bytes > MAX_IMPORTED {
             let message = format!("the operations would take more than {} MB", MAX_IMPORTED >> 20);
+            return Err(ConnectorsError::invalid("/paths", message));
+        }
+        if importer.schemas.work() > MAX_WORK {
+            let message = "the operations refer to long parts of the document too often";
             return Err(ConnectorsError::invalid("/paths", message));
         }
     }
@@ -277,6 +288,15 @@ impl<'a> Importer<'a> {
         Ok(operation)
     }
 
+    /// Follows a reference to a part that operations share, and counts what it leads to.
+    fn follow(&self, value: &'a Value) -> Option<&'a Value> {
+        let found = resolve(self.root, value)?;
+        if !std::ptr::eq(found, value) {
+            self.schemas.charge(values(found));
+        }
+        Some(found)
+    }
+
     /// The parameters that callers give, by place and name, and whether one that they do not give is a required key.
     fn parameters(
         &mut self,
@@ -288,8 +308,11 @@ impl<'a> Importer<'a> {
         let list = |of: &'a Value| of.get("parameters").and_then(Value::as_array).into_iter().flatten();
         let mut declared: BTreeMap<(Place, String), &'a Value> = BTreeMap::new();
         // The operation's own come later and replace those of the path.
+        if list(item).chain(list(source)).count() > MAX_PARAMETERS {
+            return Err(format!("it has more than {MAX_PARAMETERS} parameters"));
+        }
         for parameter in list(item).chain(list(source)) {
-            let Some(parameter) = resolve(self.root, parameter) else {
+            let Some(parameter) = self.follow(parameter) else {
                 return Err("one of its parameters is described in another file or nowhere".into());
             };
             let text = |name: &str| parameter.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -303,9 +326,6 @@ impl<'a> Importer<'a> {
             if !text("name").is_empty() {
                 declared.insert((place, text("name").to_owned()), parameter);
             }
-        }
-        if declared.len() > MAX_PARAMETERS {
-            return Err(format!("it has more than {MAX_PARAMETERS} parameters"));
         }
         let names = request::names(path);
         let mut needs_key = false;
@@ -391,7 +411,7 @@ impl<'a> Importer<'a> {
         uses: &mut Uses,
     ) -> Result<Option<Body>, String> {
         const ANYTHING: &Value = &Value::Bool(true);
-        let source = resolve(self.root, source).ok_or("its body is described in another file or nowhere")?;
+        let source = self.follow(source).ok_or("its body is described in another file or nowhere")?;
         let is_required = source.get("required") == Some(&Value::Bool(true));
         let content = source.get("content").and_then(Value::as_object);
         let Some((media, about)) = content.and_then(best) else {
@@ -401,7 +421,7 @@ impl<'a> Importer<'a> {
         let fields = self.schemas.fields(schema, Direction::Sent);
         let format = self.format(media, about, schema);
         let body = |given: Given| {
-            let media = if media.contains('*') { "application/json" } else { media };
+            let media = if media.contains('*') { ANY } else { media };
             Some(Body { media: media.to_owned(), format: format.clone(), required: is_required, given })
         };
         let takes_fields = matches!(format, Format::Json | Format::Form { .. } | Format::Multipart { .. });
@@ -507,12 +527,15 @@ impl<'a> Importer<'a> {
         let Some((_, status, response)) = good.min_by_key(|(order, ..)| *order) else {
             return (None, None, None);
         };
-        let Some(response) = resolve(self.root, response) else {
+        let Some(response) = self.follow(response) else {
             return (None, None, None);
         };
         let content = response.get("content").and_then(Value::as_object);
         let chosen = content.and_then(best).filter(|_| verb != Verb::Head);
         let accept = chosen.map(|(media, _)| media.to_owned()).filter(|media| !media.contains('*'));
+        // Where anything may come, JSON is what comes.
+        let chosen =
+            chosen.map(|(media, about)| if media.contains('*') { (ANY, about) } else { (media, about) });
         let schema =
             chosen.filter(|(media, _)| body::is_json(media)).and_then(|(_, about)| about.get("schema"));
         let output = schema.and_then(|schema| {
@@ -524,8 +547,16 @@ impl<'a> Importer<'a> {
                 _ => None,
             }
         });
-        let chosen = chosen.map(|(media, about)| (media, about));
         (accept, output, example::example(self.root, status, chosen))
+    }
+}
+
+/// How many values there are in a value.
+fn values(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(values).sum::<usize>() + 1,
+        Value::Object(fields) => fields.values().map(values).sum::<usize>() + 1,
+        _ => 1,
     }
 }
 

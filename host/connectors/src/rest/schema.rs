@@ -7,6 +7,7 @@
 //! What is beyond the limit accepts everything, because the service checks by itself.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     rc::Rc,
 };
@@ -43,12 +44,16 @@ pub(super) struct Schemas<'a> {
     root: &'a Value,
     definitions: HashMap<(Direction, String), Rc<Definition>>,
     patterns: HashMap<String, bool>,
+    /// Values of the document that were looked at, as often as they were.
+    work: Cell<usize>,
 }
 
+/// A definition, and what is left of it when there is no room for the whole; with their bytes.
 struct Definition {
-    schema: Value,
+    whole: (Value, usize),
+    short: (Value, usize),
+    /// What the whole refers to.
     uses: Uses,
-    bytes: usize,
 }
 
 /// The fields of an object that has nothing but fields, so that they can stand among others.
@@ -63,20 +68,30 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Schemas<'a> {
     pub(super) fn new(root: &'a Value) -> Self {
-        Self { root, definitions: HashMap::new(), patterns: HashMap::new() }
+        Self { root, definitions: HashMap::new(), patterns: HashMap::new(), work: Cell::new(0) }
+    }
+
+    /// Counts values that are about to be looked at: a short document can refer to a long part of itself very often.
+    pub(super) fn charge(&self, values: usize) {
+        self.work.set(self.work.get().saturating_add(values));
+    }
+
+    pub(super) fn work(&self) -> usize {
+        self.work.get()
     }
 
     /// Adds the definitions that a schema uses, as far as `limit` bytes allow.
     pub(super) fn complete(
         &mut self,
         mut schema: Map<String, Value>,
-        uses: Uses,
+        mut uses: Uses,
         direction: Direction,
         limit: usize,
     ) -> Value {
         let mut bytes = size(&schema);
         if bytes > limit {
-            shorten(&mut schema);
+            shorten(&mut schema, MAX_DESCRIPTION / 10);
+            uses.clear();
             bytes = size(&schema);
         }
         let mut definitions = Map::new();
@@ -88,13 +103,17 @@ impl<'a> Schemas<'a> {
             }
             let definition = self.definition(&pointer, direction);
             bytes += name.len() + 8;
-            if bytes + definition.bytes > limit {
-                definitions.insert(name, json!({}));
-                continue;
-            }
-            bytes += definition.bytes;
-            definitions.insert(name, definition.schema.clone());
-            queue.extend(definition.uses.iter().cloned());
+            let left = limit.saturating_sub(bytes);
+            let (schema, taken) = match &*definition {
+                Definition { whole, .. } if whole.1 <= left => {
+                    queue.extend(definition.uses.iter().cloned());
+                    whole.clone()
+                }
+                Definition { short, .. } if short.1 <= left => short.clone(),
+                _ => (json!({}), 0),
+            };
+            bytes += taken;
+            definitions.insert(name, schema);
         }
         if !definitions.is_empty() {
             schema.insert("$defs".into(), definitions.into());
@@ -113,7 +132,13 @@ impl<'a> Schemas<'a> {
             Some(source) => self.translate(source, direction, &mut uses),
             None => json!({}),
         };
-        let definition = Rc::new(Definition { bytes: size(&schema), schema, uses });
+        let mut short = schema.clone();
+        short.as_object_mut().into_iter().for_each(|schema| shorten(schema, 0));
+        let sized = |schema: Value| {
+            let bytes = size(&schema);
+            (schema, bytes)
+        };
+        let definition = Rc::new(Definition { whole: sized(schema), short: sized(short), uses });
         self.definitions.insert(key, Rc::clone(&definition));
         definition
     }
@@ -147,7 +172,7 @@ impl<'a> Schemas<'a> {
             }
             _ => {}
         }
-        if let Some(example) = source.get("example").filter(|example| size(example) <= MAX_VALUE) {
+        if let Some(example) = source.get("example").filter(|example| fits(example, MAX_VALUE)) {
             schema.entry("examples").or_insert_with(|| json!([example]));
         }
         match source.get("nullable") == Some(&Value::Bool(true)) {
@@ -220,10 +245,10 @@ impl<'a> Schemas<'a> {
             "required" => names(value),
             "enum" => {
                 let values = value.as_array().filter(|values| !values.is_empty())?;
-                (size(values) <= MAX_ENUM).then(|| value.clone())
+                fits(values, MAX_ENUM).then(|| value.clone())
             }
-            "const" | "default" => (size(value) <= MAX_VALUE).then(|| value.clone()),
-            "examples" => value.as_array().filter(|values| size(values) <= MAX_VALUE).map(|_| value.clone()),
+            "const" | "default" => fits(value, MAX_VALUE).then(|| value.clone()),
+            "examples" => value.as_array().filter(|values| fits(values, MAX_VALUE)).map(|_| value.clone()),
             "minimum" | "maximum" => value.is_number().then(|| value.clone()),
             "multipleOf" => value.as_f64().filter(|&number| number > 0.0).map(|_| value.clone()),
             "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties"
@@ -270,7 +295,11 @@ impl<'a> Schemas<'a> {
 
     fn own_fields(&self, schema: &'a Value, level: usize) -> Option<Fields<'a>> {
         const ANYTHING: &Value = &Value::Bool(true);
-        const MEANINGLESS: [&str; 12] = [
+        const MEANINGLESS: [&str; 16] = [
+            "$defs",
+            "$schema",
+            "definitions",
+            "nullable",
             "title",
             "description",
             "example",
@@ -293,12 +322,15 @@ impl<'a> Schemas<'a> {
         };
         for (keyword, value) in source {
             match keyword.as_str() {
-                "type" if value != "object" => return None,
-                "properties" => fields.properties = map(value.as_object()?),
+                // An object can always be sent where null can be as well.
+                "type" if value != "object" && value != &json!(["object", "null"]) => return None,
+                "properties" => {
+                    fields.properties = map(value.as_object()?);
+                    self.charge(fields.properties.len());
+                }
                 "required" => fields.required = value.as_array()?.iter().filter_map(Value::as_str).collect(),
                 "additionalProperties" if value == &Value::Bool(false) => fields.others = None,
                 "additionalProperties" => fields.others = Some(value),
-                "nullable" if value == &Value::Bool(false) => {}
                 "anyOf" | "oneOf" => {
                     fields.combinations.push(json!({ keyword.as_str(): combinations(value)? }));
                 }
@@ -420,18 +452,18 @@ fn nullable(mut schema: Map<String, Value>) -> Value {
     }
 }
 
-/// Leaves of each property what it is and what it is for.
-fn shorten(schema: &mut Map<String, Value>) {
-    schema.retain(|keyword, _| {
-        ["type", "properties", "required", "additionalProperties", "description"].contains(&keyword.as_str())
+/// Leaves of each property what it is, and so many characters about what it is for. No reference is left.
+fn shorten(schema: &mut Map<String, Value>, characters: usize) {
+    schema.retain(|keyword, value| match keyword.as_str() {
+        "type" | "properties" | "required" | "description" => true,
+        "additionalProperties" => value.is_boolean(),
+        _ => false,
     });
-    for keyword in ["properties", "additionalProperties"] {
-        let fields = schema.get_mut(keyword).and_then(Value::as_object_mut).into_iter().flatten();
-        for field in fields.filter_map(|(_, field)| field.as_object_mut()) {
-            field.retain(|keyword, _| keyword == "type" || keyword == "description");
-            if let Some(Value::String(text)) = field.get_mut("description") {
-                *text = short(text, MAX_DESCRIPTION / 10);
-            }
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
+    for field in fields.filter_map(|(_, field)| field.as_object_mut()) {
+        field.retain(|keyword, _| keyword == "type" || keyword == "description" && characters > 0);
+        if let Some(Value::String(text)) = field.get_mut("description") {
+            *text = short(text, characters);
         }
     }
 }
@@ -446,18 +478,143 @@ pub(super) fn short(text: &str, characters: usize) -> String {
 
 /// Bytes of JSON text.
 pub(super) fn size(value: &impl serde::Serialize) -> usize {
-    struct Counter(usize);
+    count(value, usize::MAX)
+}
+
+/// Whether a value is no longer than so many bytes of JSON text. A long one is not read to its end.
+pub(super) fn fits(value: &impl serde::Serialize, bytes: usize) -> bool {
+    count(value, bytes) <= bytes
+}
+
+fn count(value: &impl serde::Serialize, limit: usize) -> usize {
+    struct Counter {
+        bytes: usize,
+        limit: usize,
+    }
     impl std::io::Write for Counter {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
+            self.bytes += bytes.len();
+            if self.bytes > self.limit {
+                Err(std::io::ErrorKind::FileTooLarge.into())
+            } else {
+                Ok(bytes.len())
+            }
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
-    let mut counter = Counter(0);
-    // Neither counting nor writing a JSON value can fail.
+    let mut counter = Counter { bytes: 0, limit };
+    // It fails only at the limit, and then the count says so.
     let _ = serde_json::to_writer(&mut counter, value);
-    counter.0
+    counter.bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translated(root: &Value, limit: usize) -> Value {
+        let mut schemas = Schemas::new(root);
+        let mut uses = Uses::new();
+        match schemas.translate(&root["schema"], Direction::Received, &mut uses) {
+            Value::Object(schema) => schemas.complete(schema, uses, Direction::Received, limit),
+            other => other,
+        }
+    }
+
+    #[test]
+    fn keywords_of_the_wrong_kind_are_left_out() {
+        let root = json!({ "schema": {
+            "type": "any", "minLength": -1, "maximum": "7", "required": "a", "enum": [], "items": 7, "anyOf": [],
+            "pattern": "(", "patternProperties": { "(": {}, "^a": { "type": "null" } }, "uniqueItems": 1,
+            "dependentRequired": { "a": ["b"], "c": 7 }, "multipleOf": 0, "format": "date", "discriminator": {},
+            "additionalProperties": false, "not": false, "xml": {}, "x-more": 1, "const": null,
+        } });
+        let expected = json!({
+            "patternProperties": { "^a": { "type": "null" } }, "dependentRequired": { "a": ["b"] }, "format": "date",
+            "additionalProperties": false, "not": false, "const": null,
+        });
+        assert_eq!(translated(&root, 10_000), expected);
+    }
+
+    #[test]
+    fn null_is_accepted_where_the_older_dialect_says_so() {
+        for (schema, is_nullable) in [
+            (json!({ "type": "string", "nullable": true }), true),
+            (json!({ "type": "string", "nullable": false }), false),
+            (json!({ "type": "string", "enum": ["a"], "nullable": true }), true),
+            (json!({ "$ref": "#/text", "nullable": true }), true),
+            (json!({ "type": "string", "oneOf": [{ "$ref": "#/text" }], "nullable": true }), true),
+            (json!({ "enum": ["a"], "nullable": true }), true),
+        ] {
+            let root = json!({ "schema": schema, "text": { "type": "string" } });
+            let validator = jsonschema::validator_for(&translated(&root, 10_000)).expect("a schema");
+            assert_eq!(validator.is_valid(&Value::Null), is_nullable, "{schema}");
+            assert!(validator.is_valid(&json!("a")) && !validator.is_valid(&json!(1)), "{schema}");
+        }
+    }
+
+    #[test]
+    fn row_22_a_schema_has_a_limit_and_what_is_beyond_it_accepts_everything() {
+        let level = |level: u32| {
+            json!({ "type": "object", "description": "x".repeat(400), "anyOf": [{ "$ref": "#/text" }, {}],
+                "additionalProperties": { "$ref": "#/text" }, "properties": {
+                "next": { "$ref": format!("#/levels/{}", level + 1) }, "number": { "type": "integer", "description": "y" },
+            } })
+        };
+        let levels: Vec<_> = (0..100).map(level).collect();
+        let root = json!({ "schema": { "$ref": "#/levels/0" }, "levels": levels });
+        let schema = translated(&root, 2_000);
+        assert!(size(&schema) <= 2_100, "{}", size(&schema));
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        assert!(!validator.is_valid(&json!({ "next": { "number": "x" } })));
+        assert!(
+            validator.is_valid(
+                &json!({ "next": { "next": { "next": { "next": { "next": { "number": "x" } } } } } })
+            )
+        );
+        // One that is too long by itself keeps the names and kinds of its properties.
+        let fields: Map<_, _> = (0..20).map(|number| (format!("f{number}"), level(number))).collect();
+        let wide = translated(&json!({ "schema": { "type": "object", "properties": fields } }), 4_000);
+        assert_eq!(wide["properties"]["f0"]["type"], "object");
+        assert!(wide["properties"]["f0"].get("properties").is_none() && size(&wide) <= 4_000);
+    }
+
+    #[test]
+    fn names_of_definitions_depend_on_nothing_but_their_place() {
+        assert_eq!(name("/components/schemas/Pet.v2"), "Pet.v2");
+        let (one, other) = (name("/components/schemas/a~1b"), name("/components/schemas/a b"));
+        assert!(one != other && one.contains(':') && !one.contains('/'), "{one} {other}");
+    }
+
+    #[test]
+    fn only_plain_objects_give_their_fields() {
+        let part = json!({ "type": "object", "properties": { "b": {} }, "required": ["b"] });
+        let fields = |schema: &Value| {
+            let root = json!({ "schema": schema, "part": part });
+            let fields = Schemas::new(&root).fields(&root["schema"], Direction::Sent)?;
+            let names = fields.properties.keys().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            Some((names, fields.required.len()))
+        };
+        let a = json!({ "properties": { "a": {} } });
+        for plain in [
+            json!({ "allOf": [a, { "$ref": "#/part" }] }),
+            json!({ "required": ["a", "gone"], "type": ["object", "null"], "properties": { "a": {}, "b": {} }, "additionalProperties": false }),
+            json!({ "properties": { "a": {}, "b": {}, "c": { "readOnly": true } }, "required": ["a", "c"], "anyOf": [{ "required": ["a"] }] }),
+        ] {
+            assert_eq!(fields(&plain), Some((vec!["a".to_owned(), "b".to_owned()], 1)), "{plain}");
+        }
+        for other in [
+            json!({ "type": "object" }),
+            json!({ "type": "string" }),
+            json!({ "oneOf": [a, a] }),
+            json!({ "properties": { "a": {} }, "minProperties": 1 }),
+            json!({ "allOf": [a, { "properties": { "a": { "type": "string" } } }] }),
+            json!({ "allOf": [a, { "properties": { "b": {} }, "additionalProperties": false }] }),
+            json!({ "$ref": "elsewhere.json" }),
+        ] {
+            assert_eq!(fields(&other), None, "{other}");
+        }
+    }
 }

@@ -139,20 +139,17 @@ fn flows(flows: &Value) -> Vec<OAuthFlow> {
     flows
 }
 
-/// Whether an operation needs a credential, and the scopes of the first alternative that needs one. An empty list or an
+/// Whether an operation needs a credential, and the scopes of the first alternative that names some. An empty list or an
 /// empty alternative means that it works without.
 pub(super) fn needs(root: &Value, operation: &Value) -> (bool, Vec<String>) {
     let wanted = operation.get("security").or_else(|| root.get("security")).and_then(Value::as_array);
     let alternatives: Vec<_> = wanted.into_iter().flatten().filter_map(Value::as_object).collect();
     let needed = !alternatives.is_empty() && alternatives.iter().all(|schemes| !schemes.is_empty());
-    let first = alternatives.into_iter().find(|schemes| !schemes.is_empty());
-    let mut scopes: Vec<String> = first
-        .into_iter()
-        .flat_map(|schemes| schemes.values())
-        .filter_map(Value::as_array)
-        .flatten()
-        .filter_map(|scope| scope.as_str().map(str::to_owned))
-        .collect();
+    let scopes = alternatives.into_iter().map(|schemes| {
+        let scopes = schemes.values().filter_map(Value::as_array).flatten();
+        scopes.filter_map(|scope| scope.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    });
+    let mut scopes = scopes.into_iter().find(|scopes| !scopes.is_empty()).unwrap_or_default();
     scopes.sort();
     scopes.dedup();
     (needed, scopes)
@@ -218,7 +215,7 @@ mod tests {
             (json!({}), (true, scopes(&["read", "write"]))),
             (json!({ "security": [] }), (false, Vec::new())),
             (json!({ "security": [{}, { "key": [] }] }), (false, Vec::new())),
-            (json!({ "security": [{ "oauth": ["admin"] }, { "key": [] }] }), (true, scopes(&["admin"]))),
+            (json!({ "security": [{ "key": [] }, { "oauth": ["admin"] }] }), (true, scopes(&["admin"]))),
         ] {
             assert_eq!(needs(&root, &operation), expected, "{operation}");
         }

@@ -294,6 +294,36 @@ fn row_22_a_short_document_cannot_become_a_long_import() {
     assert!(text.contains("more than 64 MB"), "{text}");
 }
 
+#[test]
+fn row_22_a_long_part_that_is_used_very_often_does_not_take_minutes() {
+    let begin = Instant::now();
+    let long: Vec<_> = (0..200_000).map(|_| json!({ "const": 1 })).collect();
+    let answer =
+        json!({ "content": { "application/json": { "schema": { "type": "object", "anyOf": long } } } });
+    let paths: Map<_, _> = (0..MAX_OPERATIONS)
+        .map(|number| {
+            (format!("/{number}"), json!({ "get": { "responses": { "200": { "$ref": "#/answer" } } } }))
+        })
+        .collect();
+    let (_, text) = message(json!({ "openapi": "3.1.0", "paths": paths, "answer": answer }));
+    assert!(text.contains("too often"), "{text}");
+    assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn an_answer_of_any_type_is_taken_for_json() {
+    let answer = json!({ "*/*": { "schema": { "type": "object", "properties": { "a": { "const": 1 } } } } });
+    let document = json!({ "openapi": "3.0.1", "paths": { "/a": { "get": { "responses": { "200": { "content": answer } } } } } });
+    let api = import(document.to_string().as_bytes()).expect("a document");
+    let get = operation(&api, "get-a");
+    assert!(get.tool().get("outputSchema").is_some());
+    let example = get.example().expect("an example");
+    assert_eq!(
+        (example.content_type.as_deref(), example.body.as_str()),
+        (Some("application/json"), r#"{"a":1}"#)
+    );
+}
+
 /// A document of the size and shape of GitHub's: a thousand operations, definitions that refer to each other in circles,
 /// long descriptions, an example for each answer.
 fn large() -> String {
