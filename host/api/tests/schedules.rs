@@ -7,7 +7,7 @@ use std::{
 };
 
 use airlock_api::{ApiState, Keys, router};
-use airlock_connectors::{Connectors, ConnectorsConfig, MasterKey};
+use airlock_connectors::{Connectors, ConnectorsConfig, Keyring, MasterKey, MasterKeySource};
 use airlock_engine::{
     Digest, Engine, EngineConfig, Json, PluginDefinition, WorkflowDefinition,
     guests::{
@@ -103,6 +103,19 @@ fn cast() -> Cast {
     Cast(Arc::new(PluginDefinition { workflows, activities: Vec::new() }))
 }
 
+/// A master key that nobody changes here.
+struct Fixed;
+
+impl MasterKeySource for Fixed {
+    fn next(&self) -> Result<MasterKey, String> {
+        Err("it stays as it is".into())
+    }
+
+    fn commit(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// An API in a folder of its own.
 struct Api {
     router: Router,
@@ -113,11 +126,12 @@ struct Api {
 impl Api {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let keyring = Keyring::open(folder.path(), &MasterKey::from_bytes([9; 32]), None).expect("a keyring");
         let store = SqliteStore::open(folder.path(), &[7; 32]).expect("the store opens");
         let records: Arc<dyn Records> = Arc::clone(&store) as _;
-        let config = ConnectorsConfig { allow_loopback: false, allow_private_networks: false };
-        let connectors =
-            Connectors::open(Arc::clone(&records), &MasterKey::from_bytes([9; 32]), config).expect("opens");
+        let public_url = "http://127.0.0.1:1".parse().expect("an address");
+        let config = ConnectorsConfig::new(folder.path(), &public_url);
+        let connectors = Connectors::open(Arc::clone(&records), Arc::new(keyring), config).expect("opens");
         let keys = Keys::open(Arc::clone(&records)).expect("the keys open");
         let mut owner = String::new();
         keys.first_owner(|key| {
@@ -130,7 +144,8 @@ impl Api {
             Engine::open(store, Arc::new(cast()), tools, EngineConfig::default()).await.expect("opens");
         let scheduler = Scheduler::open(records, Arc::new(Arc::clone(&engine))).expect("the scheduler opens");
         tokio::spawn(Arc::clone(&scheduler).run());
-        let state = ApiState::new(engine, scheduler, connectors, keys, Arc::new(|| Value::Null));
+        let state =
+            ApiState::new(engine, scheduler, connectors, keys, Arc::new(|| Value::Null), Arc::new(Fixed));
         Self { router: router(state), owner, _folder: folder }
     }
 

@@ -160,7 +160,7 @@ impl Connectors {
         if control.pin && connector.protocol == Protocol::Mcp {
             inner.pins.check(&connector.name, &connector.id, call.tool)?;
         }
-        tools.check(&connector.name, call.tool, &call.arguments)?;
+        check_arguments(connector, tools, &definitions, call)?;
         let credential_key = resolved.as_ref().map(|(key, _)| key.as_str());
         inner.limits.check(&connector.id, control, credential_key, call.who.user.as_str())?;
         if decision == Decision::Ask && !*agreed {
@@ -389,7 +389,11 @@ impl Connectors {
                     call.tool, connector.name
                 )));
             }
-            tools.check(&connector.name, call.tool, &call.arguments)?;
+            let definitions = match connector.protocol {
+                Protocol::Mcp => Definitions::Mcp(Arc::clone(&tools)),
+                Protocol::Http => Definitions::Http(self.api(connector)?),
+            };
+            check_arguments(connector, &tools, &definitions, call)?;
         }
         let shape = match connector.protocol {
             Protocol::Mcp => Shape::Mcp,
@@ -457,6 +461,22 @@ impl Refusal {
         headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(text).ok()?);
         oauth::challenge(&Url::parse(&connector.server).ok()?, &headers)
     }
+}
+
+/// Checks the arguments of a call before anything is sent. Those of a REST API may be grouped by place.
+fn check_arguments(
+    connector: &Connector,
+    tools: &Tools,
+    definitions: &Definitions,
+    call: &CallRequest<'_>,
+) -> Result<(), ConnectorsError> {
+    let Definitions::Http(api) = definitions else {
+        return tools.check(&connector.name, call.tool, &call.arguments);
+    };
+    let operation = api.operation(&connector.name, call.tool)?;
+    let empty = Map::new();
+    let flat = operation.flat(call.arguments.as_object().unwrap_or(&empty))?;
+    tools.check(&connector.name, call.tool, &Value::Object(flat.into_owned()))
 }
 
 /// The scopes that a server misses, if that is why it refused.

@@ -1,6 +1,9 @@
 //! What the API and the command line do with connectors. Answers have the shapes of the contract (§3, §11.1).
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use airlock_engine::{
     Principal,
@@ -10,6 +13,7 @@ use airlock_engine::{
 use chrono::Utc;
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
+use url::Url;
 
 use crate::{
     ConnectorsError, Keyring, Save, Scope,
@@ -45,6 +49,29 @@ pub struct ConnectorsConfig {
     pub audit: PathBuf,
     /// Authorisation through a browser.
     pub oauth: OAuthConfig,
+}
+
+impl ConnectorsConfig {
+    /// Nothing inside is allowed, the audit log is in the data folder, and browsers come to `public_url`.
+    pub fn new(data: &Path, public_url: &Url) -> Self {
+        let page = |path: &str| {
+            let mut url = public_url.clone();
+            url.set_path(path);
+            url
+        };
+        let document = page("/v1/airlock/oauth/client.json");
+        Self {
+            allow_loopback: false,
+            allow_private_networks: false,
+            audit: data.join("audit"),
+            oauth: OAuthConfig {
+                redirect_uri: page("/v1/airlock/oauth/callback"),
+                client_document_url: Some(document).filter(|url| url.scheme() == "https"),
+                return_origins: Vec::new(),
+                confirm: false,
+            },
+        }
+    }
 }
 
 /// All connectors with their credentials. Cheap to clone.

@@ -7,7 +7,7 @@ use crate::{
     Ended,
     client::{Daemon, segment},
     output::{Output, Tone, plain, pretty, short, text},
-    run,
+    questions, run,
 };
 
 /// What to do with executions.
@@ -85,6 +85,21 @@ pub(crate) enum Command {
         /// An id: an update that is sent twice with the same one is carried out once.
         #[arg(long)]
         update_id: Option<String>,
+    },
+    /// Show what an execution asks people: approvals, forms, decisions.
+    Questions {
+        /// Its id.
+        id: String,
+    },
+    /// Answer a question of an execution.
+    Answer {
+        /// The execution's id.
+        id: String,
+        /// The question's task, as `airlock executions questions` shows it.
+        task: String,
+        /// The answer, JSON as the question's form says.
+        #[arg(long, short, value_parser = json)]
+        input: Value,
     },
     /// Let an execution rest: nothing new begins until it is resumed.
     Pause {
@@ -205,6 +220,10 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let body = json!({ "name": name, "input": input, "update_id": update_id });
             let answer = daemon.call(Method::POST, &path(&id, "/updates"), Some(&body)).await?;
             output.value(&answer["result"], || println!("{}", pretty(&answer["result"])));
+        }
+        Command::Questions { id } => return questions::list(daemon, &id, output).await,
+        Command::Answer { id, task, input } => {
+            return questions::answer(daemon, &id, &task, &input, output).await;
         }
         Command::Pause { id, reason } => {
             let body = json!({ "reason": reason });

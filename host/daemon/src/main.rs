@@ -13,6 +13,7 @@ mod logging;
 mod master_key;
 mod output;
 mod plugins;
+mod questions;
 mod replay;
 mod run;
 mod scaffold;

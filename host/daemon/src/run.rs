@@ -11,6 +11,7 @@ use crate::{
     Ended,
     client::{Daemon, Problem, segment},
     output::{Output, Tone, plain, pretty, short, text},
+    questions,
 };
 
 /// What to start.
@@ -27,6 +28,12 @@ pub(crate) struct Arguments {
     /// Which credential to use for a connector; may be given several times.
     #[arg(long = "credential", value_name = "CONNECTOR=NAME")]
     credentials: Vec<String>,
+    /// Answer all its tool calls from mocks: nothing is called, and no credential is needed.
+    #[arg(long)]
+    mock: bool,
+    /// Answer the tool calls of this connector from mocks; may be given several times.
+    #[arg(long = "mock-connector", value_name = "CONNECTOR", conflicts_with = "mock")]
+    mock_connectors: Vec<String>,
     /// Only start it; do not wait for its end.
     #[arg(long)]
     detach: bool,
@@ -70,7 +77,12 @@ fn body(arguments: &Arguments) -> anyhow::Result<Value> {
         body["execution_id"] = id.as_str().into();
     }
     if !bindings.is_empty() {
-        body["extensions"] = json!({ "mistralai": { "connectors": { "bindings": bindings } } });
+        body["extensions"]["mistralai"] = json!({ "connectors": { "bindings": bindings } });
+    }
+    if arguments.mock {
+        body["extensions"]["airlock"] = json!({ "mocks": true });
+    } else if !arguments.mock_connectors.is_empty() {
+        body["extensions"]["airlock"] = json!({ "mocks": arguments.mock_connectors });
     }
     Ok(body)
 }
@@ -177,14 +189,14 @@ impl Lines {
             "ACTIVITY_TASK_FAILED" => {
                 (o.paint(Tone::Bad, "✗"), format!("{} failed: {}", name("activity_name"), message()))
             }
-            _ => self.task(kind, attributes),
+            _ => self.task(kind, attributes, &text(&event["workflow_exec_id"])),
         };
         let at = event["event_timestamp"].as_i64().map(DateTime::from_timestamp_nanos).unwrap_or_default();
         let at = at.with_timezone(&Local).format("%H:%M:%S%.3f").to_string();
         eprintln!("{} {mark} {line}", o.paint(Tone::Quiet, &at));
     }
 
-    fn task(&self, kind: &str, attributes: &Value) -> (String, String) {
+    fn task(&self, kind: &str, attributes: &Value, execution: &str) -> (String, String) {
         let o = self.0;
         let (task, state) = (text(&attributes["custom_task_type"]), &attributes["payload"]["value"]);
         let phase = kind.trim_start_matches("CUSTOM_TASK_").to_lowercase().replace('_', " ");
@@ -197,10 +209,27 @@ impl Lines {
                 };
                 (o.paint(Tone::Busy, "⚿"), o.paint(Tone::Strong, &ask))
             }
+            ("wait_for_input", "started") => {
+                let label = match state["label"].as_str() {
+                    Some(label) => short(&plain(label), 500),
+                    None => "somebody has to decide".into(),
+                };
+                let task = text(&attributes["custom_task_id"]);
+                let command = questions::command(execution, &task, &state["input_schema"]);
+                (o.paint(Tone::Busy, "?"), format!("{}\n  {command}", o.paint(Tone::Strong, &label)))
+            }
+            ("wait_for_input", "completed") => (o.paint(Tone::Good, "?"), "it was answered".into()),
             ("tool_call", "failed") => (
                 o.paint(Tone::Bad, "⇄"),
                 format!("tool failed: {}", short(&text(&attributes["failure"]["message"]), 100)),
             ),
+            ("tool_call", "in progress") => {
+                let tool = text(&state["tool_name"]);
+                (
+                    o.paint(Tone::Busy, "⇄"),
+                    format!("{tool}: {}", short(&plain(&text(&state["progress"])), 80)),
+                )
+            }
             ("tool_call", phase) => {
                 let (connector, tool) = (text(&state["connector_name"]), text(&state["tool_name"]));
                 let word = if phase == "started" { "calls" } else { "has called" };

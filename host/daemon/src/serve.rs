@@ -2,14 +2,13 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::Path,
     sync::Arc,
 };
 
 use airlock_api::{ApiState, Keys};
-use airlock_connectors::{Connectors, ConnectorsConfig, Keyring, OAuthConfig};
+use airlock_connectors::{Connectors, ConnectorsConfig, Keyring};
 use airlock_engine::{Engine, EngineConfig, records::Records, schedule::Scheduler};
 use airlock_sandbox::{Sandbox, SandboxConfig};
 use airlock_store::SqliteStore;
@@ -54,12 +53,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let store = SqliteStore::open_with(&settings.data, &keyring.journal(), &settings.objects)?;
     tokio::spawn(sweep(Arc::downgrade(&store)));
     let records: Arc<dyn Records> = Arc::clone(&store) as _;
-    let config = ConnectorsConfig {
-        allow_loopback: settings.allow_loopback,
-        allow_private_networks: settings.allow_private_networks,
-        audit: settings.data.join("audit"),
-        oauth: oauth(&settings, address)?,
+    // A public address has to be named: requests cannot be trusted to say it.
+    let public_url = match &settings.public_url {
+        Some(url) => url.clone(),
+        None => Url::parse(&format!("http://{address}")).context("the address is not one for browsers")?,
     };
+    let mut config = ConnectorsConfig::new(&settings.data, &public_url);
+    config.allow_loopback = settings.allow_loopback;
+    config.allow_private_networks = settings.allow_private_networks;
+    config.oauth.return_origins = settings.oauth_return_origins.clone();
+    config.oauth.confirm = settings.oauth_confirm;
     let connectors = Connectors::open(Arc::clone(&records), keyring, config)?;
     connectors.finish_rotation().await?;
     tokio::spawn(keep_audit_head(connectors.clone()));
@@ -102,21 +105,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     engine.shutdown().await;
     audited.keep_audit_head()?;
     Ok(())
-}
-
-/// Where browsers go. A public address has to be named: requests cannot be trusted to say it.
-fn oauth(settings: &Settings, address: SocketAddr) -> anyhow::Result<OAuthConfig> {
-    let public = match &settings.public_url {
-        Some(url) => url.clone(),
-        None => Url::parse(&format!("http://{address}")).context("the address is not one for browsers")?,
-    };
-    let client = public.join("/v1/airlock/oauth/client.json")?;
-    Ok(OAuthConfig {
-        redirect_uri: public.join("/v1/airlock/oauth/callback")?,
-        client_document_url: Some(client).filter(|url| url.scheme() == "https"),
-        return_origins: settings.oauth_return_origins.clone(),
-        confirm: settings.oauth_confirm,
-    })
 }
 
 /// Writes down now and then where the audit log ends, so that a cut-off end is noticed.

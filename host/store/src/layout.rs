@@ -6,8 +6,8 @@
 //! not match costs no look at its row. Indexes for what most runs do not have (parent, root, schedule, a bad end) are
 //! partial: a plain run pays nothing for them.
 
-/// Version of the layout below.
-pub(crate) const LAYOUT: i64 = 2;
+/// Version of the layout below and of the records in it (`airlock_engine::history`).
+pub(crate) const LAYOUT: i64 = 3;
 
 /// `status` is a position in `Status::ALL`. `wake_at` is 0 for "has work", a Unix time in milliseconds, or NULL for
 /// "not by itself". `root` is NULL for a run that is its own root. The journal is in the order of commits, so that a

@@ -1,0 +1,96 @@
+//! `airlock executions questions` and `answer`: what an execution asks people, and their answers.
+
+use serde_json::{Value, json};
+
+use crate::{
+    Ended,
+    client::{Daemon, segment},
+    output::{Output, Tone, plain, short, text},
+};
+
+/// Shows the open questions of an execution.
+pub(crate) async fn list(daemon: &Daemon, id: &str, output: Output) -> anyhow::Result<Ended> {
+    let answer = daemon.get(&format!("/v1/airlock/executions/{}/questions", segment(id))).await?;
+    let questions = &answer["questions"];
+    output.value(questions, || {
+        for question in questions.as_array().into_iter().flatten() {
+            println!("{}", output.paint(Tone::Strong, &short(&text(&question["label"]), 500)));
+            let about = question["about"].as_object().filter(|about| !about.is_empty());
+            about.iter().for_each(|about| {
+                let fields = about.iter().map(|(name, value)| format!("{}: {}", plain(name), brief(value)));
+                println!("  {}", fields.collect::<Vec<_>>().join(", "));
+            });
+            println!(
+                "  {} {}",
+                output.paint(Tone::Quiet, "form"),
+                plain(&question["input_schema"].to_string())
+            );
+            println!("  {}", command(id, &text(&question["task_id"]), &question["input_schema"]));
+        }
+    });
+    Ok(Ended::Well)
+}
+
+/// Answers one of them.
+pub(crate) async fn answer(
+    daemon: &Daemon,
+    id: &str,
+    task: &str,
+    input: &Value,
+    output: Output,
+) -> anyhow::Result<Ended> {
+    let path = format!("/v1/airlock/executions/{}/questions/{}", segment(id), segment(task));
+    let answer = daemon.post(&path, &json!({ "input": input })).await?;
+    output.value(&answer, || println!("{}", text(&answer["message"])));
+    Ok(Ended::Well)
+}
+
+fn brief(value: &Value) -> String {
+    short(&plain(&text(value)), 100)
+}
+
+/// The command that answers a question. What people decide is left for them to fill in: as it stands, it is no answer.
+pub(crate) fn command(id: &str, task: &str, schema: &Value) -> String {
+    let wanted = schema["required"].as_array().into_iter().flatten();
+    let fields: Vec<String> = wanted.map(|name| format!("{name}: …")).collect();
+    let input = match schema["type"].as_str() {
+        Some("object") => format!("{{{}}}", fields.join(", ")),
+        _ => "…".to_owned(),
+    };
+    format!("airlock executions answer {} {} --input {}", word(id), word(task), quoted(&input))
+}
+
+/// A word for a shell that is safe to copy, whoever chose it.
+fn word(text: &str) -> String {
+    let safe = |letter: char| letter.is_ascii_alphanumeric() || "-_.:".contains(letter);
+    if !text.is_empty() && text.chars().all(safe) { text.to_owned() } else { quoted(text) }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", plain(text).replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_what_is_to_be_filled_in() {
+        let form = json!({ "type": "object", "required": ["go", "how"], "properties": { "why": {} } });
+        assert_eq!(
+            command("order-7", "t", &form),
+            r#"airlock executions answer order-7 t --input '{"go": …, "how": …}'"#
+        );
+        assert_eq!(command("e", "t", &json!({})), "airlock executions answer e t --input '…'");
+    }
+
+    #[test]
+    fn nothing_that_others_chose_gets_out_of_its_quotes() {
+        let form = json!({ "type": "object", "required": ["'; rm -rf ~; '"] });
+        assert_eq!(
+            command("e", "t; rm", &form),
+            r#"airlock executions answer e 't; rm' --input '{"'\''; rm -rf ~; '\''": …}'"#
+        );
+        assert!(!command("e", "\u{9b}2J", &form).contains('\u{9b}'));
+    }
+}
