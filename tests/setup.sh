@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs, under target/test-deps, what the tests use besides Rust: the public Python clients and a real MCP server.
+# Installs, under target/test-deps, what the tests use besides Rust: the public Python clients and real servers.
 # Versions are pinned; a second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,4 +40,13 @@ if [ ! -e "$everything/.done" ]; then
     mkdir -p "$everything"
     npm install --prefix "$everything" --silent --no-audit --no-fund '@modelcontextprotocol/server-everything@2026.8.31'
     touch "$everything/.done"
+fi
+
+rest="$deps/rest"
+if [ ! -e "$rest/.done" ]; then
+    echo "installing prism, a mock server for OpenAPI documents, and a real document"
+    rm -rf "$rest"
+    mkdir -p "$rest"
+    npm install --prefix "$rest" --silent --no-audit --no-fund '@stoplight/prism-cli@5.14.2' '@figma/rest-api-spec@0.43.0'
+    touch "$rest/.done"
 fi
