@@ -5,38 +5,59 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 
 /// A planted secret.
 pub struct Canary {
     /// The secret itself.
     pub secret: String,
-    forms: Vec<(String, &'static str)>,
+    /// Its forms, each with a word for what it is.
+    pub forms: Vec<(String, &'static str)>,
 }
 
 impl Canary {
     /// A secret that a plain search can find. Its characters differ between its forms.
     pub fn new(name: &str) -> Self {
-        let secret = format!("canary/{name}+\"4711\"&{}", std::process::id());
-        let percent = |byte: u8| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
+        Self::of(format!("canary/{name}+\"4711\"&{}", std::process::id()))
+    }
+
+    /// A secret that is there already.
+    pub fn of(secret: String) -> Self {
+        let percent = |encode: &dyn Fn(u8) -> String| -> String {
+            let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            let one = |byte| if unreserved(byte) { char::from(byte).to_string() } else { encode(byte) };
+            secret.bytes().map(one).collect()
+        };
+        let in_json = |text: &str| {
+            let json = serde_json::Value::from(text).to_string();
+            json[1..json.len() - 1].to_owned()
         };
         let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let json = serde_json::Value::from(secret.as_str()).to_string();
-        let basic = STANDARD.encode(format!("user:{secret}"));
-        let forms = vec![
+        let json = in_json(&secret);
+        let mut forms = vec![
             (secret.clone(), "raw"),
-            (STANDARD.encode(&secret).trim_end_matches('=').to_owned(), "base64"),
-            // What stands before the secret shifts its bits: this is the part that is left whole.
-            (basic[8..].trim_end_matches('=').to_owned(), "base64 of user:secret"),
-            (secret.bytes().map(percent).collect(), "percent-encoded"),
-            (json.trim_matches('"').to_owned(), "JSON"),
+            (percent(&|byte| format!("%{byte:02X}")), "percent-encoded"),
+            (percent(&|byte| format!("%{byte:02x}")), "percent-encoded"),
+            (in_json(&json), "JSON in JSON"),
+            (json, "JSON"),
             (hex.to_uppercase(), "hex"),
             (hex, "hex"),
         ];
+        // Inside a longer text, such as `user:secret`, base64 depends on the position modulo three: what is searched for
+        // are the characters that no neighbour changes.
+        for (shift, first) in [(0, 0), (1, 2), (2, 3)] {
+            let mut bytes = vec![0; shift];
+            bytes.extend(secret.as_bytes());
+            let whole = bytes.len() * 4 / 3;
+            for text in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
+                forms.push((text[first..whole].to_owned(), "base64"));
+            }
+        }
+        forms.sort();
+        forms.dedup_by(|a, b| a.0 == b.0);
         Self { secret, forms }
     }
 
@@ -45,7 +66,8 @@ impl Canary {
         self.check_bytes(text.as_bytes(), place);
     }
 
-    fn check_bytes(&self, bytes: &[u8], place: &str) {
+    /// Panics if the secret stands in these bytes.
+    pub fn check_bytes(&self, bytes: &[u8], place: &str) {
         for (form, name) in &self.forms {
             let found = bytes.windows(form.len()).position(|window| window == form.as_bytes());
             if let Some(at) = found {
@@ -68,5 +90,26 @@ impl Canary {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_in_each_of_its_forms() {
+        let canary = Canary::new("forms");
+        let hex: String = canary.secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut texts = vec![canary.secret.clone(), hex, format!("{:?}", canary.secret)];
+        for user in ["", "a:", "ab:", "abc:"] {
+            texts.push(STANDARD_NO_PAD.encode(format!("{user}{}", canary.secret)));
+            texts.push(URL_SAFE_NO_PAD.encode(format!("{user}{}\n", canary.secret)));
+        }
+        for text in texts {
+            let found = std::panic::catch_unwind(|| canary.check_text(&format!("before {text} after"), "a text"));
+            assert!(found.is_err(), "not found: {text}");
+        }
+        canary.check_text("canary/forms", "a text with less than the secret");
     }
 }

@@ -5,6 +5,7 @@ mod client;
 mod clock;
 mod daemon;
 mod process;
+mod service;
 mod wait;
 
 pub use canary::Canary;
@@ -12,6 +13,7 @@ pub use client::Client;
 pub use clock::Clock;
 pub use daemon::{Daemon, Setup};
 pub use process::{Server, run};
+pub use service::{Service, text_result};
 pub use wait::eventually;
 
 use std::path::{Path, PathBuf};

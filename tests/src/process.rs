@@ -61,6 +61,17 @@ impl Server {
         .await
     }
 
+    /// An HTTP server that reflects, redirects, delays, fails and compresses.
+    pub async fn httpbin() -> Self {
+        let folder = crate::dependency("httpbin");
+        Self::start("httpbin", |port| {
+            let mut command = Command::new(folder.join("bin/gunicorn"));
+            command.args(["-b", &format!("127.0.0.1:{port}"), "httpbin:app"]);
+            command
+        })
+        .await
+    }
+
     /// An address on this server.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use airlock_tests::{Canary, Daemon, Server, Setup, binary, dependency, guest};
+use airlock_tests::{Canary, Daemon, Server, Setup, binary, guest};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -196,13 +196,7 @@ async fn row_3_no_request_follows_a_redirect_to_another_host() {
             seen.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let httpbin = dependency("httpbin");
-    let httpbin = Server::start("httpbin", |port| {
-        let mut command = Command::new(httpbin.join("bin/gunicorn"));
-        command.args(["-b", &format!("127.0.0.1:{port}"), "httpbin:app"]);
-        command
-    })
-    .await;
+    let httpbin = Server::httpbin().await;
     let daemon = Daemon::with(&[]).await;
     let server = httpbin.url(&format!("/redirect-to?url=http%3A%2F%2F{target}%2Fmcp&status_code=307"));
     daemon.client.add_connector("moved", &server, "bearer").await;

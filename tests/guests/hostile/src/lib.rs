@@ -2,6 +2,7 @@
 //! what it expects the host to withstand.
 
 mod harm;
+mod memory;
 
 use airlock::{Activity, ActivityContext, FutureExt, Result, TaskEvent, TaskPhase, Tools, Workflow};
 use schemars::JsonSchema;
@@ -139,6 +140,72 @@ async fn undeclared() -> Result<Value> {
     Ok(json!(airlock::await_auth::<Undeclared>().await?.connector_name))
 }
 
+/// What to look for in the guest's own memory. The bytes are inverted, so that the input itself is not what is found.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+struct Search {
+    /// Tools to call first, with their arguments.
+    calls: Vec<(String, Value)>,
+    needles: Vec<Vec<u8>>,
+}
+
+/// What was found in memory after something was done.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+struct Found {
+    after: String,
+    /// The numbers of the needles.
+    needles: Vec<usize>,
+    bytes: usize,
+}
+
+impl Search {
+    fn after(&self, after: &str) -> Found {
+        let (needles, bytes) = memory::search(&self.needles);
+        Found { after: after.to_owned(), needles, bytes }
+    }
+}
+
+/// Does what gives an activity something to see, and searches its memory after each.
+#[airlock::activity(name = "search-memory", retry(attempts = 1))]
+async fn search_memory(search: Search, reflector: Tools<Reflector>) -> Result<Vec<Found>> {
+    let mut found = vec![search.after("nothing")];
+    for (tool, arguments) in &search.calls {
+        let answer = reflector.call(tool, arguments).await;
+        found.push(search.after(tool));
+        drop(answer);
+    }
+    let tools = reflector.list().await;
+    found.push(search.after("a list of tools"));
+    drop(tools);
+    let authorised = airlock::await_auth::<Reflector>().await;
+    found.push(search.after("authorisation"));
+    drop(authorised);
+    Ok(found)
+}
+
+/// The same in an activity.
+#[airlock::workflow(name = "search", on_behalf_of, connectors(Reflector))]
+async fn search_in_activity(ctx: Workflow, search: Search) -> Result<Vec<Found>> {
+    ctx.activity(search_memory, search).await
+}
+
+/// The same in a workflow.
+#[airlock::workflow(name = "search-in-workflow", on_behalf_of, connectors(Reflector))]
+async fn search_in_workflow(ctx: Workflow, search: Search) -> Result<Vec<Found>> {
+    let mut found = vec![search.after("nothing")];
+    for (tool, arguments) in &search.calls {
+        let answer = ctx.call_tool::<Reflector>(tool, arguments).await;
+        found.push(search.after(tool));
+        drop(answer);
+    }
+    let tools = ctx.list_tools::<Reflector>().await;
+    found.push(search.after("a list of tools"));
+    drop(tools);
+    let authorised = ctx.await_auth::<Reflector>().await;
+    found.push(search.after("authorisation"));
+    drop(authorised);
+    Ok(found)
+}
+
 /// Runs a deed.
 #[airlock::workflow(name = "hostile", connectors(Reflector))]
 async fn hostile(ctx: Workflow, deed: Deed) -> Result<Value> {
@@ -208,4 +275,7 @@ fn event(payload: Value) -> TaskEvent {
     TaskEvent { id: "flood".to_owned(), task_type: "flood".to_owned(), phase: TaskPhase::InProgress, payload }
 }
 
-airlock::plugin!(workflows: [hostile, hostile_workflow], activities: [deed]);
+airlock::plugin!(
+    workflows: [hostile, hostile_workflow, search_in_activity, search_in_workflow],
+    activities: [deed, search_memory],
+);
