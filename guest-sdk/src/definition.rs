@@ -61,7 +61,8 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The limits of an activity. What is `None` is left to the activity's definition, then to the host.
+/// The limits of an activity. What is `None` is left to the activity's definition, then to the host. While an attempt waits
+/// for people, to authorise or to answer a question, all of them stand still.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ActivityOptions {
     /// From the moment an attempt is due to the moment it runs. The host's default is no limit.

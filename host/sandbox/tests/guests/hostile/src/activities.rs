@@ -176,8 +176,7 @@ impl Guest for Plugin {
                 Ok(format!("[{}]", refused.collect::<Vec<_>>().join(",")))
             }
             "tools-at-once" => {
-                let calls: Vec<_> =
-                    (0..10)
+                let calls: Vec<_> = (0..10)
                     .map(|n| tools::call_tool("github", "n", &format!("{{\"n\":{n}}}"), &as_usual()))
                     .collect();
                 let answers: Result<Vec<_>, _> = calls.iter().map(answer).collect();
