@@ -90,12 +90,13 @@ impl Connectors {
             credential => refused(&connector.name, &connector.host(), credential),
         });
         let Some((key, credential)) = resolved else { return Err(refused) };
+        // Another token of the same grant would not have more scopes.
+        let now = self.0.credentials.get(&key);
+        if let Some(now) = now.filter(|now| matches!(now.state, State::NeedsScopes(_))) {
+            return Err(again(connector, &now));
+        }
         match &credential.grant {
-            Some(grant) if grant.renewable && !matches!(credential.state, State::NeedsScopes(_)) => {
-                let now = self.0.credentials.get(&key);
-                if let Some(now) = now.filter(|now| matches!(now.state, State::NeedsScopes(_))) {
-                    return Err(again(connector, &now));
-                }
+            Some(grant) if grant.renewable => {
                 let credential = self.refreshed(connector, &key, &credential).await?;
                 Ok(Some((key, credential)))
             }

@@ -12,13 +12,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::{Mutex, RwLock};
 use reqwest::redirect;
 use rmcp::{
-    model::ClientJsonRpcMessage,
+    model::{ClientJsonRpcMessage, ClientRequest},
     transport::streamable_http_client::{
         HttpStatusError, SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
     },
 };
 use secrecy::ExposeSecret;
 use sse_stream::Sse;
+use tokio::sync::watch;
 use url::Url;
 
 use crate::{ConnectorsError, address, rest::Prepared, secret::Rendered};
@@ -28,6 +29,9 @@ const MAX_EVENT: usize = 16 << 20;
 
 /// How long a document may take.
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long a session waits for the stream on which its server speaks by itself.
+const STANDALONE_LIMIT: Duration = Duration::from_secs(2);
 
 /// So many redirects inside an origin are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -93,7 +97,8 @@ impl Egress {
 
     /// A sender for one server with one credential.
     pub(crate) fn sender(&self, server: &Url, live: Arc<Live>) -> Sender {
-        Sender(Arc::new(Inner { egress: self.clone(), server: server.clone(), live }))
+        let inner = Inner { egress: self.clone(), server: server.clone(), live };
+        Sender { inner: Arc::new(inner), standalone: watch::Sender::new(Standalone::None) }
     }
 }
 
@@ -140,7 +145,21 @@ impl Live {
 
 /// Sends to one server with one credential.
 #[derive(Clone)]
-pub(crate) struct Sender(Arc<Inner>);
+pub(crate) struct Sender {
+    inner: Arc<Inner>,
+    standalone: watch::Sender<Standalone>,
+}
+
+/// The stream on which a server of MCP before 2026-07-28 speaks by itself. What it says before the stream is there is lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standalone {
+    /// There is none, or not yet.
+    None,
+    /// The session that it belongs to has begun.
+    Expected,
+    /// The server has answered: it is open, or there will be none.
+    Answered,
+}
 
 struct Inner {
     egress: Egress,
@@ -172,12 +191,25 @@ pub(crate) enum Unanswered {
 }
 
 impl Sender {
+    /// The same for another session.
+    pub(crate) fn for_session(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), standalone: watch::Sender::new(Standalone::None) }
+    }
+
+    /// Waits until the server can speak by itself, if it wants to.
+    pub(crate) async fn hears(&self) {
+        let mut standalone = self.standalone.subscribe();
+        let heard = standalone.wait_for(|stage| *stage != Standalone::Expected);
+        // A server that does not answer now may still answer calls.
+        let _ = tokio::time::timeout(STANDALONE_LIMIT, heard).await;
+    }
+
     pub(crate) fn live(&self) -> &Arc<Live> {
-        &self.0.live
+        &self.inner.live
     }
 
     pub(crate) fn scrub(&self) -> Arc<Rendered> {
-        self.0.live.rendered()
+        self.inner.live.rendered()
     }
 
     /// The address of the server with the query values of the credential.
@@ -211,13 +243,14 @@ impl Sender {
         max_bytes: usize,
     ) -> Result<Answer, Unanswered> {
         let Prepared { mut method, mut url, headers, mut body } = prepared;
-        let origin = self.0.server.origin();
+        let origin = self.inner.server.origin();
         for _ in 0..=MAX_REDIRECTS {
-            if url.origin() != origin || self.0.egress.allowed.check(&url).is_err() {
+            if url.origin() != origin || self.inner.egress.allowed.check(&url).is_err() {
                 return Err(Unanswered::Forbidden);
             }
-            let rendered = self.0.live.rendered();
-            let mut request = self.0.egress.client.request(method.clone(), Self::with_query(&rendered, &url));
+            let rendered = self.inner.live.rendered();
+            let mut request =
+                self.inner.egress.client.request(method.clone(), Self::with_query(&rendered, &url));
             for (name, value) in &headers {
                 request = request.header(name, value);
             }
@@ -244,7 +277,7 @@ impl Sender {
                 continue;
             }
             if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                self.0.live.refused(answer.headers());
+                self.inner.live.refused(answer.headers());
             }
             let headers = answer.headers().clone();
             return Ok(Answer { status, headers, body: read(answer, max_bytes).await? });
@@ -255,20 +288,20 @@ impl Sender {
     /// What rmcp wants to send along (protocol headers), and over it what is ours: the credential is set last.
     fn headers(&self, mut wanted: HashMap<HeaderName, HeaderValue>) -> HashMap<HeaderName, HeaderValue> {
         wanted.remove(&header::AUTHORIZATION);
-        let rendered = self.0.live.rendered();
+        let rendered = self.inner.live.rendered();
         wanted.extend(rendered.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         wanted
     }
 
     fn server(&self) -> Arc<str> {
-        Self::with_query(&self.0.live.rendered(), &self.0.server).as_str().into()
+        Self::with_query(&self.inner.live.rendered(), &self.inner.server).as_str().into()
     }
 
     /// Leaves of a failure what may be told: a kind, a status. rmcp's errors hold addresses and bodies, and go to its log
     /// before anybody here could scrub them (THREATS rows 2 and 18).
     fn bare(&self, failure: Failure) -> Failure {
         let refused = |status: u16, challenge: Option<String>| {
-            *self.0.live.challenge.lock() = Some(Refusal { challenge });
+            *self.inner.live.challenge.lock() = Some(Refusal { challenge });
             self::status(status)
         };
         let status = |code: u16| match code {
@@ -347,11 +380,24 @@ impl StreamableHttpClient for Sender {
         _: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<StreamableHttpPostResponse, Failure> {
-        let (client, headers) = (&self.0.egress.client, self.headers(headers));
-        client
+        let (client, headers) = (&self.inner.egress.client, self.headers(headers));
+        let begins = matches!(
+            &message,
+            ClientJsonRpcMessage::Request(request)
+                if matches!(request.request, ClientRequest::InitializeRequest(_))
+        );
+        let answer = client
             .post_message_with_max_sse_event_size(self.server(), message, session, None, headers, MAX_EVENT)
             .await
-            .map_err(|failure| self.bare(failure))
+            .map_err(|failure| self.bare(failure))?;
+        let has_session = matches!(
+            &answer,
+            StreamableHttpPostResponse::Json(_, Some(_)) | StreamableHttpPostResponse::Sse(_, Some(_))
+        );
+        if begins && has_session {
+            self.standalone.send_replace(Standalone::Expected);
+        }
+        Ok(answer)
     }
 
     async fn delete_session(
@@ -361,7 +407,7 @@ impl StreamableHttpClient for Sender {
         _: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<(), Failure> {
-        let (client, headers) = (&self.0.egress.client, self.headers(headers));
+        let (client, headers) = (&self.inner.egress.client, self.headers(headers));
         client
             .delete_session(self.server(), session, None, headers)
             .await
@@ -376,8 +422,8 @@ impl StreamableHttpClient for Sender {
         _: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, Failure> {
-        let (client, headers) = (&self.0.egress.client, self.headers(headers));
-        client
+        let (client, headers) = (&self.inner.egress.client, self.headers(headers));
+        let answer = client
             .get_stream_with_max_sse_event_size(
                 self.server(),
                 session,
@@ -386,7 +432,8 @@ impl StreamableHttpClient for Sender {
                 headers,
                 MAX_EVENT,
             )
-            .await
-            .map_err(|failure| self.bare(failure))
+            .await;
+        self.standalone.send_replace(Standalone::Answered);
+        answer.map_err(|failure| self.bare(failure))
     }
 }

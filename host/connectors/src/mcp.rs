@@ -41,6 +41,9 @@ use crate::{
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(120);
 pub(crate) const LIST_LIMIT: Duration = Duration::from_secs(30);
 
+/// The newest version that begins with `initialize`.
+const LEGACY: ProtocolVersion = ProtocolVersion::V_2025_11_25;
+
 /// A server may ask for input so many times in one call.
 const MAX_ROUNDS: usize = 8;
 
@@ -210,6 +213,7 @@ impl ClientHandler for Client {
 
     fn get_info(&self) -> ClientConfig {
         let mut info = ClientConfig::default();
+        info.protocol_version = LEGACY;
         info.client_info = Implementation::new("airlock", env!("CARGO_PKG_VERSION"));
         let elicitation = ElicitationCapability::new()
             .with_form(FormElicitationCapability::default())
@@ -250,16 +254,22 @@ impl Session {
     async fn open(opening: Opening) -> Result<Self, Trouble> {
         let Opening { connector, host, credential, sender } = opening;
         let live = Arc::clone(sender.live());
-        // The sender knows the address; what rmcp is given is a name for its log lines.
-        let config = StreamableHttpClientTransportConfig::with_uri(format!("connector:{connector}"));
-        let transport = StreamableHttpClientTransport::with_client(sender, config);
         let told =
             Told { connector: &connector, host: &host, credential: credential.as_deref(), live: &live };
-        let lifecycle = ClientLifecycleMode::Auto {
-            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-            legacy_version: Some(ProtocolVersion::V_2025_11_25),
+        let opened = async {
+            let newest = ClientLifecycleMode::Auto {
+                preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+                legacy_version: Some(LEGACY),
+            };
+            match serve(&connector, &sender, newest).await {
+                // Old servers do not know the question that the newest version begins with, and not all say so as they
+                // should: some answer with an empty result, some with a status.
+                Err(error) if knows_no_discovery(&error) => {
+                    serve(&connector, &sender, ClientLifecycleMode::Initialize).await
+                }
+                opened => opened,
+            }
         };
-        let opened = rmcp::service::serve_client_with_lifecycle(Client::default(), transport, lifecycle);
         let service = match tokio::time::timeout(LIST_LIMIT, opened).await {
             Ok(Ok(service)) => service,
             Ok(Err(error)) => return Err(told.not_opened(&error)),
@@ -639,6 +649,33 @@ pub(crate) fn bearer_required(connector: &str) -> String {
     )
 }
 
+/// Begins a session.
+async fn serve(
+    connector: &str,
+    sender: &Sender,
+    lifecycle: ClientLifecycleMode,
+) -> Result<RunningService<RoleClient, Client>, ClientInitializeError> {
+    let sender = sender.for_session();
+    // The sender knows the address; what rmcp is given is a name for its log lines.
+    let config = StreamableHttpClientTransportConfig::with_uri(format!("connector:{connector}"));
+    let transport = StreamableHttpClientTransport::with_client(sender.clone(), config);
+    let service = rmcp::service::serve_client_with_lifecycle(Client::default(), transport, lifecycle).await?;
+    sender.hears().await;
+    Ok(service)
+}
+
+/// Whether a session could not be begun because the server did not understand the first question.
+fn knows_no_discovery(error: &ClientInitializeError) -> bool {
+    match error {
+        ClientInitializeError::LegacyFallbackFailed { .. } | ClientInitializeError::JsonRpcError(_) => false,
+        error => match cause(error) {
+            Cause::Other => true,
+            Cause::Status(status, _) => (400..500).contains(&status) && !matches!(status, 403 | 408 | 429),
+            Cause::Refused | Cause::Timeout | Cause::Unreachable => false,
+        },
+    }
+}
+
 enum Cause {
     Refused,
     Status(u16, Option<String>),
@@ -664,8 +701,11 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> Cause {
         if let Some(error) = error.downcast_ref::<reqwest::Error>() {
             return of_request(error);
         }
-        next = match error.downcast_ref::<ClientInitializeError>() {
-            Some(ClientInitializeError::TransportError { error, .. }) => Some(error),
+        // rmcp's own enums do not name their sources.
+        next = match (error.downcast_ref::<ClientInitializeError>(), error.downcast_ref::<ServiceError>()) {
+            (Some(ClientInitializeError::TransportError { error, .. }), _) => Some(error),
+            (Some(ClientInitializeError::LegacyFallbackFailed { fallback, .. }), _) => Some(&**fallback),
+            (_, Some(ServiceError::TransportSend(error))) => Some(error),
             _ => error.source(),
         };
     }

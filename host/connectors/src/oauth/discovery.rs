@@ -39,12 +39,24 @@ impl Server {
             ConnectorsError::Upstream(format!("the authorization server cannot be looked for: {message}"))
         })?;
         let host = host(&url);
-        let search = Arc::new(Search { exchange: Arc::clone(exchange), resources: Mutex::default() });
+        let search = Arc::new(Search {
+            exchange: Arc::clone(exchange),
+            resources: Mutex::default(),
+            described: Mutex::default(),
+        });
         let failed = |error| failure(error, &host);
         let client = Arc::clone(&search) as Arc<dyn OAuthHttpClient>;
         let mut manager =
             AuthorizationManager::new_with_oauth_http_client(url.as_str(), client).await.map_err(failed)?;
-        let found = manager.resolve_metadata_from_challenge(challenge).await.map_err(failed)?;
+        let found = match manager.resolve_metadata_from_challenge(challenge).await {
+            Err(AuthError::AuthorizationServerMismatch { .. })
+                if let Some(document) = search.at_the_root_of(&url) =>
+            {
+                return Self::found(document, url.as_str(), &[], Source::Discovered, allowed)
+                    .map_err(|flaw| flaw.published_by(&host));
+            }
+            found => found.map_err(failed)?,
+        };
         let source = if found.source.is_discovered() { Source::Discovered } else { Source::Assumed };
         let mut document = serde_json::to_value(&found.metadata)?;
         if source == Source::Assumed {
@@ -72,9 +84,21 @@ async fn resource(manager: &mut AuthorizationManager) -> Result<Option<String>, 
 struct Search {
     exchange: Arc<dyn Exchange>,
     resources: Mutex<Vec<Value>>,
+    /// The newest document about an authorization server, with its address.
+    described: Mutex<Option<(String, Value)>>,
 }
 
 impl Search {
+    /// Metadata as MCP had them in 2025-03-26, before protected resource metadata: at the root of the server's own origin,
+    /// whatever path the issuer has. Such a document can speak for its own origin only.
+    fn at_the_root_of(&self, server: &Url) -> Option<Value> {
+        let root = server.join("/.well-known/oauth-authorization-server").ok()?;
+        let (at, document) = self.described.lock().clone()?;
+        let issuer = Url::parse(document["issuer"].as_str()?).ok()?;
+        let is_legacy = self.resources.lock().is_empty() && at == root.as_str();
+        (is_legacy && issuer.origin() == server.origin()).then_some(document)
+    }
+
     /// The scopes in the newest document about a resource.
     fn scopes_of(&self, resource: &str) -> Vec<String> {
         let resources = self.resources.lock();
@@ -89,6 +113,7 @@ impl OAuthHttpClient for Search {
         Box::pin(async move {
             let mut request = request.request;
             let json = HeaderValue::from_static("application/json");
+            let at = request.uri().to_string();
             request.headers_mut().entry(header::ACCEPT).or_insert(json);
             let mut answer = self.exchange.send(request).await?;
             if answer.status().is_redirection() {
@@ -98,9 +123,12 @@ impl OAuthHttpClient for Search {
             }
             if answer.status() == StatusCode::OK
                 && let Ok(document) = serde_json::from_slice::<Value>(answer.body())
-                && document["resource"].is_string()
             {
-                self.resources.lock().push(document);
+                if document["resource"].is_string() {
+                    self.resources.lock().push(document);
+                } else if document["issuer"].is_string() {
+                    *self.described.lock() = Some((at, document));
+                }
             }
             Ok(answer)
         })
