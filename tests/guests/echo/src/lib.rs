@@ -1,6 +1,8 @@
 //! Calls any tool of the connector `reflector`, from an activity and from a workflow.
 
-use airlock::{Authorised, Result, Tools, Workflow, join};
+use std::time::Duration;
+
+use airlock::{Authorised, CallOptions, Result, Tools, Workflow, join};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,6 +20,28 @@ struct ToolCall {
     tool: String,
     #[serde(default)]
     arguments: Map<String, Value>,
+}
+
+/// A call with options.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+struct OptionalCall {
+    #[serde(flatten)]
+    call: ToolCall,
+    timeout_ms: Option<u64>,
+    retries: Option<u32>,
+    credentials_name: Option<String>,
+    use_mock: Option<bool>,
+}
+
+impl OptionalCall {
+    fn options(&self) -> CallOptions {
+        CallOptions {
+            timeout: self.timeout_ms.map(Duration::from_millis),
+            retries: self.retries,
+            credentials_name: self.credentials_name.clone(),
+            use_mock: self.use_mock,
+        }
+    }
 }
 
 /// The connector that is authorised.
@@ -42,6 +66,13 @@ impl From<Authorised> for Who {
 #[airlock::activity(name = "call-tool", retry(attempts = 1))]
 async fn call_tool(call: ToolCall, reflector: Tools<Reflector>) -> Result<Value> {
     reflector.call(&call.tool, &call.arguments).await
+}
+
+/// Calls a tool with options and gives its data.
+#[airlock::activity(name = "call-tool-with-options", retry(attempts = 1))]
+async fn call_tool_with_options(wanted: OptionalCall, reflector: Tools<Reflector>) -> Result<Value> {
+    let ToolCall { tool, arguments } = &wanted.call;
+    reflector.call(tool, arguments).options(wanted.options()).data().await
 }
 
 /// Calls a tool twice at once.
@@ -82,6 +113,19 @@ async fn echo_in_workflow(ctx: Workflow, call: ToolCall) -> Result<Value> {
     ctx.call_tool::<Reflector>(&call.tool, &call.arguments).await
 }
 
+/// Calls a tool of a REST connector with options in an activity.
+#[airlock::workflow(name = "data", on_behalf_of, connectors(Reflector))]
+async fn data(ctx: Workflow, wanted: OptionalCall) -> Result<Value> {
+    ctx.activity(call_tool_with_options, wanted).await
+}
+
+/// Calls a tool of a REST connector with options as a step of the workflow.
+#[airlock::workflow(name = "data-in-workflow", on_behalf_of, connectors(Reflector))]
+async fn data_in_workflow(ctx: Workflow, wanted: OptionalCall) -> Result<Value> {
+    let ToolCall { tool, arguments } = &wanted.call;
+    ctx.call_tool::<Reflector>(tool, arguments).options(wanted.options()).data().await
+}
+
 /// Lists the tools in an activity and in the workflow.
 #[airlock::workflow(name = "echo-list", on_behalf_of, connectors(Reflector))]
 async fn echo_list(ctx: Workflow) -> Result<Vec<Vec<Value>>> {
@@ -102,6 +146,15 @@ async fn authorise_in_workflow(ctx: Workflow) -> Result<Who> {
 }
 
 airlock::plugin!(
-    workflows: [echo, echo_twice, echo_in_workflow, echo_list, authorise_in_activity, authorise_in_workflow],
-    activities: [call_tool, call_tool_twice, list_tools, authorise],
+    workflows: [
+        echo,
+        echo_twice,
+        echo_in_workflow,
+        data,
+        data_in_workflow,
+        echo_list,
+        authorise_in_activity,
+        authorise_in_workflow
+    ],
+    activities: [call_tool, call_tool_with_options, call_tool_twice, list_tools, authorise],
 );
