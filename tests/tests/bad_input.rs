@@ -124,15 +124,6 @@ async fn requests_that_make_no_sense_are_refused_with_a_reason() {
         ),
         (
             post.clone(),
-            "/v1/connectors",
-            Some(
-                json!({ "name": "a", "description": "", "server": "https://e.example", "protocol": "http" }),
-            ),
-            501,
-            "only connectors with protocol 'mcp'",
-        ),
-        (
-            post.clone(),
             "/v1/airlock/keys",
             Some(json!({ "user": "a/b" })),
             422,
@@ -148,6 +139,99 @@ async fn requests_that_make_no_sense_are_refused_with_a_reason() {
     assert_eq!(not_json.status(), StatusCode::UNPROCESSABLE_ENTITY);
     // Nothing of all this disturbed the daemon.
     assert_eq!(client.execute("hello", json!({ "name": "Ada" })).await["result"], "Hello, Ada!");
+}
+
+#[tokio::test]
+async fn connectors_that_make_no_sense_are_refused_with_a_reason() {
+    let daemon = Daemon::with(&[]).await;
+    let client = &daemon.client;
+    let base = || json!({ "name": "a", "description": "", "server": "https://e.example" });
+    let with = |fields: Value| {
+        let mut body = base();
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        body
+    };
+    let method = |method: Value| with(json!({ "auth_methods": [method] }));
+    let metadata = |field: &str, value: &str| {
+        let mut metadata = json!({
+            "issuer": "https://as.example", "authorization_endpoint": "https://as.example/a",
+            "token_endpoint": "https://as.example/t",
+        });
+        metadata[field] = value.into();
+        with(json!({ "oauth2_server_metadata": metadata }))
+    };
+    let http = |fields: Value| {
+        let mut body = with(json!({ "protocol": "http" }));
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        body
+    };
+    for (body, status, says) in [
+        (with(json!({ "protocol": "grpc" })), 422, "unknown variant `grpc`"),
+        (method(json!({ "method_type": "kerberos" })), 501, "use none, bearer, basic, api_key or oauth2"),
+        (method(json!({ "method_type": "api_key" })), 422, "name of the header or query parameter"),
+        (method(json!({ "method_type": "api_key", "name": "k", "in": "cookie" })), 422, "header or query"),
+        (method(json!({ "method_type": "api_key", "name": "Host" })), 422, "set by the host alone"),
+        (method(json!({ "method_type": "oauth2", "grant_type": "implicit" })), 422, "authorization_code or"),
+        (
+            with(json!({ "auth_methods": [{ "method_type": "none" }, { "method_type": "none" }] })),
+            422,
+            "listed twice",
+        ),
+        (metadata("authorization_endpoint", "javascript:alert(1)"), 422, "https://"),
+        (metadata("token_endpoint", "http://as.example/t"), 422, "https"),
+        (metadata("token_endpoint", "https://u:p@as.example/t"), 422, "no user or password"),
+        (
+            with(json!({ "oauth2_server_metadata": {}, "oauth2_server_metadata_url": "https://as.example" })),
+            422,
+            "not both",
+        ),
+        (with(json!({ "headers": { "Cookie": "a=b" } })), 422, "set by the host alone"),
+        (with(json!({ "connection_secrets": { "a": 1 } })), 501, "give headers, or store a credential"),
+        (with(json!({ "control": { "retries": 99 } })), 422, "from 0 to 10"),
+        (with(json!({ "control": { "nonsense": 1 } })), 422, "nonsense"),
+        (with(json!({ "operations": [] })), 422, "protocol 'http'"),
+        (http(json!({ "operations": [{ "name": "x" }] })), 422, "path"),
+        (http(json!({ "openapi_url": "http://127.0.0.1:1/openapi.json" })), 422, "not a public address"),
+        (with(json!({ "template": "nothing" })), 404, "no connector is called 'nothing'"),
+    ] {
+        refused(client, Method::POST, "/v1/connectors", Some(body), status, says).await;
+    }
+    client.post("/v1/connectors", &with(json!({ "auth_methods": [{ "method_type": "bearer" }] }))).await;
+    let (get, post, put, patch) = (Method::GET, Method::POST, Method::PUT, Method::PATCH);
+    let own = "/v1/airlock/connectors/a";
+    for (method, path, body, status, says) in [
+        (get.clone(), "/v1/connectors/a/auth_url".to_owned(), None, 409, "no OAuth that a person"),
+        (get.clone(), "/v1/connectors/a/auth_url?method_type=bearer".into(), None, 422, "use oauth2"),
+        (patch, "/v1/connectors/a".into(), Some(json!({ "protocol": "http" })), 409, "does not change"),
+        (post.clone(), "/v1/connectors".into(), Some(base()), 409, "exists already"),
+        (put.clone(), "/v1/connectors/a/workspace/share".into(), None, 404, "organization/share"),
+        (put.clone(), format!("{own}/control"), Some(json!({ "default": "maybe" })), 422, "'allow', 'ask' or 'deny'"),
+        (put.clone(), format!("{own}/mocks"), Some(json!({})), 422, "'mocks' is missing"),
+        (put.clone(), format!("{own}/mocks"), Some(json!({ "mocks": [{}] })), 422, "tool"),
+        (put, format!("{own}/openapi"), Some(json!({})), 409, "speaks MCP"),
+        (post.clone(), format!("{own}/pins/approve"), Some(json!({ "tool": "x" })), 404, "no tool 'x'"),
+        (get.clone(), "/v1/airlock/audit?kind=nonsense".into(), None, 422, "not a kind of audit entry"),
+        (
+            post.clone(),
+            "/v1/connectors/a/tools/x/call".into(),
+            Some(json!({ "options": { "timeout_ms": 0 } })),
+            422,
+            "1 to 120000 ms",
+        ),
+        (
+            post,
+            "/v1/connectors/a/tools/x/call".into(),
+            Some(json!({ "options": { "retries": 99 } })),
+            422,
+            "at most 10 times",
+        ),
+    ] {
+        refused(client, method, &path, body, status, says).await;
+    }
+    let browser = reqwest::get(format!("{}/v1/airlock/oauth/start/unknown", daemon.url())).await;
+    let browser = browser.expect("an answer");
+    assert_eq!(browser.status(), StatusCode::BAD_REQUEST);
+    assert!(browser.text().await.expect("a page").contains("This link is not known"));
 }
 
 #[tokio::test]
@@ -271,7 +355,8 @@ async fn the_rules_about_default_credentials_hold() {
         (json!({ "headers": { "Host": "evil" } }), "set by the host alone"),
         (json!({ "headers": { "X-Forwarded-For": "1.1.1.1" } }), "set by the host alone"),
         (json!({ "headers": { "X-Key": "a\r\nb: c" } }), "cannot stand in a header"),
-        (json!({}), "bearer_token or headers"),
+        (json!({}), "bearer_token, headers, basic, api_key or oauth"),
+        (json!({ "bearer_token": "token-1", "api_key": "key-1" }), "one method only"),
     ] {
         let body = json!({ "name": "bad", "credentials": secret });
         refused(client, Method::POST, path, Some(body), 422, says).await;

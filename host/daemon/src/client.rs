@@ -168,10 +168,21 @@ fn detail(status: StatusCode, body: &Value) -> String {
     match &body["detail"] {
         Value::String(text) => plain(text),
         Value::Array(places) => {
-            let line = |place: &Value| plain(place["msg"].as_str().unwrap_or_default());
-            places.iter().map(line).collect::<Vec<_>>().join("\n         ")
+            places.iter().map(problem).collect::<Vec<_>>().join("\n         ")
         }
         _ => format!("the daemon answered with status {status}"),
+    }
+}
+
+/// What is wrong at one place. Messages about inputs name the place themselves.
+fn problem(place: &Value) -> String {
+    let message = plain(place["msg"].as_str().unwrap_or_default());
+    let keys = place["loc"].as_array().into_iter().flatten().skip(1);
+    let keys: Vec<String> =
+        keys.map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_owned)).collect();
+    match keys.first().map(String::as_str) {
+        None | Some("input") => message,
+        Some(_) => format!("{}: {message}", plain(&keys.join("."))),
     }
 }
 
@@ -224,6 +235,8 @@ mod tests {
         assert_eq!(Problem::Unreachable(String::new()).ended(), Ended::Unreachable);
         let list = json!({ "detail": [{ "msg": "a" }, { "msg": "b" }] });
         assert_eq!(detail(StatusCode::UNPROCESSABLE_ENTITY, &list), "a\n         b");
+        let list = json!({ "detail": [{ "loc": ["body", "rate", 0, "per"], "msg": "expected 'user'" }] });
+        assert_eq!(detail(StatusCode::UNPROCESSABLE_ENTITY, &list), "rate.0.per: expected 'user'");
     }
 
     #[test]
