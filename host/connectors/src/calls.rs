@@ -186,7 +186,13 @@ impl Connectors {
                 self.mark(connector, &resolved, State::Revoked)?;
                 return Err(ConnectorsError::Unauthorized(message));
             }
-            sent => sent?,
+            // What a server says with its errors can be guessed at as well (THREATS row 20).
+            Err(error) => {
+                trail.redactions = error.to_string().matches(REDACTED).count();
+                inner.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
+                return Err(error);
+            }
+            Ok(answer) => answer,
         };
         let rendered = self.channel(connector, &resolved)?.scrub();
         trail.redactions = rendered.scrubber.value(&mut answer);
@@ -586,6 +592,11 @@ pub(crate) fn nothing_stored(connector: &Connector) -> ConnectorsError {
         _ if connector.interactive().is_some() => format!(
             "Connector '{name}' requires authorisation: ask for an authorisation URL with `airlock credentials authorize \
              {name}`, and open it in a browser"
+        ),
+        Some(MethodKind::None) if connector.methods.len() == 1 => format!(
+            "the server of connector '{name}' ({}) wants a credential, and the connector takes none: give it another \
+             authentication method",
+            connector.host()
         ),
         Some(MethodKind::Basic | MethodKind::ApiKey | MethodKind::Oauth2) => format!(
             "Connector '{name}' requires credentials but none are configured: store them with `airlock credentials set \

@@ -591,7 +591,7 @@ impl Draft {
     /// Reads `CredentialsCreateOrUpdate`.
     pub(crate) fn parse(connector: &Connector, body: Value) -> Result<Self, ConnectorsError> {
         let Request { name, title, is_default, credentials } =
-            serde_json::from_value(body).map_err(|error| ConnectorsError::invalid("", error.to_string()))?;
+            serde_path_to_error::deserialize(body).map_err(ConnectorsError::misshapen)?;
         let secret = credentials.map(|secret| secret.parse(connector)).transpose()?;
         Ok(Self { name, title, is_default, secret, grant: None })
     }

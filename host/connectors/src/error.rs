@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use airlock_engine::{Failure, records::RecordsError};
 
+use crate::control::pointer;
+
 /// A connector could not be managed or called.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectorsError {
@@ -63,6 +65,18 @@ impl ConnectorsError {
         Self::Invalid { pointer: pointer.into(), message: message.into() }
     }
 
+    /// A request that does not have its shape. serde's own words quote what was sent, which may be a secret in the wrong
+    /// place.
+    pub(crate) fn misshapen(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
+        let (pointer, problem) = (pointer(error.path()), error.inner().to_string());
+        let message = match problem.rsplit_once(", expected ") {
+            Some((_, expected)) => format!("expected {expected}"),
+            None if problem.starts_with("missing field") => problem,
+            None => "this is not what is expected here".into(),
+        };
+        Self::invalid(&pointer, message)
+    }
+
     /// The same, for a place inside another.
     pub(crate) fn under(self, place: &str) -> Self {
         match self {
@@ -102,5 +116,31 @@ impl From<RecordsError> for ConnectorsError {
 impl From<serde_json::Error> for ConnectorsError {
     fn from(error: serde_json::Error) -> Self {
         Self::Store(format!("a stored record is damaged: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn row_02_what_is_said_of_a_misshapen_request_quotes_nothing_of_it() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "it is only read")]
+        struct Request {
+            name: String,
+            flag: Option<bool>,
+        }
+        let refuse = |value| match serde_path_to_error::deserialize::<_, Request>(value)
+            .map_err(ConnectorsError::misshapen)
+        {
+            Err(ConnectorsError::Invalid { pointer, message }) => (pointer, message),
+            other => panic!("{other:?}"),
+        };
+        let secret = json!({ "name": "n", "flag": "a-secret, expected a-secret" });
+        assert_eq!(refuse(secret), ("/flag".into(), "expected a boolean".into()));
+        assert_eq!(refuse(json!({})), (String::new(), "missing field `name`".into()));
     }
 }
