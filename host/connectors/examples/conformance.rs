@@ -6,9 +6,7 @@
 
 use std::{env, sync::Arc, time::Duration};
 
-use airlock_connectors::{
-    Connectors, ConnectorsConfig, Keyring, MasterKey, OAuthConfig, Returned, Save, Scope,
-};
+use airlock_connectors::{Connectors, ConnectorsConfig, Keyring, MasterKey, Returned, Save, Scope};
 use airlock_engine::{
     ExecutionId, Failure, Json, OrganizationId, Principal, Slot, UserId, WorkspaceId,
     tools::{
@@ -99,18 +97,11 @@ impl Person {
     fn new(folder: &std::path::Path) -> Result<Self, Failed> {
         let keyring = Arc::new(Keyring::open(folder, &MasterKey::from_bytes([7; 32]), None)?);
         let store = SqliteStore::open(folder, &keyring.journal())?;
-        let config = ConnectorsConfig {
-            allow_loopback: true,
-            allow_private_networks: false,
-            audit: folder.join("audit"),
-            oauth: OAuthConfig {
-                redirect_uri: Url::parse("http://127.0.0.1:7890/v1/airlock/oauth/callback")?,
-                // The suite wants to see this address, which leads nowhere.
-                client_document_url: Some(Url::parse("https://conformance-test.local/client-metadata.json")?),
-                return_origins: Vec::new(),
-                confirm: false,
-            },
-        };
+        let mut config = ConnectorsConfig::new(folder, &Url::parse("http://127.0.0.1:7890")?);
+        config.allow_loopback = true;
+        // The suite wants to see this address, which leads nowhere.
+        config.oauth.client_document_url =
+            Some(Url::parse("https://conformance-test.local/client-metadata.json")?);
         let browser =
             reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
         let who = Principal {

@@ -224,6 +224,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn row_11_metadata_at_the_root_may_have_an_issuer_with_a_path_but_only_of_their_own_origin() {
+        let (tools, other) = (Fixture::start().await, Fixture::start().await);
+        let issuer = |issuer: String| merged(tools.metadata(), json!({ "issuer": issuer })).to_string();
+        let root = "GET /.well-known/oauth-authorization-server";
+        tools.on(root, 200, issuer(tools.url("/oauth")));
+        let server = discover(&tools, None).await.expect("a server");
+        assert_eq!((server.issuer(), server.source()), (tools.url("/oauth").as_str(), Source::Discovered));
+        assert_eq!(server.resource(), Some(tools.url("/mcp").as_str()));
+        tools.on(root, 200, issuer(other.url("/oauth")));
+        assert!(discover(&tools, None).await.is_err());
+    }
+
+    #[tokio::test]
     async fn where_nothing_is_published_the_endpoints_are_assumed() {
         let tools = Fixture::start().await;
         let server = discover(&tools, None).await.expect("a server");

@@ -1,0 +1,41 @@
+//! The client side of the MCP conformance suite, against a thin command that is built on the connectors
+//! (`host/connectors/examples/conformance.rs`).
+
+use std::process::Command;
+
+use airlock_tests::{dependency, root, run};
+
+#[test]
+fn every_scenario_of_the_mcp_conformance_suite_passes_or_is_listed_with_its_reason() {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--locked", "-p", "airlock-connectors", "--example", "conformance"])
+        .current_dir(root())
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "the command does not build");
+    let suite = dependency("conformance");
+    let program = suite.join("node_modules/@modelcontextprotocol/conformance/dist/index.js");
+    let results = tempfile::tempdir().expect("a temporary folder");
+    let arguments = [
+        program.to_str().expect("a path in UTF-8"),
+        "client",
+        "--command",
+        &root().join("target/release/examples/conformance").display().to_string(),
+        "--suite",
+        "all",
+        "--output-dir",
+        &results.path().display().to_string(),
+        "--expected-failures",
+        &root().join("tests/conformance.yml").display().to_string(),
+        "--verbose",
+    ];
+    let output = run(&suite.join("node"), &arguments, &[], "");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let summary = out.split_once("=== SUITE SUMMARY ===").map_or(&*out, |(_, summary)| summary);
+    println!("{summary}");
+    assert!(output.status.success(), "{summary}\n{err}");
+    let passed = summary.lines().filter(|line| line.starts_with('✓')).count();
+    assert!(passed >= 25, "{passed} scenarios passed:\n{summary}");
+    // One that says nothing has not been tried.
+    assert!(!summary.contains(": 0 passed"), "{summary}");
+}
