@@ -36,6 +36,7 @@ check: target
 bench: build
 	cargo bench --locked -p airlock-tests --profile release
 	cargo bench --locked -p airlock-store --profile release --bench lists
+	cargo bench --locked -p airlock-connectors --profile release --bench calls
 
 clean:
 	cargo clean

@@ -190,7 +190,7 @@ async fn connectors_that_make_no_sense_are_refused_with_a_reason() {
         (with(json!({ "control": { "retries": 99 } })), 422, "from 0 to 10"),
         (with(json!({ "control": { "nonsense": 1 } })), 422, "nonsense"),
         (with(json!({ "operations": [] })), 422, "protocol 'http'"),
-        (http(json!({ "operations": [{ "name": "x" }] })), 422, "path"),
+        (http(json!({ "operations": [{ "name": "x" }] })), 422, "is expected here"),
         (http(json!({ "openapi_url": "http://127.0.0.1:1/openapi.json" })), 422, "not a public address"),
         (with(json!({ "template": "nothing" })), 404, "no connector is called 'nothing'"),
     ] {
