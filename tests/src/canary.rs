@@ -63,22 +63,31 @@ impl Canary {
 
     /// Panics if the secret stands in a text.
     pub fn check_text(&self, text: &str, place: &str) {
-        self.check_bytes(text.as_bytes(), place);
+        self.search(text, place);
     }
 
     /// Panics if the secret stands in these bytes.
     pub fn check_bytes(&self, bytes: &[u8], place: &str) {
+        self.search(&String::from_utf8_lossy(bytes), place);
+    }
+
+    fn search(&self, text: &str, place: &str) {
         for (form, name) in &self.forms {
-            let found = bytes.windows(form.len()).position(|window| window == form.as_bytes());
-            if let Some(at) = found {
-                let around = &bytes[at.saturating_sub(200)..(at + form.len() + 50).min(bytes.len())];
-                panic!("the secret stands in {place} ({name}): …{}…", String::from_utf8_lossy(around));
+            if let Some(at) = text.find(form) {
+                let (from, to) = (text.floor_char_boundary(at.saturating_sub(200)), at + form.len() + 50);
+                let around = &text[from..text.ceil_char_boundary(to.min(text.len()))];
+                panic!("the secret stands in {place} ({name}): …{around}…");
             }
         }
     }
 
     /// Panics if the secret stands in any file of a folder.
     pub fn check_folder(&self, folder: &Path) {
+        Self::check_folder_for(&[self], folder);
+    }
+
+    /// The same for many secrets.
+    pub fn check_folder_for(canaries: &[&Self], folder: &Path) {
         let mut folders: Vec<PathBuf> = vec![folder.into()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).expect("lists") {
@@ -86,7 +95,9 @@ impl Canary {
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    self.check_bytes(&fs::read(&path).unwrap_or_default(), &path.display().to_string());
+                    let bytes = fs::read(&path).unwrap_or_default();
+                    let (text, place) = (String::from_utf8_lossy(&bytes), path.display().to_string());
+                    canaries.iter().for_each(|canary| canary.search(&text, &place));
                 }
             }
         }

@@ -12,8 +12,8 @@ pub use canary::Canary;
 pub use client::Client;
 pub use clock::Clock;
 pub use daemon::{Daemon, Setup};
-pub use process::{Server, run};
-pub use service::{Service, text_result};
+pub use process::{Server, free_port, run};
+pub use service::{Fault, Service, text_result, tools};
 pub use wait::eventually;
 
 use std::path::{Path, PathBuf};

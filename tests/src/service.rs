@@ -5,12 +5,20 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Bytes,
-    http::{HeaderMap, StatusCode},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
     routing::post,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+
+/// What a server answers instead of a result.
+pub enum Fault {
+    /// A JSON-RPC error with this message.
+    Error(String),
+    /// A whole HTTP response.
+    Http(Response),
+}
 
 /// A server on a port of its own, which ends with this value.
 pub struct Service {
@@ -28,16 +36,16 @@ impl Service {
         Self { origin, task }
     }
 
-    /// An MCP server at `/mcp`. The function is given the method, the parameters and the headers of each request that is
-    /// not of the handshake, and gives the result, or a whole HTTP response instead.
+    /// An MCP server at `/mcp`. The function is given the method, the parameters and the head of each request that is
+    /// not of the handshake, and gives the result.
     pub async fn mcp<F>(answer: F) -> Self
     where
-        F: Fn(&str, &Value, &HeaderMap) -> Result<Value, Response> + Send + Sync + 'static,
+        F: Fn(&str, &Value, &Parts) -> Result<Value, Fault> + Send + Sync + 'static,
     {
         let answer = Arc::new(answer);
-        let handle = move |headers: HeaderMap, body: Bytes| {
+        let handle = move |head: Parts, body: Bytes| {
             let answer = Arc::clone(&answer);
-            async move { speak_mcp(&*answer, &headers, &body) }
+            async move { speak_mcp(&*answer, &head, &body) }
         };
         Self::start(Router::new().route("/mcp", post(handle))).await
     }
@@ -54,14 +62,20 @@ impl Drop for Service {
     }
 }
 
+/// Tools by these names, which take any arguments.
+pub fn tools(names: &[&str]) -> Value {
+    let tool = |name: &&str| json!({ "name": name, "description": "of a test", "inputSchema": { "type": "object" } });
+    json!({ "tools": names.iter().map(tool).collect::<Vec<_>>() })
+}
+
 /// What an MCP tool answers when it has only text to tell.
 pub fn text_result(text: &str) -> Value {
     json!({ "content": [{ "type": "text", "text": text }] })
 }
 
 fn speak_mcp(
-    answer: &dyn Fn(&str, &Value, &HeaderMap) -> Result<Value, Response>,
-    headers: &HeaderMap,
+    answer: &dyn Fn(&str, &Value, &Parts) -> Result<Value, Fault>,
+    head: &Parts,
     body: &[u8],
 ) -> Response {
     let request: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -74,14 +88,15 @@ fn speak_mcp(
             "protocolVersion": "2025-06-18", "capabilities": { "tools": {} },
             "serverInfo": { "name": "of-a-test", "version": "1" },
         })),
-        "tools/list" | "tools/call" => answer(method, &request["params"], headers),
-        other => {
-            let error = json!({ "code": -32601, "message": format!("there is no method {other}") });
-            Err(Json(json!({ "jsonrpc": "2.0", "id": id, "error": error })).into_response())
-        }
+        "tools/list" | "tools/call" => answer(method, &request["params"], head),
+        other => Err(Fault::Error(format!("there is no method {other}"))),
     };
     match result {
         Ok(result) => Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response(),
-        Err(response) => response,
+        Err(Fault::Error(message)) => {
+            let error = json!({ "code": -32601, "message": message });
+            Json(json!({ "jsonrpc": "2.0", "id": id, "error": error })).into_response()
+        }
+        Err(Fault::Http(response)) => response,
     }
 }

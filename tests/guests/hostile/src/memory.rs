@@ -5,18 +5,24 @@ const PAGE: usize = 65_536;
 /// The numbers of the needles that stand in memory, and how many bytes were looked at. Needles come with their bytes
 /// inverted and are never turned back as a whole.
 pub(crate) fn search(inverted: &[Vec<u8>]) -> (Vec<usize>, usize) {
-    let bytes = size();
-    let found = |needle: &[u8]| (1..=bytes.saturating_sub(needle.len())).any(|at| stands(needle, at));
-    let numbers = inverted.iter().enumerate().filter(|(_, needle)| !needle.is_empty() && found(needle));
-    (numbers.map(|(number, _)| number).collect(), bytes)
+    let bytes = core::arch::wasm32::memory_size(0) * PAGE;
+    let mut beginnings = [false; 256];
+    for needle in inverted {
+        needle.first().iter().for_each(|byte| beginnings[usize::from(**byte)] = true);
+    }
+    let mut found = vec![false; inverted.len()];
+    for at in 1..bytes {
+        if beginnings[usize::from(!peek(at))] {
+            for (found, needle) in found.iter_mut().zip(inverted) {
+                *found = *found || at + needle.len() <= bytes && stands(needle, at);
+            }
+        }
+    }
+    ((0..found.len()).filter(|&number| found[number]).collect(), bytes)
 }
 
 fn stands(inverted: &[u8], at: usize) -> bool {
     inverted.iter().enumerate().all(|(offset, byte)| !peek(at + offset) == *byte)
-}
-
-fn size() -> usize {
-    core::arch::wasm32::memory_size(0) * PAGE
 }
 
 fn peek(address: usize) -> u8 {
