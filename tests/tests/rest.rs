@@ -153,7 +153,8 @@ async fn a_published_document_is_imported_from_a_file_and_its_operations_are_cal
     airlock(&daemon, &["connectors", "import", "open", document], "");
     let (status, answer) = call(client, "open", "get-me", json!({})).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "{answer}");
-    assert!(answer["detail"].as_str().expect("a sentence").contains("127.0.0.1"), "{answer}");
+    let says = "the server of connector 'open' (127.0.0.1) wants a credential, and the connector takes none";
+    assert!(answer["detail"].as_str().expect("a sentence").starts_with(says), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,7 +289,7 @@ async fn arguments_go_where_the_operations_say_and_wrong_ones_are_refused_before
     let after: Value = serde_json::from_slice(&after.stdout).expect("entries");
     let new = &after.as_array().expect("entries")[before.as_array().expect("entries").len()..];
     assert_eq!(new.len(), 6);
-    assert!(new.iter().all(|entry| entry["code"] == "invalid" && entry["response_bytes"] == 0), "{new:?}");
+    assert!(new.iter().all(|entry| entry["code"] == "invalid" && entry["response_bytes"].is_null()), "{new:?}");
 
     let unknown = call(client, "orders", "no-such", json!({})).await;
     assert_eq!(unknown.0, StatusCode::NOT_FOUND, "{unknown:?}");

@@ -1,5 +1,7 @@
 //! Errors as clients see them (contract §1.8): `{"detail": "…"}`, and a list for 422.
 
+use std::time::Duration;
+
 use airlock_connectors::ConnectorsError;
 use airlock_engine::{
     engine::{ControlError, InputProblem, MessageError, SignalWithStartError, StartError},
@@ -9,7 +11,7 @@ use airlock_engine::{
 };
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -19,6 +21,8 @@ use serde_json::{Value, json};
 pub(crate) enum ApiError {
     /// Anything but 422, with a sentence.
     Status(StatusCode, String),
+    /// 429, with a sentence, and when to come back.
+    Busy(String, Duration),
     /// 422: places in the request, each with a sentence.
     Invalid(Vec<(Value, String)>),
 }
@@ -48,6 +52,11 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
             Self::Status(status, detail) => (status, Json(json!({ "detail": detail }))).into_response(),
+            Self::Busy(detail, wait) => {
+                let seconds = wait.as_millis().div_ceil(1000).to_string();
+                let headers = [(header::RETRY_AFTER, seconds)];
+                (StatusCode::TOO_MANY_REQUESTS, headers, Json(json!({ "detail": detail }))).into_response()
+            }
             Self::Invalid(places) => {
                 let problem =
                     |(place, message)| json!({ "loc": place, "msg": message, "type": "value_error" });
@@ -172,7 +181,7 @@ impl From<ConnectorsError> for ApiError {
             }
             // Nobody could be asked.
             ConnectorsError::Failed(_) => Self::conflict(detail),
-            ConnectorsError::RateLimited { .. } => Self::Status(StatusCode::TOO_MANY_REQUESTS, detail),
+            ConnectorsError::RateLimited { retry_after, .. } => Self::Busy(detail, retry_after),
             ConnectorsError::TooLarge(_) => Self::Status(StatusCode::BAD_GATEWAY, detail),
             ConnectorsError::Upstream(_) => Self::Status(StatusCode::BAD_GATEWAY, detail),
             ConnectorsError::Timeout(_) => Self::Status(StatusCode::GATEWAY_TIMEOUT, detail),

@@ -21,13 +21,21 @@ use crate::{
     method::{Grant, KeyPlace, Method, OAuth},
     oauth::Server,
     registry::{ApiSource, Connector, Protocol, check_server},
-    rest::{self, Operation, SecurityKind},
+    rest::{self, Operation, SecurityKind, Skipped},
 };
 
 const TABLE: &str = "operations";
 
 /// The largest OpenAPI document.
 pub const MAX_DOCUMENT: usize = 64 << 20;
+
+/// The first server that an OpenAPI document names in full, for who registers it without saying where the API is.
+///
+/// # Errors
+/// If the document cannot be read.
+pub fn document_server(document: &[u8]) -> Result<Option<String>, ConnectorsError> {
+    rest::server_of(document, None)
+}
 
 /// The operations of one API.
 pub(crate) struct Api {
@@ -87,7 +95,7 @@ impl Connectors {
         let found = self.owned(who, is_owner, connector)?;
         let mut imported = Connector::clone(&found);
         let is_template = imported.api.as_ref().map(|api| api.is_template);
-        let changes = self.imported(&mut imported, &document, source, is_template).await?;
+        let (changes, skipped) = self.imported(&mut imported, &document, source, is_template).await?;
         let changed = self.0.registry.change(&*self.0.records, &found.id, |changed| {
             (changed.api, changed.methods) = (imported.api, imported.methods);
             changed.modified_at = Utc::now();
@@ -104,24 +112,25 @@ impl Connectors {
         Ok(json!({
             "message": format!("connector '{}' has {} operations", changed.name, changed.api.as_ref().map_or(0, |api| api.operations)),
             "operations": changed.api.as_ref().map_or(0, |api| api.operations),
+            "skipped": skipped,
         }))
     }
 
-    /// Reads a document for a connector, and gives the changes that store its operations.
+    /// Reads a document for a connector, and gives the changes that store its operations, and those that it left out.
     pub(crate) async fn imported(
         &self,
         connector: &mut Connector,
         document: &[u8],
         source: Option<&str>,
         is_template: Option<bool>,
-    ) -> Result<Vec<Change>, ConnectorsError> {
+    ) -> Result<(Vec<Change>, Vec<Skipped>), ConnectorsError> {
         let document = document.to_vec();
         let read = tokio::task::spawn_blocking(move || rest::import(&document)).await;
         let api = read.map_err(|_| ConnectorsError::invalid("/openapi", "the document cannot be read"))??;
         if !connector.methods_given {
             connector.methods = methods(&api, self.0.egress.allowed());
         }
-        self.with_operations(connector, &api.operations, source, is_template)
+        Ok((self.with_operations(connector, &api.operations, source, is_template)?, api.skipped))
     }
 
     /// The same for operations that are written by hand.

@@ -502,6 +502,13 @@ pub(crate) fn used(key: &str, credential: &Credential) -> CredentialVersion {
 /// Asks the people who follow the execution whether a call may be made.
 async fn ask(call: &CallRequest<'_>) -> Result<(), ConnectorsError> {
     let connector = &call.connector.name;
+    if call.origin.is_none() {
+        return Err(ConnectorsError::Denied(format!(
+            "a person has to be asked before '{}' of connector '{connector}' is called: call it from a workflow, and \
+             answer the question of its execution",
+            call.tool
+        )));
+    }
     let mut shown = call.arguments.clone();
     if shown.to_string().len() > MAX_SHOWN {
         shown = json!(format!("{}…", shown.to_string().chars().take(MAX_SHOWN).collect::<String>()));

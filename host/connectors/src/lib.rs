@@ -35,7 +35,7 @@ mod tools;
 mod vault;
 
 pub use admin::{AuditFilter, MasterKeySource};
-pub use apis::MAX_DOCUMENT;
+pub use apis::{MAX_DOCUMENT, document_server};
 pub use authorization::OAuthConfig;
 pub use consent::{Arrival, Departure, Problem, Purpose, Returned, Wanted};
 pub use credentials::{Save, Scope};

@@ -7,6 +7,7 @@ use chrono::Utc;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use url::Url;
 use uuid::Uuid;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     method::{Grant, Method, MethodKind, OAuth},
     oauth::Server,
     registry::{ApiSource, Connector, Protocol, Visibility, check_name, check_server},
+    rest,
     secret::{CommonHeader, Secret},
     vault,
 };
@@ -64,7 +66,7 @@ struct Methods {
 impl Request {
     fn parse(body: Value) -> Result<Self, ConnectorsError> {
         let request: Self =
-            serde_json::from_value(body).map_err(|error| ConnectorsError::invalid("", error.to_string()))?;
+            serde_path_to_error::deserialize(body).map_err(ConnectorsError::misshapen)?;
         for (field, value) in [
             ("connection_config", &request.connection_config),
             ("connection_secrets", &request.connection_secrets),
@@ -184,8 +186,19 @@ impl Connectors {
             Some(_) => Protocol::Http,
             None => request.protocol.unwrap_or(Protocol::Mcp),
         };
+        let document = match &request.openapi_url {
+            None => None,
+            Some(url) => Some((self.fetch_document(url).await?, url)),
+        };
+        let named = match &document {
+            Some((document, url)) if request.server.is_none() => {
+                rest::server_of(document, Url::parse(url).ok().as_ref())?
+            }
+            _ => None,
+        };
         let server = (request.server.clone())
             .or_else(|| template.as_ref().map(|template| template.server.clone()))
+            .or(named)
             .ok_or_else(|| missing("server"))?;
         check_server(&server, self.0.egress.allowed())?;
         let description = (request.description.clone())
@@ -234,14 +247,14 @@ impl Connectors {
                 let message = "operations belong to connectors with protocol 'http'";
                 return Err(ConnectorsError::invalid("/operations", message));
             }
-            changes.extend(self.by_hand(&mut connector, operations, request.is_template)?);
+            let made = self.by_hand(&mut connector, operations, request.is_template);
+            changes.extend(made.map_err(|error| error.under("/operations"))?);
         }
-        let document = match &request.openapi_url {
-            None => None,
-            Some(url) => Some((self.fetch_document(url).await?, url.clone())),
-        };
         if let Some((document, url)) = &document {
-            changes.extend(self.imported(&mut connector, document, Some(url), request.is_template).await?);
+            let (imported, skipped) =
+                self.imported(&mut connector, document, Some(url), request.is_template).await?;
+            tracing::info!(connector = connector.name, skipped = skipped.len(), "a document was imported");
+            changes.extend(imported);
         }
         let connector = self.0.registry.save(&*self.0.records, connector, changes)?;
         tracing::info!(connector = connector.name, user = %who.user, "a connector was registered");

@@ -230,6 +230,11 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 None => None,
             };
             let read = document.as_deref().map(read_document).transpose()?;
+            if let (Some(read), Value::Null) = (&read, &body["server"]) {
+                let named = airlock_connectors::document_server(read)?;
+                body["server"] =
+                    named.context("the document does not say where the API is: give --server")?.into();
+            }
             let mut connector = daemon.post("/v1/connectors", &body).await?;
             if let (Some(file), Some(document)) = (&document, read) {
                 // A connector without its operations is of no use.
@@ -245,7 +250,12 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Import { name, document } => {
             let answer = import(daemon, &name, &document, read_document(&document)?).await?;
-            output.value(&answer, || println!("{}", text(&answer["message"])));
+            output.value(&answer, || {
+                println!("{}", text(&answer["message"]));
+                for skipped in answer["skipped"].as_array().into_iter().flatten() {
+                    println!("left out: {}: {}", text(&skipped["operation"]), text(&skipped["reason"]));
+                }
+            });
         }
         Command::Control { name, set } => {
             let path = own(&name, "control");

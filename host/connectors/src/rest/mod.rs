@@ -35,7 +35,7 @@ pub(crate) use self::{
     answer::answer,
     by_hand::by_hand,
     example::Example,
-    openapi::import,
+    openapi::{import, server_of},
     request::Prepared,
     security::{SecurityKind, SecurityScheme},
 };

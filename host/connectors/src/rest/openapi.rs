@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::HeaderName;
 use serde_json::{Map, Value, json, value::to_raw_value};
+use url::Url;
 
 use super::{
     Api, Body, Format, Given, Operation, Parameter, Place, Skipped, Style, Verb,
@@ -163,6 +164,17 @@ fn servers(of: &Value) -> Vec<String> {
         (!url.contains(['{', '}'])).then_some(url)
     };
     servers.iter().filter_map(address).collect()
+}
+
+/// The first base address that a document names, in full. `at` is the document's own address, if it has one.
+pub(crate) fn server_of(document: &[u8], at: Option<&Url>) -> Result<Option<String>, ConnectorsError> {
+    let root = document::read(document)?;
+    check_version(&root)?;
+    let whole = |server: &String| match at {
+        Some(at) => at.join(server).ok().map(String::from),
+        None => Url::parse(server).is_ok().then(|| server.clone()),
+    };
+    Ok(servers(&root).iter().find_map(whole))
 }
 
 /// A parameter as it is declared, with its schema translated.
