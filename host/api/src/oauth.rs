@@ -21,7 +21,7 @@ pub(crate) async fn start(
     headers: HeaderMap,
 ) -> Response {
     if !state.connectors.asks_before_departure() {
-        return depart(&state, &id, &headers);
+        return depart(&state, &id, &headers, StatusCode::FOUND);
     }
     match state.connectors.purpose(&id) {
         Ok(Purpose { connector, user, server, .. }) => {
@@ -38,10 +38,16 @@ pub(crate) async fn agreed(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    depart(&state, &id, &headers)
+    // A form on somebody else's page would skip ours. Browsers say where a form stands; the origin is hidden by our own
+    // referrer policy.
+    let from_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");
+    match from_elsewhere {
+        true => failed(&Problem::OtherBrowser, ""),
+        false => depart(&state, &id, &headers, StatusCode::SEE_OTHER),
+    }
 }
 
-fn depart(state: &ApiState, id: &str, headers: &HeaderMap) -> Response {
+fn depart(state: &ApiState, id: &str, headers: &HeaderMap, status: StatusCode) -> Response {
     match state.connectors.depart(id, headers) {
         Ok(Departure { location, cookie }) => {
             let sent = [
@@ -50,7 +56,7 @@ fn depart(state: &ApiState, id: &str, headers: &HeaderMap) -> Response {
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
                 (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
             ];
-            (StatusCode::FOUND, sent).into_response()
+            (status, sent).into_response()
         }
         Err(problem) => failed(&problem, ""),
     }

@@ -417,6 +417,16 @@ impl Connectors {
         connector: &str,
     ) -> Result<Value, ConnectorsError> {
         let (inner, connector) = (&self.0, self.owned(who, is_owner, connector)?);
+        let is_made_from_it = |other: &Connector| {
+            other.id != connector.id && other.api.as_ref().is_some_and(|api| api.owner == connector.id)
+        };
+        let made = inner.registry.ids().into_iter().filter_map(|id| inner.registry.by_id(&id));
+        if let Some(other) = made.into_iter().find(|other| is_made_from_it(other)) {
+            return Err(ConnectorsError::Conflict(format!(
+                "connector '{}' was made from '{}': remove it first",
+                other.name, connector.name
+            )));
+        }
         let prefix = format!("{}/", connector.id);
         let all = inner.credentials.all();
         for (key, credential) in all.iter().filter(|(key, _)| key.starts_with(&prefix)) {
