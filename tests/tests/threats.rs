@@ -594,7 +594,18 @@ async fn row_23_a_mocked_workflow_opens_no_connection_and_needs_no_credential() 
 }
 
 /// All that the API says of a credential.
-const WHAT_IS_TOLD: [&str; 1] = ["name"];
+const WHAT_IS_TOLD: [&str; 10] = [
+    "authentication_type",
+    "created_at",
+    "creator_id",
+    "fingerprint",
+    "is_default",
+    "name",
+    "scope",
+    "state",
+    "status",
+    "title",
+];
 
 #[tokio::test]
 async fn row_25_no_answer_of_the_api_reads_a_secret_back() {
