@@ -124,6 +124,7 @@ impl Connectors {
         source: Option<&str>,
         is_template: Option<bool>,
     ) -> Result<(Vec<Change>, Vec<Skipped>), ConnectorsError> {
+        must_speak_http(connector)?;
         let document = document.to_vec();
         let read = tokio::task::spawn_blocking(move || rest::import(&document)).await;
         let api = read.map_err(|_| ConnectorsError::invalid("/openapi", "the document cannot be read"))??;
@@ -157,13 +158,7 @@ impl Connectors {
         source: Option<&str>,
         is_template: Option<bool>,
     ) -> Result<Vec<Change>, ConnectorsError> {
-        if connector.protocol != Protocol::Http {
-            let message = format!(
-                "connector '{}' speaks MCP: operations belong to connectors with protocol 'http'",
-                connector.name
-            );
-            return Err(ConnectorsError::Conflict(message));
-        }
+        must_speak_http(connector)?;
         let key = |slug: &str| format!("{}/{slug}", connector.id);
         let mut changes = Vec::with_capacity(operations.len());
         let new: HashSet<String> = operations.iter().map(|operation| key(&operation.slug)).collect();
@@ -204,6 +199,16 @@ impl Connectors {
                 at(format!("the document cannot be had from {host}: is it reachable, and at most 64 MiB?"))
             }
         })
+    }
+}
+
+fn must_speak_http(connector: &Connector) -> Result<(), ConnectorsError> {
+    match connector.protocol {
+        Protocol::Http => Ok(()),
+        Protocol::Mcp => Err(ConnectorsError::Conflict(format!(
+            "connector '{}' speaks MCP: operations belong to connectors with protocol 'http'",
+            connector.name
+        ))),
     }
 }
 

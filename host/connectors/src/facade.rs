@@ -445,7 +445,10 @@ impl Connectors {
             _ => connector.allows(MethodKind::None),
         };
         value["is_authenticated"] = is_ready.into();
-        value["connection_preferences"] = json!([{ "tool_configuration": connector.control.execution_configuration(), "is_default": true }]);
+        value["connection_preferences"] = json!([{
+            "name": "default", "is_default": true, "consumer_type": null,
+            "tool_configuration": connector.control.execution_configuration(),
+        }]);
         if with_credentials {
             let own = self.0.credentials.of(connector, Scope::User, who);
             let shown: Vec<Value> = own.iter().map(|credential| credential.wire(connector)).collect();
