@@ -71,7 +71,7 @@ impl Connectors {
             return Err(again(connector, &credential));
         }
         let never_got = credential.method == MethodKind::Oauth2 && credential.grant.is_none();
-        if never_got || credential.is_near_expiry(Utc::now()) {
+        if never_got || credential.is_to_be_renewed(Utc::now()) {
             let credential = self.refreshed(connector, &key, &credential).await?;
             return Ok(Some((key, credential)));
         }
@@ -323,11 +323,7 @@ impl Connectors {
         if let Some(client) = self.stored_client(connector, server, &key)? {
             return Ok(client);
         }
-        let scopes = match connector.interactive() {
-            Some(OAuth { scopes, challenged, .. }) => oauth::wanted_scopes(server, challenged, scopes, &[]),
-            None => Vec::new(),
-        };
-        let client = oauth::register(server, &*self.0.exchange, &self.0.config.redirect_uri, &scopes).await?;
+        let client = oauth::register(server, &*self.0.exchange, &self.0.config.redirect_uri).await?;
         let place = self.client_place(connector, &key, Some(server));
         self.0.records.write(&[self.0.vault.put(&key, &place, &client.to_bytes()?)])?;
         tracing::info!(connector = connector.name, "airlock was registered as a client");

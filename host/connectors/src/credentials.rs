@@ -153,10 +153,15 @@ impl State {
 pub(crate) const NEAR: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 
 impl Credential {
-    /// The access token has expired, or will before a call is through.
-    pub(crate) fn is_near_expiry(&self, now: DateTime<Utc>) -> bool {
-        let expires_at = self.grant.as_ref().and_then(|grant| grant.expires_at);
-        expires_at.is_some_and(|at| at - NEAR <= now)
+    /// The access token can be renewed, and has expired or will before a call is through.
+    pub(crate) fn is_to_be_renewed(&self, now: DateTime<Utc>) -> bool {
+        let Some(grant) = &self.grant else { return false };
+        grant.renewable && grant.expires_at.is_some_and(|at| at - NEAR <= now)
+    }
+
+    /// The access token has expired. One that cannot be renewed is used to its end, however short its life is.
+    fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        self.grant.as_ref().and_then(|grant| grant.expires_at).is_some_and(|at| at <= now)
     }
 
     /// Somebody has to authorise again before it can be used.
@@ -165,7 +170,7 @@ impl Credential {
             State::Revoked | State::NeedsScopes(_) => true,
             State::Valid | State::RefreshFailed => {
                 let renewable = self.grant.as_ref().is_none_or(|grant| grant.renewable);
-                !renewable && self.is_near_expiry(now)
+                !renewable && self.is_expired(now)
             }
         }
     }
@@ -174,7 +179,7 @@ impl Credential {
     pub(crate) fn word(&self, now: DateTime<Utc>) -> &'static str {
         let grant = self.grant.as_ref();
         match (&self.state, grant) {
-            (State::Valid, Some(grant)) if !grant.renewable && self.is_near_expiry(now) => "expired",
+            (State::Valid, Some(grant)) if !grant.renewable && self.is_expired(now) => "expired",
             (State::Valid, Some(grant))
                 if !grant.renewable
                     && grant.expires_at.is_some_and(|at| at - chrono::TimeDelta::days(1) <= now) =>

@@ -65,8 +65,7 @@ struct Methods {
 
 impl Request {
     fn parse(body: Value) -> Result<Self, ConnectorsError> {
-        let request: Self =
-            serde_path_to_error::deserialize(body).map_err(ConnectorsError::misshapen)?;
+        let request: Self = serde_path_to_error::deserialize(body).map_err(ConnectorsError::misshapen)?;
         for (field, value) in [
             ("connection_config", &request.connection_config),
             ("connection_secrets", &request.connection_secrets),
@@ -118,8 +117,9 @@ impl Connectors {
     async fn requested_methods(&self, request: &Request) -> Result<Option<Methods>, ConnectorsError> {
         let allowed = self.0.egress.allowed();
         let server = |metadata: &Value, at: &str| {
-            Server::provided(metadata, allowed)
-                .map_err(|error| ConnectorsError::invalid(at, error.to_string()))
+            // It says where in the metadata the flaw is.
+            let before = at.strip_suffix("/oauth2_server_metadata").unwrap_or_default();
+            Server::provided(metadata, allowed).map_err(|error| error.under(before))
         };
         let mut given = match (&request.oauth2_server_metadata, &request.oauth2_server_metadata_url) {
             (Some(metadata), _) if !metadata.is_null() => Some(server(metadata, "/oauth2_server_metadata")?),

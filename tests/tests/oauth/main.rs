@@ -208,8 +208,25 @@ async fn a_token_that_ends_in_the_middle_of_a_run_is_renewed_without_a_word() {
     let id = world.client().start("echo-twice", json!({ "tool": "read" })).await;
     completed(world.client(), &id).await;
     assert_eq!(world.issuer.grants("refresh_token").await, 1);
-    assert!(!world.client().event_types(&id).await.iter().any(|kind| kind.starts_with("CUSTOM_TASK")));
+    let events = world.client().events(&id).await;
+    assert!(!events.iter().any(|event| event.to_string().contains("connector_auth")), "{events:#?}");
     assert!(world.tools.calls()[1..].iter().all(|token| *token != first));
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_renewed_is_used_to_its_end() {
+    let world = World::mock().await;
+    world.issuer.tell("always", json!({ "body": { "expires_in": 25, "refresh_token": null } })).await;
+    let world = world.connected().await;
+    world.call("read").await;
+    let stored = credential(world.client()).await;
+    assert_eq!((&stored["state"], &stored["renewable"]), (&json!("expiring"), &json!(false)), "{stored}");
+    // It ends before its time: somebody has to act.
+    world.tools.refuse(&world.tools.calls()[0]);
+    let id = world.client().start("echo-in-workflow", json!({ "tool": "read" })).await;
+    let state = asked(world.client(), &id, 1).await;
+    assert_connected(&Browser::new().visit(state["auth_url"].as_str().expect("a link")).await);
+    completed(world.client(), &id).await;
 }
 
 #[tokio::test]

@@ -37,7 +37,6 @@ pub(crate) async fn register(
     server: &Server,
     exchange: &dyn Exchange,
     redirect_uri: &Url,
-    scopes: &[String],
 ) -> Result<Client, ConnectorsError> {
     let Some(endpoint) = &server.metadata.registration_endpoint else {
         return Err(ConnectorsError::Conflict(format!(
@@ -56,6 +55,8 @@ pub(crate) async fn register(
         grants.push("refresh_token");
     }
     let application = if is_loopback(redirect_uri) { "native" } else { "web" };
+    // Nothing about scopes: a client that named some could never ask for one more that a call turns out to need, and
+    // strict servers refuse those of a resource that are not on their own list.
     let mut body = json!({
         "client_name": CLIENT_NAME, "redirect_uris": [redirect_uri], "grant_types": grants,
         "response_types": ["code"], "application_type": application,
@@ -63,12 +64,6 @@ pub(crate) async fn register(
     // Without a word, the server chooses.
     if let Some(method) = wanted {
         body["token_endpoint_auth_method"] = method.into();
-    }
-    // Scopes of a resource may be unknown to its authorization server's list, and strict servers then refuse the whole
-    // registration. Without a word about scopes, the client may ask for any.
-    let known = server.metadata.scopes_supported.as_ref();
-    if !scopes.is_empty() && known.is_none_or(|known| scopes.iter().all(|scope| known.contains(scope))) {
-        body["scope"] = scopes.join(" ").into();
     }
     let request = Request::post(endpoint.as_str())
         .header(header::CONTENT_TYPE, "application/json")
@@ -136,7 +131,7 @@ mod tests {
         fixture.on("POST /register", 201, answer.to_string());
         let server = fixture.server(json!({ "token_endpoint_auth_methods_supported": methods }));
         let redirect = callback("http://127.0.0.1:7/v1/airlock/oauth/callback");
-        register(&server, &*wire(), &redirect, &["a".into(), "b".into()]).await
+        register(&server, &*wire(), &redirect).await
     }
 
     #[tokio::test]
@@ -153,7 +148,7 @@ mod tests {
             json!({
                 "client_name": "airlock", "redirect_uris": ["http://127.0.0.1:7/v1/airlock/oauth/callback"],
                 "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
-                "application_type": "native", "token_endpoint_auth_method": "client_secret_post", "scope": "a b",
+                "application_type": "native", "token_endpoint_auth_method": "client_secret_post",
             })
         );
         assert_eq!(client.id, "c1");
@@ -196,13 +191,12 @@ mod tests {
         let known =
             json!({ "grant_types_supported": ["authorization_code"], "scopes_supported": ["openid"] });
         let (server, redirect) = (fixture.server(known), callback("https://airlock.example/cb"));
-        register(&server, &*wire(), &redirect, &["of-the-resource".into()]).await.expect("a client");
+        register(&server, &*wire(), &redirect).await.expect("a client");
         let body = fixture.last("POST /register").json();
         assert_eq!(
             (&body["application_type"], &body["grant_types"]),
             (&json!("web"), &json!(["authorization_code"]))
         );
-        // A scope that the server does not list would have it refuse the client.
         assert!(body.get("scope").is_none());
     }
 
@@ -212,7 +206,7 @@ mod tests {
         let server = fixture.server(json!({}));
         let redirect = callback("https://airlock.example/cb");
         fixture.on("POST /register", 400, "<html>key=secret-in-a-page</html>");
-        let Err(error) = register(&server, &*wire(), &redirect, &[]).await else { panic!("a refusal") };
+        let Err(error) = register(&server, &*wire(), &redirect).await else { panic!("a refusal") };
         assert_eq!(
             error.to_string(),
             "127.0.0.1 refused to register airlock as a client: status 400. Register it by hand and give the connector \
@@ -220,10 +214,10 @@ mod tests {
         );
         let refusal = json!({ "error": "invalid_redirect_uri", "error_description": "no\n thanks" });
         fixture.on("POST /register", 400, refusal.to_string());
-        let Err(error) = register(&server, &*wire(), &redirect, &[]).await else { panic!("a refusal") };
+        let Err(error) = register(&server, &*wire(), &redirect).await else { panic!("a refusal") };
         assert!(error.to_string().contains("invalid_redirect_uri (no thanks)"), "{error}");
         let closed = fixture.server(json!({ "registration_endpoint": null }));
-        let Err(error) = register(&closed, &*wire(), &redirect, &[]).await else { panic!("no endpoint") };
+        let Err(error) = register(&closed, &*wire(), &redirect).await else { panic!("no endpoint") };
         assert!(
             matches!(error, ConnectorsError::Conflict(_)) && error.to_string().contains("auth_data"),
             "{error}"
@@ -235,7 +229,7 @@ mod tests {
         let (fixture, second) = (Fixture::start().await, Fixture::start().await);
         fixture.redirect("POST /register", 307, &second.url("/register"));
         let redirect = callback("https://airlock.example/cb");
-        let Err(error) = register(&fixture.server(json!({})), &*wire(), &redirect, &[]).await else {
+        let Err(error) = register(&fixture.server(json!({})), &*wire(), &redirect).await else {
             panic!("a redirect")
         };
         assert!(error.to_string().contains("redirects are not followed"), "{error}");

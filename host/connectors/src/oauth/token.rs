@@ -629,7 +629,7 @@ mod tests {
         world.answers(200, answer(json!({})));
         let client = json!({ "client_id": "new", "client_secret": "s", "client_secret_expires_at": 0 });
         world.fixture.on("POST /register", 201, client.to_string());
-        let client = register(&world.server, &*world.wire, &redirect(), &[]).await.expect("a client");
+        let client = register(&world.server, &*world.wire, &redirect()).await.expect("a client");
         world.finish(&client, "the-code", None).await.expect("tokens");
         let expected = format!("Basic {}", STANDARD.encode("new:s"));
         assert_eq!(world.fixture.last("POST /token").authorization, Some(expected));
