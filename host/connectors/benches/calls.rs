@@ -73,7 +73,8 @@ async fn measure() {
         "operations": [{ "name": "change-thing", "method": "POST", "path": "/things/{id}", "body": schema }],
     });
     connectors.create(&who, true, connector).await.expect("is registered");
-    let secret = json!({ "name": "main", "credentials": { "bearer_token": "a-token-of-some-length-0123456789" } });
+    let secret =
+        json!({ "name": "main", "credentials": { "bearer_token": "a-token-of-some-length-0123456789" } });
     connectors.save_credentials(&who, "things", Scope::User, secret, Save::Create).await.expect("is stored");
 
     let client = reqwest::Client::builder().tcp_nodelay(true).no_proxy().build().expect("a client");
@@ -120,7 +121,9 @@ async fn measure() {
     let through = rate(|| mediated()).await;
     let opened = connections.load(Ordering::Relaxed) - before;
     println!("{AT_ONCE} at once, plain:    {baseline:.0} calls/s");
-    println!("{AT_ONCE} at once, mediated: {through:.0} calls/s with scrubbing and audit, {opened} connections opened");
+    println!(
+        "{AT_ONCE} at once, mediated: {through:.0} calls/s with scrubbing and audit, {opened} connections opened"
+    );
     println!("figure mediated_calls_per_second {through:.0} calls/s");
     println!("figure plain_calls_per_second {baseline:.0} calls/s");
 }

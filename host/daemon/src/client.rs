@@ -167,9 +167,7 @@ impl Daemon {
 fn detail(status: StatusCode, body: &Value) -> String {
     match &body["detail"] {
         Value::String(text) => plain(text),
-        Value::Array(places) => {
-            places.iter().map(problem).collect::<Vec<_>>().join("\n         ")
-        }
+        Value::Array(places) => places.iter().map(problem).collect::<Vec<_>>().join("\n         "),
         _ => format!("the daemon answered with status {status}"),
     }
 }
