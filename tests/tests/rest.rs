@@ -289,7 +289,10 @@ async fn arguments_go_where_the_operations_say_and_wrong_ones_are_refused_before
     let after: Value = serde_json::from_slice(&after.stdout).expect("entries");
     let new = &after.as_array().expect("entries")[before.as_array().expect("entries").len()..];
     assert_eq!(new.len(), 6);
-    assert!(new.iter().all(|entry| entry["code"] == "invalid" && entry["response_bytes"].is_null()), "{new:?}");
+    assert!(
+        new.iter().all(|entry| entry["code"] == "invalid" && entry["response_bytes"].is_null()),
+        "{new:?}"
+    );
 
     let unknown = call(client, "orders", "no-such", json!({})).await;
     assert_eq!(unknown.0, StatusCode::NOT_FOUND, "{unknown:?}");

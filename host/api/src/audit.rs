@@ -31,14 +31,14 @@ fn filter(query: &Query) -> AuditFilter {
     }
 }
 
-/// `GET /v1/airlock/audit`: entries after `after`, the oldest first.
+/// `GET /v1/airlock/audit`: entries after `after`, or without it the last ones; the oldest first.
 pub(crate) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
     query: Query,
 ) -> ApiResult<Json<Value>> {
     caller.must_be_owner()?;
-    let (after, limit) = (query.number("after")?.unwrap_or(0), query.page_size("limit", 100)?);
+    let (after, limit) = (query.number("after")?, query.page_size("limit", 100)?);
     let filter = filter(&query);
     let read = tokio::task::spawn_blocking(move || state.connectors.audit_entries(after, limit, filter));
     Ok(Json(read.await.map_err(|_| gone())??))

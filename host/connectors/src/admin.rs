@@ -163,14 +163,18 @@ impl Connectors {
         Ok(self.0.audit.record(event).map(drop)?)
     }
 
-    /// Entries of the audit log after a number, the oldest first.
+    /// Entries of the audit log after a number, or without one the last ones; the oldest first.
     pub fn audit_entries(
         &self,
-        after: u64,
+        after: Option<u64>,
         limit: usize,
         filter: AuditFilter,
     ) -> Result<Value, ConnectorsError> {
-        let entries = self.0.audit.read(after, limit, &filter.parse()?)?;
+        let filter = filter.parse()?;
+        let entries = match after {
+            Some(after) => self.0.audit.read(after, limit, &filter)?,
+            None => self.0.audit.latest(limit, &filter)?,
+        };
         Ok(json!({ "entries": entries }))
     }
 

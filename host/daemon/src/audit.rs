@@ -16,9 +16,9 @@ pub(crate) enum Command {
     Show {
         #[command(flatten)]
         filter: Filter,
-        /// Only those after this number.
-        #[arg(long, default_value_t = 0)]
-        after: u64,
+        /// Those after this number [default: the latest ones; with --follow: all].
+        #[arg(long)]
+        after: Option<u64>,
         /// So many at most.
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -72,14 +72,15 @@ impl Filter {
 pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> anyhow::Result<Ended> {
     match command {
         Command::Show { filter, after, follow: true, .. } => {
-            let path = format!("/v1/airlock/audit/follow?after={after}{}", filter.query());
+            let path = format!("/v1/airlock/audit/follow?after={}{}", after.unwrap_or(0), filter.query());
             let mut entries = daemon.events(&path).await?;
             while let Some(entry) = entries.next().await {
                 output.value(&entry, || println!("{}", line(&entry)));
             }
         }
         Command::Show { filter, after, limit, follow: false } => {
-            let path = format!("/v1/airlock/audit?after={after}&limit={limit}{}", filter.query());
+            let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
+            let path = format!("/v1/airlock/audit?limit={limit}{after}{}", filter.query());
             let found = daemon.get(&path).await?;
             output.value(&found["entries"], || {
                 found["entries"]

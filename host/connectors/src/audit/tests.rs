@@ -257,6 +257,10 @@ fn the_chain_goes_on_over_files_and_restarts() {
         let expected: Vec<u64> = (after + 1..=101).take(7).collect();
         assert_eq!(page.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), expected);
     }
+    for (limit, expected) in [(0, vec![]), (3, vec![99, 100, 101]), (500, (1..=101).collect())] {
+        let last = log.latest(limit, &Filter::default()).expect("reads");
+        assert_eq!(last.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), expected);
+    }
 }
 
 #[test]
