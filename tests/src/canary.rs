@@ -47,18 +47,25 @@ impl Canary {
             (hex, "hex"),
         ];
         // Inside a longer text, such as `user:secret`, base64 depends on the position modulo three: what is searched for
-        // are the characters that no neighbour changes.
-        for (shift, first) in [(0, 0), (1, 2), (2, 3)] {
-            let mut bytes = vec![0; shift];
-            bytes.extend(secret.as_bytes());
-            let whole = bytes.len() * 4 / 3;
-            for text in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
-                forms.push((text[first..whole].to_owned(), "base64"));
+        // are the characters that no neighbour changes. OAuth clients encode twice (RFC 6749 §2.3.1).
+        for text in [secret.clone(), percent(&|byte| format!("%{byte:02X}"))] {
+            for (shift, first) in [(0, 0), (1, 2), (2, 3)] {
+                let mut bytes = vec![0; shift];
+                bytes.extend(text.as_bytes());
+                let whole = bytes.len() * 4 / 3;
+                for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
+                    forms.push((encoded[first..whole].to_owned(), "base64"));
+                }
             }
         }
         forms.sort();
         forms.dedup_by(|a, b| a.0 == b.0);
         Self { secret, forms }
+    }
+
+    /// Whether the secret stands in a text in some form.
+    pub fn stands_in(&self, text: &str) -> bool {
+        self.forms.iter().any(|(form, _)| text.contains(form))
     }
 
     /// Panics if the secret stands in a text.
@@ -118,8 +125,7 @@ mod tests {
             texts.push(URL_SAFE_NO_PAD.encode(format!("{user}{}\n", canary.secret)));
         }
         for text in texts {
-            let found = std::panic::catch_unwind(|| canary.check_text(&format!("before {text} after"), "a text"));
-            assert!(found.is_err(), "not found: {text}");
+            assert!(canary.stands_in(&format!("before {text} after")), "not found: {text}");
         }
         canary.check_text("canary/forms", "a text with less than the secret");
     }

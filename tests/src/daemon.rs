@@ -157,7 +157,8 @@ impl Daemon {
             if let Some(status) = child.try_wait().expect("a child of ours") {
                 panic!("the daemon ended: {status}\n{}", setup.log());
             }
-            let key = fs::read_to_string(&key_file).ok()?;
+            // The line's end says that it is all there.
+            let key = fs::read_to_string(&key_file).ok().filter(|key| key.ends_with('\n'))?;
             let client = Client::new(&url, key.trim());
             let (status, _) = client.try_call(reqwest::Method::GET, "/health", None).await.ok()?;
             status.is_success().then_some(client)

@@ -1,11 +1,18 @@
 //! The promise of THREATS.md as a whole: secrets are planted for every way to authenticate, everything is done with them
 //! that can be done, at the most verbose log level, and then they are searched for wherever something is kept or told.
 
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use airlock_tests::{Canary, Client, Daemon, Fault, Service, Setup, guest, text_result, tools};
 use axum::{
     Form, Json, Router,
+    extract::Request,
+    http::HeaderMap,
     response::{IntoResponse as _, Response},
     routing::post,
 };
@@ -97,8 +104,19 @@ fn private_key() -> String {
     String::from_utf8(made.stdout).expect("a PEM file")
 }
 
+/// What the services were sent: only what did go out can come back.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<String>>);
+
+impl Seen {
+    fn note(&self, told: String) -> String {
+        self.0.lock().expect("not poisoned").push_str(&told);
+        told
+    }
+}
+
 /// An authorization server that gives the planted tokens; the first access token is as good as expired.
-async fn authorization_server(planted: &Planted) -> Service {
+async fn authorization_server(planted: &Planted, seen: Seen) -> Service {
     let of = |canary: &Canary| canary.secret.clone();
     let (code, refresh, granted) = (of(&planted.code), of(&planted.refresh), of(&planted.granted));
     let first = json!({ "access_token": of(&planted.access), "refresh_token": refresh, "expires_in": 10 });
@@ -106,13 +124,15 @@ async fn authorization_server(planted: &Planted) -> Service {
         "access_token": of(&planted.refreshed), "refresh_token": of(&planted.next_refresh), "expires_in": 3600,
     });
     let answer = move |form: &[(String, String)]| -> Response {
-        let field = |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+        let field =
+            |name: &str| form.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
         let mut tokens = match field("grant_type") {
             "client_credentials" => json!({ "access_token": granted, "expires_in": 3600 }),
             "authorization_code" if field("code") == code => first.clone(),
             "refresh_token" if field("refresh_token") == refresh => second.clone(),
             other => {
-                let error = json!({ "error": "invalid_grant", "error_description": format!("{other}: {form:?}") });
+                let error =
+                    json!({ "error": "invalid_grant", "error_description": format!("{other}: {form:?}") });
                 return (StatusCode::BAD_REQUEST, Json(error)).into_response();
             }
         };
@@ -120,17 +140,18 @@ async fn authorization_server(planted: &Planted) -> Service {
         Json(tokens).into_response()
     };
     let answer = Arc::new(answer);
-    let token = move |Form(form): Form<Vec<(String, String)>>| {
+    let token = move |head: HeaderMap, Form(form): Form<Vec<(String, String)>>| {
         let answer = Arc::clone(&answer);
+        seen.note(format!("{head:?} {form:?}"));
         async move { answer(&form) }
     };
     Service::start(Router::new().route("/token", post(token))).await
 }
 
 /// Tells all that it was sent, in results, in errors and at length.
-async fn telltale() -> Service {
-    Service::mcp(|method, parameters, head| {
-        let told = format!("{:?} {:?}", head.uri, head.headers);
+async fn telltale(seen: Seen) -> Service {
+    Service::mcp(move |method, parameters, head| {
+        let told = seen.note(format!("{:?} {:?}", head.uri, head.headers));
         match (method, parameters["name"].as_str()) {
             ("tools/list", _) => Ok(tools(&["tell", "fail", "tell-much"])),
             (_, Some("fail")) => Err(Fault::Error(told)),
@@ -142,11 +163,12 @@ async fn telltale() -> Service {
 }
 
 /// The same as a REST service.
-async fn rest_telltale() -> Service {
-    let tell = |request: axum::extract::Request| async move {
-        let told = format!("{:?} {:?}", request.uri(), request.headers());
-        let status = if request.uri().path() == "/fail" { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
-        (status, told) as (StatusCode, String)
+async fn rest_telltale(seen: Seen) -> Service {
+    let tell = move |request: Request| {
+        let told = seen.note(format!("{:?} {:?}", request.uri(), request.headers()));
+        let fails = request.uri().path() == "/fail";
+        let status = if fails { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+        async move { (status, told) }
     };
     Service::start(Router::new().fallback(tell)).await
 }
@@ -191,7 +213,8 @@ async fn authorise(daemon: &Daemon, code: &str) {
 async fn everything(daemon: &Daemon, planted: &Planted, place: &str, is_rest: bool) {
     let client = &daemon.client;
     let call = |tool: &str| json!({ "tool": tool });
-    let search = json!({ "calls": [["tell", {}], ["fail", {}], ["no-such-tool", {}]], "needles": planted.needles() });
+    let search =
+        json!({ "calls": [["tell", {}], ["fail", {}], ["no-such-tool", {}]], "needles": planted.needles() });
     let mut executions = vec![
         ("search", search.clone()),
         ("search-in-workflow", search),
@@ -275,8 +298,9 @@ fn set(daemon: &Daemon, options: &[&str], secret: &str) -> String {
 async fn rows_01_02_16_17_18_25_no_planted_secret_is_left_anywhere() {
     let pem = private_key();
     let planted = Planted::new(&pem);
-    let (mcp, rest, server) =
-        (telltale().await, rest_telltale().await, authorization_server(&planted).await);
+    let seen = Seen::default();
+    let (mcp, rest) = (telltale(seen.clone()).await, rest_telltale(seen.clone()).await);
+    let server = authorization_server(&planted, seen.clone()).await;
     let setup = Setup::new(&[guest("echo"), guest("hostile")]);
     let mut daemon = setup.with(&["--allow-loopback", "--log", "trace"]).start().await;
     let client = daemon.client.clone();
@@ -342,6 +366,13 @@ async fn rows_01_02_16_17_18_25_no_planted_secret_is_left_anywhere() {
             everything(&daemon, &planted, &place, protocol == "http").await;
         }
     }
+    let sent = seen.0.lock().expect("not poisoned").clone();
+    let stays = [&planted.private_key, &planted.access, &planted.next_refresh].map(|canary| &canary.secret);
+    for canary in planted.all() {
+        // A private key signs, the first access token is refreshed at once, and the last refresh token is not needed.
+        let goes_out = !stays.contains(&&canary.secret);
+        assert_eq!(canary.stands_in(&sent), goes_out, "{} went to a service", canary.secret);
+    }
     let objects = daemon.setup.data().join("objects");
     assert!(has_files(&objects), "a long result went to the object store");
     let verified = daemon.cli(&["vault", "verify"], "");
@@ -362,7 +393,7 @@ fn has_files(folder: &Path) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_16_a_guest_finds_nothing_of_another_one_in_its_memory() {
-    let service = telltale().await;
+    let service = telltale(Seen::default()).await;
     let daemon = Setup::new(&[guest("hostile"), guest("echo")]).with(&["--allow-loopback"]).start().await;
     let client = &daemon.client;
     let body = json!({
@@ -380,7 +411,8 @@ async fn row_16_a_guest_finds_nothing_of_another_one_in_its_memory() {
         let search = |calls: Value| json!({ "calls": calls, "needles": [needle] });
         let found = client.execute(workflow, search(json!([["tell", {}]]))).await.to_string();
         assert!(found.contains(r#""needles":[]"#) && !found.contains(r#""needles":[0]"#), "{found}");
-        let found = client.execute(workflow, search(json!([["tell", { "marker": marker }]]))).await.to_string();
+        let found =
+            client.execute(workflow, search(json!([["tell", { "marker": marker }]]))).await.to_string();
         assert!(found.contains(r#""needles":[0]"#), "{found}");
     }
 }

@@ -194,8 +194,7 @@ async fn row_02_an_error_of_a_rest_service_names_host_and_status_and_neither_the
         store(client, "reflector", &json!({ "api_key": canary.secret })).await;
         let no_retries = json!({ "retries": 0 });
         for code in ["500", "401", "403", "404", "429", "503"] {
-            let (_, answer) =
-                call_with(client, "status", json!({ "code": code }), no_retries.clone()).await;
+            let (_, answer) = call_with(client, "status", json!({ "code": code }), no_retries.clone()).await;
             texts.push(answer.to_string());
         }
         let id = client.start("echo", json!({ "tool": "status", "arguments": { "code": "500" } })).await;
@@ -212,6 +211,39 @@ async fn row_02_an_error_of_a_rest_service_names_host_and_status_and_neither_the
     let log = daemon.setup.log();
     canary.check_text(&log, "the log");
     assert!(!log.contains("api_key="), "the log holds an address with its query");
+}
+
+#[tokio::test]
+async fn row_02_an_authorization_server_that_tells_what_it_was_sent_is_quoted_without_it() {
+    let canary = Canary::new("client");
+    let refuse = |request: Request<Body>| async move {
+        let headers = format!("{:?}", request.headers().get(header::AUTHORIZATION));
+        let body = axum::body::to_bytes(request.into_body(), 65_536).await.expect("a body");
+        let told = format!("sent {headers} {}", String::from_utf8_lossy(&body));
+        let told: String = told.chars().filter(|char| *char != '"' && *char != '\\').collect();
+        (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_client", "error_description": told })))
+    };
+    let server = Service::start(Router::new().fallback(refuse)).await;
+    let daemon = verbose_daemon().await;
+    let client = &daemon.client;
+    for auth in ["client_secret_post", "client_secret_basic"] {
+        let method = json!({
+            "method_type": "oauth2", "grant_type": "client_credentials", "token_endpoint_auth_method": auth,
+            "oauth2_server_metadata": { "issuer": server.origin, "token_endpoint": server.url("/token") },
+        });
+        put_connector(client, api("reflector", &server.origin, &method)).await;
+        let secret = json!({ "client_id": "program", "client_secret": canary.secret });
+        let body = json!({ "name": "main", "credentials": { "oauth": secret } });
+        let path = "/v1/connectors/reflector/user/credentials";
+        let (status, answer) = client.call(Method::POST, path, Some(&body)).await;
+        assert!(status.is_client_error(), "{auth}: {status} {answer}");
+        canary.check_text(&answer.to_string(), auth);
+    }
+    let log = daemon.setup.log();
+    let told =
+        log.lines().filter(|line| line.contains("invalid_client (sent") && line.contains("[REDACTED]"));
+    assert_eq!(told.count(), 2, "the operator reads what the server said: {log}");
+    canary.check_text(&daemon.setup.log(), "the log");
 }
 
 #[tokio::test]
@@ -257,8 +289,23 @@ async fn rows_04_05_06_07_no_argument_of_a_guest_changes_where_or_with_which_hea
     put_connector(client, api("reflector", &service.url("/base"), &json!({ "method_type": "bearer" }))).await;
     store(client, "reflector", &json!({ "bearer_token": canary.secret })).await;
     let parts = [
-        "..", ".", "", "../../admin", "%2e%2e", "%2e%2e%2fadmin", "..%2f..", "//evil.example/x", "\\\\evil.example",
-        "http://evil.example/", "user@evil.example", "a;b=c", "a?b=c", "a#b", "a/b", "a\r\nHost: evil.example", "ä ö",
+        "..",
+        ".",
+        "",
+        "../../admin",
+        "%2e%2e",
+        "%2e%2e%2fadmin",
+        "..%2f..",
+        "//evil.example/x",
+        "\\\\evil.example",
+        "http://evil.example/",
+        "user@evil.example",
+        "a;b=c",
+        "a?b=c",
+        "a#b",
+        "a/b",
+        "a\r\nHost: evil.example",
+        "ä ö",
     ];
     let wishes = [
         json!({ "headers": { "Authorization": "Bearer mine" } }),
@@ -269,10 +316,11 @@ async fn rows_04_05_06_07_no_argument_of_a_guest_changes_where_or_with_which_hea
         json!({ "word": "&api_key=mine#\r\nX-Evil: 1" }),
         json!({ "Proxy-Authorization": "x", "Mcp-Session-Id": "x", "Transfer-Encoding": "chunked" }),
     ];
-    let arguments = (parts.iter().map(|part| json!({ "part": part }))).chain(wishes.into_iter().map(|mut wish| {
-        wish["part"] = "x".into();
-        wish
-    }));
+    let arguments =
+        (parts.iter().map(|part| json!({ "part": part }))).chain(wishes.into_iter().map(|mut wish| {
+            wish["part"] = "x".into();
+            wish
+        }));
     let (mut sent, mut refused) = (0, 0);
     for arguments in arguments {
         let id = client.start("echo", json!({ "tool": "anything", "arguments": arguments })).await;
@@ -368,7 +416,8 @@ async fn row_20_who_makes_a_service_tell_secrets_again_and_again_is_stopped_and_
     let daemon = verbose_daemon().await;
     let (client, other) = (&daemon.client, daemon.user("ada").await);
     for tool in ["echo", "fail"] {
-        put_connector(client, mcp("reflector", &service.url("/mcp"), &json!({ "method_type": "bearer" }))).await;
+        put_connector(client, mcp("reflector", &service.url("/mcp"), &json!({ "method_type": "bearer" })))
+            .await;
         store(client, "reflector", &json!({ "bearer_token": canary.secret })).await;
         store(&other, "reflector", &json!({ "bearer_token": canary.secret })).await;
         for _ in 0..60 {
@@ -543,11 +592,15 @@ async fn row_22_a_list_of_tools_has_an_end() {
     })
     .await;
     let names: Vec<String> = (0..5_000).map(|number| format!("tool-{number}")).collect();
-    let long = Service::mcp(move |_, _, _| Ok(tools(&names.iter().map(String::as_str).collect::<Vec<_>>()))).await;
+    let long =
+        Service::mcp(move |_, _, _| Ok(tools(&names.iter().map(String::as_str).collect::<Vec<_>>()))).await;
     let daemon = verbose_daemon().await;
     for service in [&endless_cursor, &long] {
-        put_connector(&daemon.client, mcp("reflector", &service.url("/mcp"), &json!({ "method_type": "none" })))
-            .await;
+        put_connector(
+            &daemon.client,
+            mcp("reflector", &service.url("/mcp"), &json!({ "method_type": "none" })),
+        )
+        .await;
         let began = Instant::now();
         let (status, answer) = daemon.client.call(Method::GET, "/v1/connectors/reflector/tools", None).await;
         assert_eq!(status, StatusCode::BAD_GATEWAY, "{answer}");
@@ -567,7 +620,8 @@ async fn row_23_a_mocked_workflow_opens_no_connection_and_needs_no_credential() 
         api("reflector", &origin, &json!({ "method_type": "basic" })),
     ] {
         put_connector(client, connector).await;
-        let mock = ["connectors", "mock", "reflector", "headers", "--answer", r#"{"data": {"from": "a mock"}}"#];
+        let mock =
+            ["connectors", "mock", "reflector", "headers", "--answer", r#"{"data": {"from": "a mock"}}"#];
         let written = daemon.cli(&mock, "");
         assert!(written.status.success(), "{written:?}");
         let (status, answer) = call_with(client, "headers", json!({}), json!({ "use_mock": true })).await;
@@ -646,7 +700,8 @@ async fn row_25_no_answer_of_the_api_reads_a_secret_back() {
     let mut asked = 0;
     for (path, methods) in description["paths"].as_object().expect("paths") {
         let follows = path.ends_with("/follow") || path.ends_with("/stream");
-        if methods["get"].is_null() || follows || path.contains("/oauth/") || path.contains("{execution_id}") {
+        if methods["get"].is_null() || follows || path.contains("/oauth/") || path.contains("{execution_id}")
+        {
             continue;
         }
         for scope in ["user", "workspace", "organization"] {

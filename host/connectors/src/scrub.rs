@@ -33,16 +33,28 @@ impl Scrubber {
         }
         let json = Value::from(secret).to_string();
         let hex = hex::encode(secret);
+        // As forms have it, and inside base64 the authorization of OAuth clients (RFC 6749 §2.3.1).
+        let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        self.in_base64(secret);
+        if form != secret {
+            self.in_base64(&form);
+        }
         self.forms.extend([
             secret.to_owned(),
+            form,
             json[1..json.len() - 1].to_owned(),
             percent(secret, |byte| format!("%{byte:02X}")),
             percent(secret, |byte| format!("%{byte:02x}")),
             hex.to_uppercase(),
             hex,
         ]);
-        // Inside a longer text, such as `user:secret`, base64 depends on the position modulo three. The characters that
-        // mix with a neighbour are left out.
+        self.forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        self.forms.dedup();
+    }
+
+    /// Inside a longer text, such as `user:secret`, base64 depends on the position modulo three. The characters that mix
+    /// with a neighbour are left out.
+    fn in_base64(&mut self, secret: &str) {
         for shift in 0..3usize {
             let mut padded = vec![0; shift];
             padded.extend(secret.as_bytes());
@@ -54,8 +66,6 @@ impl Scrubber {
                 }
             }
         }
-        self.forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        self.forms.dedup();
     }
 
     /// Goes on replacing what `before` replaced.
@@ -129,13 +139,16 @@ mod tests {
     #[test]
     fn row_01_a_secret_is_found_in_each_of_its_forms() {
         let secret = "s3cr3t/+\"quoted\" värde?";
+        let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         let mut scrubber = Scrubber::default();
         scrubber.add(secret);
         for user in ["", "a", "ab", "abc", "user"] {
             for after in ["", "x", "xy"] {
-                let text = STANDARD.encode(format!("{user}{secret}{after}"));
-                let scrubbed = scrubber.text(&format!("Basic {text}"));
-                assert!(scrubbed.contains(REDACTED), "{user:?} {after:?}: {text}");
+                for secret in [secret, &form] {
+                    let text = STANDARD.encode(format!("{user}{secret}{after}"));
+                    let scrubbed = scrubber.text(&format!("Basic {text}"));
+                    assert!(scrubbed.contains(REDACTED), "{user:?} {after:?}: {text}");
+                }
             }
         }
         let mut value = json!({
