@@ -30,6 +30,16 @@ use crate::{
     secret::{Secret, Tokens},
 };
 
+/// How a server receives somebody without a credential.
+enum Reception {
+    /// It says what tokens it wants.
+    Challenged(oauth::Challenge),
+    /// It wants a credential, and does not say which.
+    Refused,
+    /// It lets everybody in, or cannot be asked.
+    Unclear,
+}
+
 /// How long a server may take to say how one authenticates.
 const FINDING_OUT: Duration = Duration::from_secs(10);
 
@@ -226,7 +236,10 @@ impl Connectors {
         if let Some(server) = &oauth.server {
             return Ok(server.clone());
         }
-        let challenge = self.challenged(connector).await.ok();
+        let challenge = match self.reception(connector).await {
+            Reception::Challenged(challenge) => Some(challenge),
+            Reception::Refused | Reception::Unclear => None,
+        };
         let header = challenge.as_ref().map(|challenge| challenge.raw.as_str());
         let allowed = self.0.egress.allowed();
         let found = Server::discovered(&connector.server, header, &self.0.exchange, allowed).await?;
@@ -246,11 +259,10 @@ impl Connectors {
         Ok(found)
     }
 
-    /// What a server says to somebody without a credential who wants to see its tools. The error is `true` if it
-    /// refused without a word about OAuth.
-    async fn challenged(&self, connector: &Connector) -> Result<oauth::Challenge, bool> {
+    /// What a server says to somebody without a credential who wants to see its tools.
+    async fn reception(&self, connector: &Connector) -> Reception {
         if connector.protocol != Protocol::Mcp {
-            return Err(false);
+            return Reception::Unclear;
         }
         let asked = async {
             // Some let everybody in and ask for a credential only at the door behind.
@@ -261,10 +273,11 @@ impl Connectors {
             matches!(refused, Some(Trouble { error: ConnectorsError::Unauthorized(_), .. }))
         };
         if !tokio::time::timeout(FINDING_OUT, asked).await.unwrap_or(false) {
-            return Err(false);
+            return Reception::Unclear;
         }
-        let sender = self.channel(connector, &None).map_err(|_| true)?;
-        sender.live().refusal().and_then(|refusal| refusal.challenge(connector)).ok_or(true)
+        let refusal = self.channel(connector, &None).ok().and_then(|sender| sender.live().refusal());
+        let challenge = refusal.and_then(|refusal| refusal.challenge(connector));
+        challenge.map_or(Reception::Refused, Reception::Challenged)
     }
 
     /// Asks a server how one authenticates there, for a connector about which nobody said it. A server that cannot be
@@ -289,10 +302,10 @@ impl Connectors {
 
     /// `None` where the server does not say.
     async fn ask_for_methods(&self, connector: &Connector) -> Option<Vec<Method>> {
-        let challenge = match self.challenged(connector).await {
-            Ok(challenge) => Some(challenge),
-            Err(true) => None,
-            Err(false) => return None,
+        let challenge = match self.reception(connector).await {
+            Reception::Challenged(challenge) => Some(challenge),
+            Reception::Refused => None,
+            Reception::Unclear => return None,
         };
         let header = challenge.as_ref().map(|challenge| challenge.raw.as_str());
         let allowed = self.0.egress.allowed();

@@ -31,7 +31,7 @@ const MAX_EVENT: usize = 16 << 20;
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a session waits for the stream on which its server speaks by itself.
-const STANDALONE_LIMIT: Duration = Duration::from_secs(2);
+const STANDALONE_LIMIT: Duration = Duration::from_secs(1);
 
 /// So many redirects inside an origin are followed.
 const MAX_REDIRECTS: usize = 5;
