@@ -17,7 +17,7 @@ pub enum Fault {
     /// A JSON-RPC error with this message.
     Error(String),
     /// A whole HTTP response.
-    Http(Response),
+    Http(Box<Response>),
 }
 
 /// A server on a port of its own, which ends with this value.
@@ -97,6 +97,6 @@ fn speak_mcp(
             let error = json!({ "code": -32601, "message": message });
             Json(json!({ "jsonrpc": "2.0", "id": id, "error": error })).into_response()
         }
-        Err(Fault::Http(response)) => response,
+        Err(Fault::Http(response)) => *response,
     }
 }

@@ -37,14 +37,12 @@ fn numbers(name: &str) -> BTreeSet<u32> {
 }
 
 fn table() -> Vec<(u32, String)> {
-    let rows = page()
-        .lines()
-        .filter_map(|line| {
-            let number = line.strip_prefix("| ")?.split(" |").next()?.parse().ok()?;
-            Some((number, line.to_owned()))
-        })
-        .collect::<Vec<_>>();
-    rows
+    let page = page();
+    let rows = page.lines().filter_map(|line| {
+        let number = line.strip_prefix("| ")?.split(" |").next()?.parse().ok()?;
+        Some((number, line.to_owned()))
+    });
+    rows.collect()
 }
 
 #[test]

@@ -547,7 +547,9 @@ const MISBEHAVIOURS: [&str; 6] =
 async fn row_22_a_hostile_service_costs_bounded_time_and_memory_and_a_clear_error() {
     let hostile = Service::mcp(|method, parameters, _| match method {
         "tools/list" => Ok(tools(&MISBEHAVIOURS)),
-        _ => Err(Fault::Http(misbehave(parameters["name"].as_str().expect("a name")).expect("is known"))),
+        _ => Err(Fault::Http(
+            misbehave(parameters["name"].as_str().expect("a name")).expect("is known").into(),
+        )),
     })
     .await;
     let rest = Service::start(Router::new().fallback(|request: Request<Body>| async move {
