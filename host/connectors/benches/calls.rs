@@ -117,8 +117,8 @@ async fn measure() {
     println!("figure mediated_call_connections {opened} connections");
 
     let before = connections.load(Ordering::Relaxed);
-    let baseline = rate(|| plain()).await;
-    let through = rate(|| mediated()).await;
+    let baseline = rate(plain).await;
+    let through = rate(mediated).await;
     let opened = connections.load(Ordering::Relaxed) - before;
     println!("{AT_ONCE} at once, plain:    {baseline:.0} calls/s");
     println!(
