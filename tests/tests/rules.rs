@@ -12,7 +12,7 @@ use std::{
 use airlock_tests::{Client, Daemon, Server, Service, dependency, eventually, guest, run, text_result};
 use axum::{
     Router,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
 use reqwest::Method;
@@ -609,32 +609,40 @@ async fn a_connector_is_seen_and_used_by_those_it_is_shared_with_and_active_for(
         assert_eq!(used(&ada).await.0.as_u16(), 200, "{scope}");
     }
     assert_eq!(switch(owner, "planet", "activate").await, 404);
+    // A client that names tools is not told that all is well.
+    let path = format!("/v1/connectors/{id}/user/activate");
+    let (status, answer) = bo.call(Method::POST, &path, Some(&json!({ "exclude": ["echo"] }))).await;
+    assert_eq!(status.as_u16(), 501, "{answer}");
+    assert!(detail(&answer).contains("`airlock connectors control"), "{answer}");
 }
 
 #[tokio::test]
 async fn headers_of_a_shared_connector_are_an_owners_and_go_before_every_credential() {
-    let httpbin = Server::httpbin().await;
+    const HEADER: &str = "Bearer the-header-of-an-administrator";
+    // The server says what came without repeating it.
+    let router = Router::new().fallback(|headers: HeaderMap| async move {
+        let is = |name: &str, value: &str| headers.get_all(name).iter().eq([value]);
+        axum::Json(json!({ "header": is("authorization", HEADER), "team": is("x-team", "blue-team-header") }))
+    });
+    let service = Service::start(router).await;
     let daemon = Daemon::with(&[]).await;
     let (owner, ada) = (&daemon.client, daemon.user("ada").await);
-    let body = |visibility: &str| {
-        json!({ "name": format!("bin-{}", visibility.replace('_', "-")), "description": "of a test",
-            "server": httpbin.url(""), "protocol": "http", "visibility": visibility,
-            "auth_methods": [{ "method_type": "bearer" }],
-            "headers": { "Authorization": "Bearer the-header-of-an-administrator", "X-Team": "blue-team-header" },
-            "operations": [{ "name": "headers", "method": "GET", "path": "/headers" }] })
+    let body = |name: &str, visibility: &str| {
+        json!({ "name": name, "description": "of a test", "server": service.origin, "protocol": "http",
+            "visibility": visibility, "auth_methods": [{ "method_type": "bearer" }],
+            "headers": { "Authorization": HEADER, "X-Team": "blue-team-header" },
+            "operations": [{ "name": "look", "method": "GET", "path": "/" }] })
     };
-    let (status, answer) = ada.call(Method::POST, "/v1/connectors", Some(&body("shared_workspace"))).await;
+    let (status, answer) =
+        ada.call(Method::POST, "/v1/connectors", Some(&body("shared", "shared_workspace"))).await;
     assert_eq!(status.as_u16(), 403, "{answer}");
     assert!(detail(&answer).contains("role 'owner', or visibility 'private'"), "{answer}");
-    for (who, visibility) in [(&ada, "private"), (owner, "shared_workspace")] {
-        who.post("/v1/connectors", &body(visibility)).await;
-        let name = format!("bin-{}", visibility.replace('_', "-"));
-        who.add_credential(&name, "main", "the-token-of-a-user").await;
-        let (status, answer) = call(who, &name, "headers", json!({})).await;
-        assert_eq!(status, 200, "{answer}");
-        let sent = &answer["metadata"]["mcp_meta"]["structuredContent"]["data"]["headers"];
-        // Both are secrets, so what shows is that something stood there.
-        assert_eq!(sent["X-Team"], "[REDACTED]", "{answer}");
+    for (who, name, visibility) in [(&ada, "own", "private"), (owner, "shared", "shared_workspace")] {
+        who.post("/v1/connectors", &body(name, visibility)).await;
+        who.add_credential(name, "main", "the-token-of-a-user").await;
+        let (status, answer) = call(who, name, "look", json!({})).await;
+        let data = &answer["metadata"]["mcp_meta"]["structuredContent"]["data"];
+        assert_eq!((status, data), (200, &json!({ "header": true, "team": true })), "{answer}");
         let shown = who.get(&format!("/v1/connectors/{name}")).await.to_string();
         assert!(!shown.contains("blue-team-header") && !shown.contains("administrator"), "{shown}");
     }

@@ -303,12 +303,21 @@ pub(crate) async fn delete_all_credentials(
     }
 }
 
-/// `POST /v1/connectors/{connector_id}/{consumer_scope}/activate`
+/// `POST /v1/connectors/{connector_id}/{consumer_scope}/activate`. Older clients may send which tools it is about: to leave
+/// that out silently would allow what the caller wanted to be asked about.
 pub(crate) async fn activate(
     State(state): State<ApiState>,
     Path((connector, at)): Path<(String, String)>,
     caller: Caller,
+    JsonBody(configuration): JsonBody<Map<String, Value>>,
 ) -> ApiResult<Json<Value>> {
+    if configuration.values().any(|value| !value.is_null()) {
+        let detail = format!(
+            "which tools are left out or need consent is not said with the activation: see `airlock connectors control \
+             {connector}`"
+        );
+        return Err(ApiError::Status(StatusCode::NOT_IMPLEMENTED, detail));
+    }
     set_active(&state, &caller, &connector, &at, true)
 }
 
