@@ -12,6 +12,7 @@ need() {
 need python3 "3.10 or newer, with venv"
 need node "20 or newer"
 need npm "it comes with node"
+need openssl "it makes a private key"
 
 for version in 2.8.0 3.7.0; do
     venv="$deps/mistralai-$version"
