@@ -387,7 +387,7 @@ impl Connectors {
         Ok(self.wire(&connector, who, false))
     }
 
-    /// Says what a connector may do (an object of [`Control`]'s fields), or shows it.
+    /// Says what a connector may do (docs/connectors.md, rules), or shows it.
     pub fn control(
         &self,
         who: &Principal,
