@@ -150,7 +150,7 @@ impl ToolCall {
         self
     }
 
-    /// Answers from a mock and calls nothing, or calls the service although the execution runs with mocks.
+    /// Answers from a mock and calls nothing. `false` is the default, and no way out of an execution that runs with mocks.
     pub fn mock(mut self, mock: bool) -> Self {
         if let Some(options) = self.place() {
             options.use_mock = Some(mock);

@@ -555,7 +555,8 @@ async fn a_whole_execution_runs_on_mocks_with_no_server_and_no_credential() {
     airlock(&daemon, &["connectors", "mock", "github_app", "issue_write", "--answer", mock], "");
 
     for workflow in ["data", "data-in-workflow"] {
-        let body = json!({ "input": { "tool": "read" }, "wait_for_result": true,
+        // What the plugin wishes is no way out.
+        let body = json!({ "input": { "tool": "read", "use_mock": false }, "wait_for_result": true,
             "extensions": { "airlock": { "mocks": true } } });
         let answer = client.post(&format!("/v1/workflows/{workflow}/execute"), &body).await;
         assert_eq!(answer["result"], json!({ "mocked": true }), "{answer}");

@@ -89,7 +89,7 @@ pub struct CallOptions {
     pub retries: Option<u32>,
     /// Another credential of the principal. Refused if the caller bound one for the execution.
     pub credentials_name: Option<String>,
-    /// Answer from a mock, or not although the execution says so.
+    /// Answer from a mock. `false` is no way out of an execution that runs with mocks (THREATS row 23).
     pub use_mock: Option<bool>,
 }
 
