@@ -149,7 +149,7 @@ fn stands(code: &str, word: &str) -> bool {
     })
 }
 
-const EGRESS: &str = "host/connectors/src/egress.rs";
+const EGRESS: &str = "host/connectors/src/egress/mod.rs";
 /// The command line as the client of its daemon: another process, which knows an API key and no connector's secret.
 const CLIENT: &str = "host/daemon/src/client.rs";
 
@@ -183,7 +183,7 @@ fn only_the_egress_sends() {
             ],
             &[],
         ),
-        (&["lookup_host", "to_socket_addrs", "getaddrinfo"], &["host/connectors/src/address.rs"]),
+        (&["lookup_host", "to_socket_addrs", "getaddrinfo"], &["host/connectors/src/egress/address.rs"]),
         // The operator's own command for the master key, and what `airlock plugins new` leaves.
         (&["process::Command", "Command::new("], &["host/daemon/src/master_key.rs"]),
     ];
@@ -200,7 +200,7 @@ fn only_the_egress_sends() {
             }
         }
     }
-    let expected = [EGRESS, CLIENT, "host/connectors/src/address.rs", "host/daemon/src/master_key.rs"];
+    let expected = [EGRESS, CLIENT, "host/connectors/src/egress/address.rs", "host/daemon/src/master_key.rs"];
     assert_eq!(seen, expected.into(), "the search finds what is there");
 }
 

@@ -7,40 +7,36 @@
 //!
 //! It knows nothing of guests, of histories or of HTTP routes.
 
-mod address;
-mod admin;
-mod apis;
 mod audit;
 mod authorization;
-mod calls;
-mod channel;
-mod consent;
+mod call;
 mod control;
 mod credentials;
 mod egress;
 mod error;
 mod facade;
-mod keyring;
-mod management;
-mod master_key;
 mod mcp;
-mod method;
 mod mock;
 mod oauth;
 mod registry;
 mod rest;
-mod scrub;
-mod secret;
-mod tools;
 mod vault;
 
-pub use admin::{AuditFilter, MasterKeySource};
-pub use apis::{MAX_DOCUMENT, document_server};
-pub use authorization::OAuthConfig;
-pub use consent::{Arrival, Departure, Problem, Purpose, Returned, Wanted};
+pub use authorization::{
+    OAuthConfig,
+    consent::{Arrival, Departure, Problem, Purpose, Returned, Wanted},
+};
 pub use credentials::{Save, Scope};
 pub use error::ConnectorsError;
-pub use facade::{Connectors, ConnectorsConfig};
-pub use keyring::{Keyring, KeyringError};
-pub use management::Sharing;
-pub use master_key::{InvalidMasterKey, MasterKey};
+pub use facade::{
+    Connectors, ConnectorsConfig,
+    admin::{AuditFilter, MasterKeySource},
+};
+pub use registry::{
+    apis::{MAX_DOCUMENT, document_server},
+    management::Sharing,
+};
+pub use vault::{
+    keyring::{Keyring, KeyringError},
+    master_key::{InvalidMasterKey, MasterKey},
+};

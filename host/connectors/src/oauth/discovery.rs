@@ -18,7 +18,7 @@ use super::{
     exchange::{Exchange, check_address, host},
     server::{Server, Source},
 };
-use crate::{ConnectorsError, address::Allowed};
+use crate::{ConnectorsError, egress::address::Allowed};
 
 impl Server {
     /// From the address of a server for tools, and the `WWW-Authenticate` header of its 401 if there was one.

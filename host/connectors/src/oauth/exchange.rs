@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 use crate::{
     ConnectorsError,
-    address::Allowed,
+    egress::address::Allowed,
     egress::{Answer, Egress, Unanswered},
 };
 

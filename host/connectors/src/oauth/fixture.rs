@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{Exchange, Server};
-use crate::address::Allowed;
+use crate::egress::address::Allowed;
 
 pub(crate) const LOOPBACK: Allowed = Allowed { loopback: true, private_networks: false };
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::scrub::Scrubber;
+use crate::egress::scrub::Scrubber;
 
 /// Characters of a quotation.
 const LONGEST: usize = 200;

@@ -9,7 +9,7 @@ use super::{
     exchange::{self, Exchange, check_address, host},
     quote::quoted,
 };
-use crate::{ConnectorsError, address::Allowed};
+use crate::{ConnectorsError, egress::address::Allowed};
 
 /// Where provided metadata stand in a request.
 const POINTER: &str = "/oauth2_server_metadata";

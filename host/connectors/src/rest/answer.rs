@@ -10,7 +10,7 @@ use http::{HeaderMap, header};
 use serde_json::{Value, json};
 
 use super::{Operation, body};
-use crate::scrub::Scrubber;
+use crate::egress::scrub::Scrubber;
 
 /// Bytes of the data of an error.
 const MAX_ERROR: usize = 64 << 10;

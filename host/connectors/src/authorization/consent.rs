@@ -11,10 +11,10 @@ use crate::{
     Connectors, ConnectorsError, Save, Scope,
     authorization::{expires_at, no_oauth},
     credentials::{Credential, Draft, Granted, State},
-    method::MethodKind,
+    egress::secret::{Secret, Tokens},
     oauth::{self, Ask, Claimed, FlowCredential, FlowError, Outcome, Server},
     registry::Connector,
-    secret::{Secret, Tokens},
+    registry::method::MethodKind,
 };
 
 /// The name of a credential for which nobody chose one.

@@ -15,13 +15,12 @@ use crate::{
     audit::{Event, Kind},
     control::Control,
     credentials::check_header,
+    egress::secret::{CommonHeader, Secret},
     facade::message,
-    method::{Grant, Method, MethodKind, OAuth},
     oauth::Server,
+    registry::method::{Grant, Method, MethodKind, OAuth},
     registry::{ApiSource, Connector, Protocol, Visibility, check_name, check_server},
-    rest,
-    secret::{CommonHeader, Secret},
-    vault,
+    rest, vault,
 };
 
 /// `CreateConnectorRequest`, `CreateHTTPConnectorRequest` and their updates, of all generations of the client.

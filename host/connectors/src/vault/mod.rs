@@ -5,6 +5,9 @@
 //! key's to its row. So a row that is moved, or a version that is put back, does not open (THREATS row 24), deleting the
 //! row destroys the key, and a new vault key needs no secret to be opened.
 
+pub(crate) mod keyring;
+pub(crate) mod master_key;
+
 use std::sync::Arc;
 
 use airlock_engine::records::{Change, Records};

@@ -3,6 +3,8 @@
 //! A credential is refreshed by one task at a time; the others wait and take what it got. New tokens are stored before
 //! they are used, so that a crash loses at most an answer that nobody has used yet (THREATS row 14).
 
+pub(crate) mod consent;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
@@ -18,16 +20,16 @@ use url::Url;
 use crate::{
     Connectors, ConnectorsError,
     audit::{Event, Kind},
-    calls::{nothing_stored, used},
-    channel::Resolved,
+    call::channel::Resolved,
+    call::{nothing_stored, used},
     control::retries::Trouble,
     credentials::{Credential, Granted, State},
-    management::{client_key, found_out},
+    egress::secret::{Secret, Tokens},
     mcp::refused,
-    method::{Grant, Method, MethodKind, OAuth},
     oauth::{self, AuthData, Client, Hint, RefreshFailure, Server, Source},
+    registry::management::{client_key, found_out},
+    registry::method::{Grant, Method, MethodKind, OAuth},
     registry::{Connector, Protocol},
-    secret::{Secret, Tokens},
 };
 
 /// How a server receives somebody without a credential.

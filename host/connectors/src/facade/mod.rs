@@ -1,5 +1,7 @@
 //! What the API and the command line do with connectors. Answers have the shapes of the contract (§3, §11.1).
 
+pub(crate) mod admin;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,12 +19,10 @@ use url::Url;
 
 use crate::{
     ConnectorsError, Keyring, Save, Scope,
-    address::Allowed,
-    apis::Apis,
     audit::{AuditLog, Event, Kind},
     authorization::{OAuthConfig, Refreshing},
-    calls::{CallRequest, used},
-    channel::Channels,
+    call::channel::Channels,
+    call::{CallRequest, used},
     control::{
         breaker::Breakers,
         limits::{Limits, Redactions},
@@ -30,10 +30,12 @@ use crate::{
     },
     credentials::{Credentials, Draft},
     egress::Egress,
+    egress::address::Allowed,
     mcp::Sessions,
-    method::{Method, MethodKind},
     mock::{Mocks, Source},
     oauth::{Exchange, Flows},
+    registry::apis::Apis,
+    registry::method::{Method, MethodKind},
     registry::{Connector, Registry},
     vault::Vault,
 };

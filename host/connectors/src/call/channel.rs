@@ -14,10 +14,10 @@ use crate::{
     Connectors, ConnectorsError,
     control::retries::Trouble,
     credentials::Credential,
+    egress::secret::{CommonHeader, Secret},
     egress::{Live, Sender},
     mcp::{Key, Opening, Session},
     registry::{Connector, check_server},
-    secret::{CommonHeader, Secret},
 };
 
 /// A channel that nobody used for so long is dropped, and the secret in it with it.
@@ -83,7 +83,7 @@ impl Connectors {
         &self,
         connector: &Connector,
         resolved: &Resolved,
-    ) -> Result<crate::secret::Rendered, ConnectorsError> {
+    ) -> Result<crate::egress::secret::Rendered, ConnectorsError> {
         let secret = match resolved {
             None => Secret::default(),
             Some((key, credential)) => self.open_secret(connector, key, credential)?,

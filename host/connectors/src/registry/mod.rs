@@ -1,5 +1,9 @@
 //! Connectors as they are registered, and who sees them.
 
+pub(crate) mod apis;
+pub(crate) mod management;
+pub(crate) mod method;
+
 use std::{collections::HashMap, sync::Arc};
 
 use airlock_engine::{
@@ -14,9 +18,9 @@ use url::Url;
 
 use crate::{
     ConnectorsError, Scope,
-    address::Allowed,
     control::Control,
-    method::{Grant, KeyPlace, Method, MethodKind, OAuth},
+    egress::address::Allowed,
+    registry::method::{Grant, KeyPlace, Method, MethodKind, OAuth},
 };
 
 const TABLE: &str = "connectors";

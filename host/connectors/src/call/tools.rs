@@ -15,8 +15,8 @@ use tokio::sync::broadcast;
 
 use crate::{
     Connectors, ConnectorsError,
-    calls::{CallRequest, nothing_stored},
-    consent::Wanted,
+    authorization::consent::Wanted,
+    call::{CallRequest, nothing_stored},
     registry::Connector,
 };
 

@@ -4,6 +4,9 @@
 //! arguments valid, does a person agree; only then is a credential made ready and something sent. What comes back is
 //! scrubbed before anybody sees it, and every call leaves an entry in the audit log, whatever became of it.
 
+pub(crate) mod channel;
+mod tools;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -21,20 +24,20 @@ use url::Url;
 use crate::{
     Connectors, ConnectorsError,
     audit::{CredentialVersion, Event, Kind, Outcome},
-    channel::Resolved,
+    call::channel::Resolved,
     control::{
         Decision,
         retries::{self, Again, Trouble, retry_after},
     },
     credentials::{Credential, State},
+    egress::scrub::{REDACTED, Scrubber},
     egress::{Refusal, Unanswered},
     mcp::{self, CALL_LIMIT, Tools, bearer_required, refused},
-    method::MethodKind,
     mock::Shape,
     oauth,
+    registry::method::MethodKind,
     registry::{Connector, Protocol},
     rest::{self, Example, Operation},
-    scrub::{REDACTED, Scrubber},
 };
 
 /// So much of a call's arguments is shown to the person who is asked about it.
@@ -71,7 +74,7 @@ struct Trail {
 /// What can be called at a connector.
 pub(crate) enum Definitions {
     Mcp(Arc<Tools>),
-    Http(Arc<crate::apis::Api>),
+    Http(Arc<crate::registry::apis::Api>),
 }
 
 impl Definitions {
@@ -595,22 +598,24 @@ fn too_large(connector: &Connector) -> ConnectorsError {
 /// Nothing usable was stored for the connector.
 pub(crate) fn nothing_stored(connector: &Connector) -> ConnectorsError {
     let name = &connector.name;
-    ConnectorsError::Unauthorized(match connector.methods.first().map(crate::method::Method::kind) {
-        _ if connector.interactive().is_some() => format!(
-            "Connector '{name}' requires authorisation: ask for an authorisation URL with `airlock credentials authorize \
+    ConnectorsError::Unauthorized(
+        match connector.methods.first().map(crate::registry::method::Method::kind) {
+            _ if connector.interactive().is_some() => format!(
+                "Connector '{name}' requires authorisation: ask for an authorisation URL with `airlock credentials authorize \
              {name}`, and open it in a browser"
-        ),
-        Some(MethodKind::None) if connector.methods.len() == 1 => format!(
-            "the server of connector '{name}' ({}) wants a credential, and the connector takes none: give it another \
+            ),
+            Some(MethodKind::None) if connector.methods.len() == 1 => format!(
+                "the server of connector '{name}' ({}) wants a credential, and the connector takes none: give it another \
              authentication method",
-            connector.host()
-        ),
-        Some(MethodKind::Basic | MethodKind::ApiKey | MethodKind::Oauth2) => format!(
-            "Connector '{name}' requires credentials but none are configured: store them with `airlock credentials set \
+                connector.host()
+            ),
+            Some(MethodKind::Basic | MethodKind::ApiKey | MethodKind::Oauth2) => format!(
+                "Connector '{name}' requires credentials but none are configured: store them with `airlock credentials set \
              {name} NAME`"
-        ),
-        _ => bearer_required(name),
-    })
+            ),
+            _ => bearer_required(name),
+        },
+    )
 }
 
 impl Connectors {

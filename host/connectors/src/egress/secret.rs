@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{ConnectorsError, method::KeyPlace, scrub::Scrubber};
+use crate::{ConnectorsError, egress::scrub::Scrubber, registry::method::KeyPlace};
 
 /// What authenticates. A credential of one method fills what belongs to the method.
 #[derive(Default)]

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::{
     ConnectorsError,
-    method::{Method, MethodKind},
+    egress::secret::{ClientSecret, Secret},
     registry::Connector,
-    secret::{ClientSecret, Secret},
+    registry::method::{Method, MethodKind},
     vault,
 };
 

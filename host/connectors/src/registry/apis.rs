@@ -14,12 +14,12 @@ use url::Url;
 
 use crate::{
     Connectors, ConnectorsError,
-    address::Allowed,
     audit::Kind,
     credentials::check_header,
+    egress::address::Allowed,
     mcp::Tools,
-    method::{Grant, KeyPlace, Method, OAuth},
     oauth::Server,
+    registry::method::{Grant, KeyPlace, Method, OAuth},
     registry::{ApiSource, Connector, Protocol, check_server},
     rest::{self, Operation, SecurityKind, Skipped},
 };

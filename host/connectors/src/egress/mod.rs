@@ -5,6 +5,10 @@
 //! credential; rmcp speaks MCP through it, REST calls and OAuth requests go through it, and none of them can choose another
 //! host or another header.
 
+pub(crate) mod address;
+pub(crate) mod scrub;
+pub(crate) mod secret;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
@@ -22,7 +26,8 @@ use sse_stream::Sse;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::{ConnectorsError, address, rest::Prepared, secret::Rendered};
+use self::secret::Rendered;
+use crate::{ConnectorsError, rest::Prepared};
 
 /// Bytes of one server-sent event, and so of one streamed answer.
 const MAX_EVENT: usize = 16 << 20;

@@ -612,7 +612,7 @@ impl Told<'_> {
         match cause(error) {
             Cause::Refused => ConnectorsError::Unauthorized(refused(connector, host, *credential)).into(),
             Cause::Status(status, retry_after) => {
-                crate::calls::status(connector, host, status, retry_after.as_deref())
+                crate::call::status(connector, host, status, retry_after.as_deref())
             }
             Cause::Timeout => {
                 let message =
