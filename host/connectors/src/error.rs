@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use airlock_engine::{Failure, records::RecordsError};
 
-use crate::control::pointer;
-
 /// A connector could not be managed or called.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectorsError {
@@ -105,6 +103,21 @@ impl ConnectorsError {
             Self::Store(_) => "store",
         }
     }
+}
+
+/// A place as a JSON pointer (RFC 6901).
+pub(crate) fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer += &format!("/{index}"),
+            Segment::Map { key } => pointer += &format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+            // Neither occurs in JSON of this shape.
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
 }
 
 impl From<RecordsError> for ConnectorsError {

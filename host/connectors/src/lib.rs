@@ -10,6 +10,7 @@
 mod audit;
 mod authorization;
 mod call;
+mod channel;
 mod control;
 mod credentials;
 mod egress;
@@ -26,7 +27,7 @@ pub use authorization::{
     OAuthConfig,
     consent::{Arrival, Departure, Problem, Purpose, Returned, Wanted},
 };
-pub use credentials::{Save, Scope};
+pub use credentials::Save;
 pub use error::ConnectorsError;
 pub use facade::{
     Connectors, ConnectorsConfig,
@@ -34,7 +35,8 @@ pub use facade::{
 };
 pub use registry::{
     apis::{MAX_DOCUMENT, document_server},
-    management::Sharing,
+    scope::Scope,
+    sharing::Sharing,
 };
 pub use vault::{
     keyring::{Keyring, KeyringError},

@@ -145,6 +145,17 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Event {
+    /// Something that somebody did.
+    pub(crate) fn by(kind: Kind, who: &Principal) -> Self {
+        Self { kind, actor: who.into(), ..Self::default() }
+    }
+
+    /// Something that the host did by itself.
+    pub(crate) fn host(kind: Kind) -> Self {
+        let actor = Actor { user: "airlock".into(), ..Actor::default() };
+        Self { kind, actor, ..Self::default() }
+    }
+
     /// The event with the outcome that an error is.
     pub(crate) fn failed(self, error: &ConnectorsError) -> Self {
         let outcome = match error {

@@ -38,7 +38,7 @@ pub(crate) use self::verify::{Why, verify};
 use self::{chain::Chain, sync::Syncer};
 pub(crate) use self::{
     chain::Head,
-    entry::{Actor, CredentialVersion, Entry, Event, Kind, Outcome},
+    entry::{CredentialVersion, Entry, Event, Kind, Outcome},
     read::Filter,
     verify::{Broken, Verified},
 };
@@ -202,6 +202,11 @@ impl AuditLog {
             writer.failing.iter_mut().for_each(|failing| failing.refused += 1);
         }
         written
+    }
+
+    /// Writes an act down.
+    pub(crate) fn note(&self, event: Event) -> Result<(), ConnectorsError> {
+        Ok(self.record(event).map(drop)?)
     }
 
     /// Whether entries can be written; asked before a call is made. While they cannot, it is tried anew once a second.

@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
 use futures::StreamExt as _;
 use serde_json::json;
 
-use super::*;
+use super::{entry::Actor, *};
 use crate::control::memory::Memory;
 
 fn key() -> Zeroizing<[u8; 32]> {

@@ -1,5 +1,7 @@
 //! A person's consent in a browser: the link they are given, where it leads, and what they come back with.
 
+use std::sync::Arc;
+
 use airlock_engine::Principal;
 use chrono::Utc;
 use http::{HeaderMap, HeaderValue};
@@ -7,14 +9,17 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::{
+    Authorization,
+    flows::{Ask, Claimed, FlowCredential, FlowError},
+    words::{expires_at, no_oauth},
+};
 use crate::{
-    Connectors, ConnectorsError, Save, Scope,
-    authorization::{expires_at, no_oauth},
-    credentials::{Credential, Draft, Granted, State},
+    ConnectorsError,
+    credentials::{Credential, Draft, Granted, Save, State, check_credential_name},
     egress::secret::{Secret, Tokens},
-    oauth::{self, Ask, Claimed, FlowCredential, FlowError, Outcome, Server},
-    registry::Connector,
-    registry::method::MethodKind,
+    oauth::{self, Outcome, Server},
+    registry::{Connector, method::MethodKind, scope::Scope},
 };
 
 /// The name of a credential for which nobody chose one.
@@ -100,15 +105,14 @@ pub struct Returned {
     pub error_description: Option<String>,
 }
 
-impl Connectors {
+impl Authorization {
     /// `AuthURLResponse`: a link that lets the caller authorise in a browser, good for ten minutes.
-    pub async fn auth_url(
+    pub(crate) async fn auth_url(
         &self,
         who: &Principal,
-        connector: &str,
+        connector: &Connector,
         wanted: Wanted<'_>,
     ) -> Result<Value, ConnectorsError> {
-        let connector = self.0.registry.find(who, connector)?;
         if let Some(method) = wanted.method_type.filter(|method| *method != "oauth2") {
             let message = format!("method '{method}' has no authorisation in a browser: use oauth2");
             return Err(ConnectorsError::invalid("/method_type", message));
@@ -119,7 +123,7 @@ impl Connectors {
                     .into(),
             ));
         }
-        let url = self.link(who, &connector, &wanted).await?;
+        let url = self.link(who, connector, &wanted).await?;
         Ok(json!({ "auth_url": url, "ttl": 600 }))
     }
 
@@ -133,7 +137,7 @@ impl Connectors {
         connector.interactive().ok_or_else(|| no_oauth(connector))?;
         let app_return_url = match wanted.app_return_url {
             None => None,
-            Some(url) => Some(oauth::return_url(&self.0.config.return_origins, url)?),
+            Some(url) => Some(oauth::return_url(&self.config.return_origins, url)?),
         };
         let before = self.before(who, connector, wanted.credentials_name);
         let name = match (&wanted.credentials_name, &before) {
@@ -141,13 +145,13 @@ impl Connectors {
             (None, Some(credential)) => credential.name.clone(),
             (None, None) => NAME.to_owned(),
         };
-        crate::credentials::check_credential_name(&name)?;
+        check_credential_name(&name)?;
         let server = self.server(connector).await?;
         // With what was learned about the server just now.
-        let connector = &*self.0.registry.find(who, &connector.id)?;
+        let connector = &*self.registry.find(who, &connector.id)?;
         let client = self.client(connector, &server).await?;
         let scopes = scopes(connector, &server, before.as_ref());
-        let begun = oauth::begin(&server, &client, &self.0.config.redirect_uri, &scopes)?;
+        let begun = oauth::begin(&server, &client, &self.config.redirect_uri, &scopes)?;
         let ask = Ask {
             principal: who.clone(),
             connector_id: connector.id.clone(),
@@ -158,16 +162,15 @@ impl Connectors {
             },
             app_return_url,
         };
-        let inner = &self.0;
-        let id = inner.flows.create(&*inner.records, &inner.vault, Utc::now(), ask, begun)?;
-        let mut link = inner.config.redirect_uri.clone();
+        let id = self.flows.create(&*self.records, &self.vault, Utc::now(), ask, begun)?;
+        let mut link = self.config.redirect_uri.clone();
         link.set_path(&format!("/v1/airlock/oauth/start/{id}"));
         Ok(link.into())
     }
 
     /// The caller's own credential that an authorisation would take the place of.
     fn before(&self, who: &Principal, connector: &Connector, name: Option<&str>) -> Option<Credential> {
-        let own = self.0.credentials.of(connector, Scope::User, who);
+        let own = self.credentials.of(connector, Scope::User, who);
         own.into_iter().find(|credential| {
             credential.method == MethodKind::Oauth2
                 && name.map_or(credential.is_default, |name| credential.name == name)
@@ -175,13 +178,13 @@ impl Connectors {
     }
 
     /// What a link is for.
-    pub fn purpose(&self, id: &str) -> Result<Purpose, Problem> {
-        let ask = self.0.flows.peek(Utc::now(), id).map_err(|error| told(&error))?;
+    pub(crate) fn purpose(&self, id: &str) -> Result<Purpose, Problem> {
+        let ask = self.flows.peek(Utc::now(), id).map_err(|error| told(&error))?;
         Ok(self.purpose_of(&ask))
     }
 
     fn purpose_of(&self, ask: &Ask) -> Purpose {
-        let connector = self.0.registry.by_id(&ask.connector_id);
+        let connector = self.registry.by_id(&ask.connector_id);
         let server = connector.as_ref().and_then(|connector| connector.interactive()?.server.clone());
         let server = server.map(|server| server.host()).unwrap_or_default();
         Purpose {
@@ -193,22 +196,21 @@ impl Connectors {
     }
 
     /// airlock as an OAuth client, if authorization servers can read about it.
-    pub fn client_document(&self) -> Option<Value> {
-        let config = &self.0.config;
+    pub(crate) fn client_document(&self) -> Option<Value> {
+        let config = &self.config;
         let url = config.client_document_url.as_ref()?;
         Some(oauth::client_metadata_document(url, &config.redirect_uri))
     }
 
     /// Whether a page asks for a click before a browser is sent on.
-    pub fn asks_before_departure(&self) -> bool {
-        self.0.config.confirm
+    pub(crate) fn asks_before_departure(&self) -> bool {
+        self.config.confirm
     }
 
     /// Opens a link in a browser.
-    pub fn depart(&self, id: &str, headers: &HeaderMap) -> Result<Departure, Problem> {
-        let inner = &self.0;
+    pub(crate) fn depart(&self, id: &str, headers: &HeaderMap) -> Result<Departure, Problem> {
         let started =
-            inner.flows.start(&*inner.records, &inner.vault, Utc::now(), id, headers, self.is_secure());
+            self.flows.start(&*self.records, &self.vault, Utc::now(), id, headers, self.is_secure());
         let started = started.map_err(|error| told(&error))?;
         let mut location = HeaderValue::from_str(started.authorization_url.expose_secret())
             .map_err(|_| Problem::Failed("the authorization server's address cannot be sent".into()))?;
@@ -217,11 +219,11 @@ impl Connectors {
     }
 
     fn is_secure(&self) -> bool {
-        self.0.config.redirect_uri.scheme() == "https"
+        self.config.redirect_uri.scheme() == "https"
     }
 
     /// Takes a browser that came back: exchanges its code, and stores the credential under the name that was asked for.
-    pub async fn arrive(&self, returned: Returned, headers: &HeaderMap) -> Arrival {
+    pub(crate) async fn arrive(self: &Arc<Self>, returned: Returned, headers: &HeaderMap) -> Arrival {
         let lost = |problem: Problem| Arrival {
             purpose: None,
             problem: Some(problem),
@@ -229,17 +231,16 @@ impl Connectors {
             clear_cookie: None,
         };
         let Some(state) = &returned.state else { return lost(Problem::Unknown) };
-        let inner = &self.0;
         let claimed =
-            inner.flows.claim(&*inner.records, &inner.vault, Utc::now(), state, headers, self.is_secure());
+            self.flows.claim(&*self.records, &self.vault, Utc::now(), state, headers, self.is_secure());
         let Claimed { id, ask, pending, clear_cookie } = match claimed {
             Ok(claimed) => claimed,
             Err(error) => return lost(told(&error)),
         };
         let purpose = self.purpose_of(&ask);
         // What was begun is finished, even if the browser goes away: the code cannot be used twice.
-        let (connectors, for_task) = (self.clone(), ask.clone());
-        let finished = tokio::spawn(async move { connectors.finish(&for_task, pending, &returned).await });
+        let (authorization, for_task) = (Arc::clone(self), ask.clone());
+        let finished = tokio::spawn(async move { authorization.finish(&for_task, pending, &returned).await });
         let problem = match finished.await {
             Ok(Ok(())) => None,
             Ok(Err(problem)) => Some(problem),
@@ -285,11 +286,11 @@ impl Connectors {
         code: &str,
         iss: Option<&str>,
     ) -> Result<(), ConnectorsError> {
-        let (inner, who) = (&self.0, &ask.principal);
-        let connector = inner.registry.find(who, &ask.connector_id)?;
+        let who = &ask.principal;
+        let connector = self.registry.find(who, &ask.connector_id)?;
         let server = self.server(&connector).await?;
         let client = self.client(&connector, &server).await?;
-        let tokens = oauth::finish(&server, &client, pending, code, iss, &*inner.exchange).await?;
+        let tokens = oauth::finish(&server, &client, pending, code, iss, &self.egress).await?;
         let grant = Granted {
             issuer: server.issuer().to_owned(),
             expires_at: expires_at(tokens.expires_in),
@@ -306,8 +307,8 @@ impl Connectors {
             secret: Some((MethodKind::Oauth2, secret)),
             grant: Some(grant),
         };
-        let (records, vault) = (&*inner.records, &inner.vault);
-        let key = inner.credentials.save(records, vault, &connector, scope, who, draft, Save::Create)?;
+        let (records, vault) = (&*self.records, &self.vault);
+        let key = self.credentials.save(records, vault, &connector, scope, who, draft, Save::Create)?;
         self.stored(who, &connector, &key)
     }
 }

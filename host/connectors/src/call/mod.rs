@@ -4,7 +4,6 @@
 //! arguments valid, does a person agree; only then is a credential made ready and something sent. What comes back is
 //! scrubbed before anybody sees it, and every call leaves an entry in the audit log, whatever became of it.
 
-pub(crate) mod channel;
 mod tools;
 
 use std::{
@@ -14,34 +13,53 @@ use std::{
 
 use airlock_engine::{
     Json, Principal,
+    records::Records,
     tools::{CallOptions, CallOrigin, Conversation, Question},
 };
-use chrono::Utc;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
-use url::Url;
 
 use crate::{
-    Connectors, ConnectorsError,
-    audit::{CredentialVersion, Event, Kind, Outcome},
-    call::channel::Resolved,
+    ConnectorsError,
+    audit::{AuditLog, CredentialVersion, Event, Kind, Outcome},
+    authorization::Authorization,
+    channel::{Lines, Resolved},
     control::{
         Decision,
+        breaker::Breakers,
+        limits::{Limits, Redactions},
+        pins::Pins,
         retries::{self, Again, Trouble, retry_after},
     },
-    credentials::{Credential, State},
-    egress::scrub::{REDACTED, Scrubber},
-    egress::{Refusal, Unanswered},
-    mcp::{self, CALL_LIMIT, Tools, bearer_required, refused},
-    mock::Shape,
+    credentials::{Credentials, State},
+    egress::{
+        Unanswered,
+        scrub::{REDACTED, Scrubber},
+    },
+    mcp::{self, CALL_LIMIT, Tools, refused},
+    mock::{Mocks, Shape},
     oauth,
-    registry::method::MethodKind,
-    registry::{Connector, Protocol},
+    registry::{Connector, Protocol, Registry},
     rest::{self, Example, Operation},
 };
 
 /// So much of a call's arguments is shown to the person who is asked about it.
 const MAX_SHOWN: usize = 8 << 10;
+
+/// What calls need, and what is remembered between them.
+pub(crate) struct Calls {
+    records: Arc<dyn Records>,
+    registry: Arc<Registry>,
+    credentials: Arc<Credentials>,
+    authorization: Arc<Authorization>,
+    lines: Arc<Lines>,
+    audit: Arc<AuditLog>,
+    mocks: Arc<Mocks>,
+    pins: Arc<Pins>,
+    limits: Limits,
+    redactions: Redactions,
+    breakers: Breakers,
+}
 
 /// A call to a tool.
 pub(crate) struct CallRequest<'a> {
@@ -86,15 +104,48 @@ impl Definitions {
     }
 }
 
-impl Connectors {
+impl Calls {
+    /// Nothing has been called yet.
+    #[expect(clippy::too_many_arguments, reason = "it is made once, of the rooms below")]
+    pub(crate) fn new(
+        records: Arc<dyn Records>,
+        registry: Arc<Registry>,
+        credentials: Arc<Credentials>,
+        authorization: Arc<Authorization>,
+        lines: Arc<Lines>,
+        audit: Arc<AuditLog>,
+        mocks: Arc<Mocks>,
+        pins: Arc<Pins>,
+    ) -> Self {
+        Self {
+            records,
+            registry,
+            credentials,
+            authorization,
+            lines,
+            audit,
+            mocks,
+            pins,
+            limits: Limits::default(),
+            redactions: Redactions::default(),
+            breakers: Breakers::default(),
+        }
+    }
+
+    /// Forgets what was counted for a connector that is gone.
+    pub(crate) fn forget(&self, connector: &str) {
+        self.limits.forget(connector);
+        self.breakers.forget(connector);
+    }
+
     /// Makes a call. The answer is `ConnectorToolCallResponse`, scrubbed.
     pub(crate) async fn perform(&self, call: CallRequest<'_>) -> Result<Value, ConnectorsError> {
         let began = Instant::now();
         // Before anything happens: a call that cannot be written down is not made.
-        self.0.audit.is_writable()?;
+        self.audit.is_writable()?;
         let mut trail = Trail::default();
         let outcome = self.perform_call(&call, &mut trail).await;
-        let kept = self.audit(&call, &trail, &outcome, began.elapsed());
+        let kept = self.write_down(&call, &trail, &outcome, began.elapsed());
         // The service has done it: the answer is worth more than the entry, whose absence stops the next call.
         if let Err(error) = kept {
             tracing::error!(%error, "a call could not be written to the audit log");
@@ -107,7 +158,7 @@ impl Connectors {
         call: &CallRequest<'_>,
         trail: &mut Trail,
     ) -> Result<Value, ConnectorsError> {
-        let (inner, connector, user) = (&self.0, &*call.connector, call.who.user.as_str());
+        let (connector, user) = (&*call.connector, call.who.user.as_str());
         if !connector.is_active_for(call.who) {
             return Err(inactive(connector));
         }
@@ -115,7 +166,7 @@ impl Connectors {
             trail.mocked = true;
             return self.mocked(call).await;
         }
-        inner.redactions.check(&connector.id, user)?;
+        self.redactions.check(&connector.id, user)?;
         let name = call.options.credentials_name.as_deref().or(call.credentials_name);
         let (mut may_authorize, mut agreed) = (call.may_authorize, false);
         loop {
@@ -139,12 +190,12 @@ impl Connectors {
         agreed: &mut bool,
         trail: &mut Trail,
     ) -> Result<Value, ConnectorsError> {
-        let (inner, connector, control) = (&self.0, &*call.connector, &call.connector.control);
-        let mut resolved = self.usable(connector, call.who, name).await?;
+        let (connector, control) = (&*call.connector, &call.connector.control);
+        let mut resolved = self.authorization.usable(connector, call.who, name).await?;
         note(trail, &resolved);
         let definitions = match self.definitions(connector, &resolved, false).await {
             Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                resolved = self.after_refusal(connector, resolved).await?;
+                resolved = self.authorization.after_refusal(connector, resolved).await?;
                 self.definitions(connector, &resolved, false).await
             }
             found => found,
@@ -161,23 +212,23 @@ impl Connectors {
             )));
         }
         if control.pin && connector.protocol == Protocol::Mcp {
-            inner.pins.check(&connector.name, &connector.id, call.tool)?;
+            self.pins.check(&connector.name, &connector.id, call.tool)?;
         }
         check_arguments(connector, tools, &definitions, call)?;
         let credential_key = resolved.as_ref().map(|(key, _)| key.as_str());
-        inner.limits.check(&connector.id, control, credential_key, call.who.user.as_str())?;
+        self.limits.check(&connector.id, control, credential_key, call.who.user.as_str())?;
         if decision == Decision::Ask && !*agreed {
             ask(call).await?;
             *agreed = true;
             // It may have taken days.
-            resolved = self.usable(connector, call.who, name).await?;
+            resolved = self.authorization.usable(connector, call.who, name).await?;
         }
         let flag = |key: &str| annotations.is_some_and(|annotations| annotations[key] == true);
         let idempotent = flag("readOnlyHint") || flag("idempotentHint");
         let sent = self.send(call, &definitions, &resolved, idempotent).await;
         let sent = match sent {
             Err(ConnectorsError::Unauthorized(_)) => {
-                resolved = self.after_refusal(connector, resolved).await?;
+                resolved = self.authorization.after_refusal(connector, resolved).await?;
                 note(trail, &resolved);
                 self.send(call, &definitions, &resolved, idempotent).await
             }
@@ -186,18 +237,18 @@ impl Connectors {
         let mut answer = match sent {
             // A token that is new and still refused: a person has to act.
             Err(ConnectorsError::Unauthorized(message)) => {
-                self.mark(connector, &resolved, State::Revoked)?;
+                self.authorization.mark(connector, &resolved, State::Revoked)?;
                 return Err(ConnectorsError::Unauthorized(message));
             }
             // What a server says with its errors can be guessed at as well (THREATS row 20).
             Err(error) => {
                 trail.redactions = error.to_string().matches(REDACTED).count();
-                inner.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
+                self.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
                 return Err(error);
             }
             Ok(answer) => answer,
         };
-        let rendered = self.channel(connector, &resolved)?.scrub();
+        let rendered = self.lines.channel(connector, &resolved)?.scrub();
         trail.redactions = rendered.scrubber.value(&mut answer);
         let text = answer.to_string();
         trail.response_bytes = text.len();
@@ -205,12 +256,12 @@ impl Connectors {
             // They were taken out before anything was cut or encoded.
             trail.redactions += text.matches(REDACTED).count();
         }
-        inner.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
+        self.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
         if trail.response_bytes as u64 > control.max_response_bytes {
             return Err(too_large(connector));
         }
         if control.record && answer["metadata"]["mcp_meta"]["isError"] != true {
-            inner.mocks.record(&*inner.records, &connector.id, call.tool, &call.arguments, &answer)?;
+            self.mocks.record(&*self.records, &connector.id, call.tool, &call.arguments, &answer)?;
         }
         Ok(answer)
     }
@@ -223,12 +274,12 @@ impl Connectors {
         refresh: bool,
     ) -> Result<Definitions, Trouble> {
         if connector.protocol == Protocol::Http {
-            return Ok(Definitions::Http(self.api(connector)?));
+            return Ok(Definitions::Http(self.registry.api(&*self.records, connector)?));
         }
-        let listed = async { self.session(connector, resolved).await?.tools(refresh).await };
+        let listed = async { self.lines.session(connector, resolved).await?.tools(refresh).await };
         let tools = listed.await.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
         if connector.control.pin {
-            tools.once(|| self.0.pins.review(&*self.0.records, &connector.id, &tools.list).map(drop))?;
+            tools.once(|| self.pins.review(&*self.records, &connector.id, &tools.list).map(drop))?;
         }
         Ok(Definitions::Mcp(tools))
     }
@@ -248,10 +299,10 @@ impl Connectors {
         let list = if mock || connector.control.mock {
             self.mocked_tools(connector)?.map(|tools| tools.list.clone()).unwrap_or_default()
         } else {
-            let mut resolved = self.usable(connector, who, name).await?;
+            let mut resolved = self.authorization.usable(connector, who, name).await?;
             let listed = match self.definitions(connector, &resolved, refresh).await {
                 Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                    resolved = self.after_refusal(connector, resolved).await?;
+                    resolved = self.authorization.after_refusal(connector, resolved).await?;
                     self.definitions(connector, &resolved, refresh).await
                 }
                 listed => listed,
@@ -262,7 +313,7 @@ impl Connectors {
         let may = |tool: &Value| {
             let name = tool["name"].as_str().unwrap_or_default();
             connector.control.decide(name, Some(&tool["annotations"])) != Decision::Deny
-                && (!pinned || self.0.pins.check(&connector.name, &connector.id, name).is_ok())
+                && (!pinned || self.pins.check(&connector.name, &connector.id, name).is_ok())
         };
         Ok(list.into_iter().filter(may).collect())
     }
@@ -270,10 +321,8 @@ impl Connectors {
     /// The definitions that mocks go by, if there are any.
     fn mocked_tools(&self, connector: &Connector) -> Result<Option<Arc<Tools>>, ConnectorsError> {
         Ok(match connector.protocol {
-            Protocol::Http => Some(Arc::clone(&self.api(connector)?.tools)),
-            Protocol::Mcp => {
-                self.0.mocks.tools(&connector.id).map(|list| Arc::new(Tools::new(list.to_vec())))
-            }
+            Protocol::Http => Some(Arc::clone(&self.registry.api(&*self.records, connector)?.tools)),
+            Protocol::Mcp => self.mocks.tools(&connector.id).map(|list| Arc::new(Tools::new(list.to_vec()))),
         })
     }
 
@@ -288,14 +337,14 @@ impl Connectors {
         let (connector, control) = (&*call.connector, &call.connector.control);
         let most = control.timeout().min(CALL_LIMIT);
         let limit = call.options.timeout.map_or(most, |wanted| wanted.min(most));
-        let breaker = self.0.breakers.of(&connector.id, &connector.name, control.breaker);
+        let breaker = self.breakers.of(&connector.id, &connector.name, control.breaker);
         let retries = call.options.retries.unwrap_or(control.retries);
         let arguments = call.arguments.as_object().cloned().unwrap_or_default();
         let arguments = &arguments;
         retries::run(retries, idempotent, &breaker, || async move {
             match definitions {
                 Definitions::Mcp(_) => {
-                    let session = self.session(connector, resolved).await?;
+                    let session = self.lines.session(connector, resolved).await?;
                     let call = mcp::Call {
                         tool: call.tool,
                         arguments: arguments.clone(),
@@ -327,7 +376,7 @@ impl Connectors {
         let base = url::Url::parse(&connector.server)
             .map_err(|_| ConnectorsError::Store("the connector's address is damaged".into()))?;
         let prepared = operation.request(&base, arguments)?;
-        let sender = self.channel(connector, resolved)?;
+        let sender = self.lines.channel(connector, resolved)?;
         let key = call.origin.map(|origin| origin.idempotency_key.as_str());
         let most = usize::try_from(connector.control.max_response_bytes).unwrap_or(usize::MAX);
         let answer = sender.send(prepared, key, limit, most).await;
@@ -359,8 +408,7 @@ impl Connectors {
         if !matches!(trouble.error, ConnectorsError::Unauthorized(_) | ConnectorsError::Forbidden(_)) {
             return trouble;
         }
-        let Ok(sender) = self.channel(connector, resolved) else { return trouble };
-        let challenge = sender.live().refusal().and_then(|refusal| refusal.challenge(connector));
+        let challenge = self.lines.challenge(connector, resolved);
         let Some(scopes) = challenge.and_then(missing_scopes) else { return trouble };
         let granted = resolved.as_ref().and_then(|(_, credential)| credential.grant.as_ref());
         if !scopes.is_empty()
@@ -376,7 +424,7 @@ impl Connectors {
             ))
             .into();
         }
-        match self.mark(connector, resolved, State::NeedsScopes(scopes.clone())) {
+        match self.authorization.mark(connector, resolved, State::NeedsScopes(scopes.clone())) {
             Err(error) => error.into(),
             Ok(()) => ConnectorsError::Unauthorized(format!(
                 "the call needs more than was granted to the credential of connector '{}' (scopes: {}): authorise again",
@@ -389,7 +437,7 @@ impl Connectors {
 
     /// Answers from a mock: no credential is resolved and no socket is opened.
     async fn mocked(&self, call: &CallRequest<'_>) -> Result<Value, ConnectorsError> {
-        let (inner, connector) = (&self.0, &*call.connector);
+        let connector = &*call.connector;
         if let Some(tools) = self.mocked_tools(connector)? {
             let annotations = tools.get(&connector.name, call.tool)?["annotations"].clone();
             if connector.control.decide(call.tool, Some(&annotations)) == Decision::Deny {
@@ -400,7 +448,7 @@ impl Connectors {
             }
             let definitions = match connector.protocol {
                 Protocol::Mcp => Definitions::Mcp(Arc::clone(&tools)),
-                Protocol::Http => Definitions::Http(self.api(connector)?),
+                Protocol::Http => Definitions::Http(self.registry.api(&*self.records, connector)?),
             };
             check_arguments(connector, &tools, &definitions, call)?;
         }
@@ -408,12 +456,12 @@ impl Connectors {
             Protocol::Mcp => Shape::Mcp,
             Protocol::Http => Shape::Rest { connector: &connector.name },
         };
-        if let Some(found) = inner.mocks.find(&connector.id, call.tool, &call.arguments, shape) {
+        if let Some(found) = self.mocks.find(&connector.id, call.tool, &call.arguments, shape) {
             tokio::time::sleep(found.delay).await;
             return Ok(found.answer);
         }
         if connector.protocol == Protocol::Http {
-            let api = self.api(connector)?;
+            let api = self.registry.api(&*self.records, connector)?;
             let operation = api.operation(&connector.name, call.tool)?;
             if let Some(Example { status, content_type, body }) = operation.example() {
                 let mut headers = HeaderMap::new();
@@ -424,11 +472,11 @@ impl Connectors {
                 return Ok(rest::answer(name, operation, *status, &headers, body.as_bytes(), &nothing));
             }
         }
-        Err(inner.mocks.missing(&connector.name, &connector.id, call.tool))
+        Err(self.mocks.missing(&connector.name, &connector.id, call.tool))
     }
 
     /// Writes a call down.
-    fn audit(
+    fn write_down(
         &self,
         call: &CallRequest<'_>,
         trail: &Trail,
@@ -452,23 +500,13 @@ impl Connectors {
             arguments,
             ..Event::by(Kind::Call, call.who)
         };
-        self.write_down(match outcome {
+        self.audit.note(match outcome {
             Ok(answer) if answer["metadata"]["mcp_meta"]["isError"] == true => {
                 Event { outcome: Outcome::ToolError, ..event }
             }
             Ok(_) => event,
             Err(error) => event.failed(error),
         })
-    }
-}
-
-impl Refusal {
-    /// What it says about tokens.
-    pub(crate) fn challenge(&self, connector: &Connector) -> Option<oauth::Challenge> {
-        let mut headers = HeaderMap::new();
-        let text = self.challenge.as_deref()?;
-        headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(text).ok()?);
-        oauth::challenge(&Url::parse(&connector.server).ok()?, &headers)
     }
 }
 
@@ -494,12 +532,7 @@ fn missing_scopes(challenge: oauth::Challenge) -> Option<Vec<String>> {
 }
 
 fn note(trail: &mut Trail, resolved: &Resolved) {
-    trail.credential = resolved.as_ref().map(|(key, credential)| used(key, credential));
-}
-
-/// What the audit log says of a credential.
-pub(crate) fn used(key: &str, credential: &Credential) -> CredentialVersion {
-    CredentialVersion { id: format!("{key}#{}", credential.id.simple()), version: credential.version }
+    trail.credential = resolved.as_ref().map(|(key, credential)| credential.used(key));
 }
 
 /// Asks the people who follow the execution whether a call may be made.
@@ -593,61 +626,4 @@ fn too_large(connector: &Connector) -> ConnectorsError {
         connector.host(),
         connector.control.max_response_bytes
     ))
-}
-
-/// Nothing usable was stored for the connector.
-pub(crate) fn nothing_stored(connector: &Connector) -> ConnectorsError {
-    let name = &connector.name;
-    ConnectorsError::Unauthorized(
-        match connector.methods.first().map(crate::registry::method::Method::kind) {
-            _ if connector.interactive().is_some() => format!(
-                "Connector '{name}' requires authorisation: ask for an authorisation URL with `airlock credentials authorize \
-             {name}`, and open it in a browser"
-            ),
-            Some(MethodKind::None) if connector.methods.len() == 1 => format!(
-                "the server of connector '{name}' ({}) wants a credential, and the connector takes none: give it another \
-             authentication method",
-                connector.host()
-            ),
-            Some(MethodKind::Basic | MethodKind::ApiKey | MethodKind::Oauth2) => format!(
-                "Connector '{name}' requires credentials but none are configured: store them with `airlock credentials set \
-             {name} NAME`"
-            ),
-            _ => bearer_required(name),
-        },
-    )
-}
-
-impl Connectors {
-    /// Notes the state of a credential; if it is news, says so in the log, the audit log and to whoever waits.
-    pub(crate) fn mark(
-        &self,
-        connector: &Connector,
-        resolved: &Resolved,
-        state: State,
-    ) -> Result<(), ConnectorsError> {
-        let Some((key, credential)) = resolved else { return Ok(()) };
-        let word = state.word();
-        // Only what was granted by an authorization server has a life of its own.
-        if credential.grant.is_none() {
-            return Ok(());
-        }
-        if self.0.credentials.mark(&*self.0.records, key, credential, state)? {
-            tracing::info!(
-                connector = connector.name,
-                credential = credential.name,
-                state = word,
-                at = %Utc::now(),
-                "a credential has another state"
-            );
-            self.write_down(Event {
-                connector_id: Some(connector.id.clone()),
-                connector: Some(connector.name.clone()),
-                credential: Some(used(key, credential)),
-                note: Some(word.into()),
-                ..Event::host(Kind::CredentialStateChanged)
-            })?;
-        }
-        Ok(())
-    }
 }

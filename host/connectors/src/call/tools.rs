@@ -13,27 +13,27 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
+use super::{CallRequest, Calls};
 use crate::{
-    Connectors, ConnectorsError,
-    authorization::consent::Wanted,
-    call::{CallRequest, nothing_stored},
+    ConnectorsError,
+    authorization::{consent::Wanted, words::nothing_stored},
     registry::Connector,
 };
 
 #[async_trait]
-impl Tools for Connectors {
+impl Tools for Calls {
     async fn bind(&self, request: BindRequest<'_>) -> Result<Vec<Binding>, Failure> {
         let BindRequest { principal: who, slots, wishes, on_behalf_of, mocks } = request;
         let mut wanted = wished(slots, wishes, on_behalf_of)?;
         let mut bindings = Vec::new();
         for slot in slots {
-            let connector = self.find(who, &slot.connector).map_err(failure)?;
+            let connector = self.registry.find(who, &slot.connector).map_err(failure)?;
             let wish = wanted.iter().position(|(name, _)| *name == slot.connector);
             let wish = wish.and_then(|position| wanted.swap_remove(position).1);
             let chosen = wish.is_some();
             let credentials_name = wish.or_else(|| slot.credentials_name.clone());
             if credentials_name.is_some() {
-                self.0.credentials.resolve(&connector, who, credentials_name.as_deref()).map_err(failure)?;
+                self.credentials.resolve(&connector, who, credentials_name.as_deref()).map_err(failure)?;
             }
             bindings.push(Binding {
                 slot: slot.connector.clone(),
@@ -59,8 +59,8 @@ impl Tools for Connectors {
         moment: AuthMoment,
     ) -> Result<Authorization, Failure> {
         // Before the check, so that a credential that lands meanwhile is not missed.
-        let mut landed = self.0.landed.subscribe();
-        let connector = self.find(who, &binding.connector_id).map_err(failure)?;
+        let mut landed = self.credentials.news();
+        let connector = self.registry.find(who, &binding.connector_id).map_err(failure)?;
         if binding.mock || connector.control.mock {
             return Ok(Authorization::Ready(ready(&connector, None)));
         }
@@ -93,7 +93,8 @@ impl Tools for Connectors {
                 ))));
             }
             let wanted = Wanted { credentials_name: name, ..Wanted::default() };
-            state["auth_url"] = self.link(who, &connector, &wanted).await.map_err(failure)?.into();
+            state["auth_url"] =
+                self.authorization.link(who, &connector, &wanted).await.map_err(failure)?.into();
         } else {
             let hint = format!("`airlock credentials set {} NAME` stores one.", connector.name);
             state["message"] = format!("{problem} {hint}").into();
@@ -118,7 +119,7 @@ impl Tools for Connectors {
     async fn call_tool(&self, call: ToolCall<'_>) -> Result<Json, Failure> {
         let ToolCall { origin, binding, tool, arguments, options, conversation } = call;
         let who = &origin.principal;
-        let connector = self.find(who, &binding.connector_id).map_err(failure)?;
+        let connector = self.registry.find(who, &binding.connector_id).map_err(failure)?;
         if let Some(wanted) = &options.credentials_name
             && binding.chosen
             && binding.credentials_name.as_ref() != Some(wanted)
@@ -164,13 +165,13 @@ impl Tools for Connectors {
 
     async fn list_tools(&self, origin: &CallOrigin, binding: &Binding) -> Result<Json, Failure> {
         let (who, name) = (&origin.principal, binding.credentials_name.as_deref());
-        let connector = self.find(who, &binding.connector_id).map_err(failure)?;
+        let connector = self.registry.find(who, &binding.connector_id).map_err(failure)?;
         let tools = self.tools_of(&connector, who, name, false, binding.mock).await;
         tools.map(|tools| Json::from(Value::from(tools))).map_err(failure)
     }
 }
 
-impl Connectors {
+impl Calls {
     /// Proves that the caller can use a connector, by a call to it. Gives the name of the credential that was used, and
     /// the connector as it is now: it may have been found out meanwhile how one authenticates.
     async fn prove(
@@ -184,7 +185,7 @@ impl Connectors {
         if !is_guess || !matches!(proven, Err(ConnectorsError::Unauthorized(_))) {
             return (connector, proven);
         }
-        let connector = self.find_out_methods(&connector).await;
+        let connector = self.authorization.find_out_methods(&connector).await;
         match connector.interactive() {
             Some(_) => (Arc::clone(&connector), Err(nothing_stored(&connector))),
             None => (connector, proven),
@@ -197,7 +198,7 @@ impl Connectors {
         who: &Principal,
         name: Option<&str>,
     ) -> Result<Option<String>, ConnectorsError> {
-        let resolved = self.0.credentials.resolve(connector, who, name)?;
+        let resolved = self.credentials.resolve(connector, who, name)?;
         // What a call without listing would find out: a REST API has no list to ask for.
         self.tools_of(connector, who, name, false, false).await?;
         Ok(resolved.map(|(_, credential)| credential.name))

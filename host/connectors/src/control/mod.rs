@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::ConnectorsError;
+use crate::{ConnectorsError, error::pointer};
 
 /// Limits of what can be written.
 const MAX_TIMEOUT_MS: u64 = 120_000;
@@ -271,21 +271,6 @@ fn matches(pattern: &str, name: &str) -> bool {
 /// How many characters of a pattern are not `*`.
 fn literal(pattern: &str) -> usize {
     pattern.chars().filter(|character| *character != '*').count()
-}
-
-/// A place as a JSON pointer (RFC 6901).
-pub(crate) fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let mut pointer = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => pointer += &format!("/{index}"),
-            Segment::Map { key } => pointer += &format!("/{}", key.replace('~', "~0").replace('/', "~1")),
-            // Neither occurs in JSON of this shape.
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    pointer
 }
 
 /// Says what is expected at a place.

@@ -6,6 +6,8 @@
 //! host or another header.
 
 pub(crate) mod address;
+mod channels;
+pub(crate) mod headers;
 pub(crate) mod scrub;
 pub(crate) mod secret;
 
@@ -26,8 +28,9 @@ use sse_stream::Sse;
 use tokio::sync::watch;
 use url::Url;
 
+pub(crate) use self::channels::{Channels, Key};
 use self::secret::Rendered;
-use crate::{ConnectorsError, rest::Prepared};
+use crate::ConnectorsError;
 
 /// Bytes of one server-sent event, and so of one streamed answer.
 const MAX_EVENT: usize = 16 << 20;
@@ -170,6 +173,16 @@ struct Inner {
     egress: Egress,
     server: Url,
     live: Arc<Live>,
+}
+
+/// A request without its credential.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Content type and bytes.
+    pub(crate) body: Option<(HeaderValue, Vec<u8>)>,
 }
 
 /// What a service answered.

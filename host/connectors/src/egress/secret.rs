@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{ConnectorsError, egress::scrub::Scrubber, registry::method::KeyPlace};
+use crate::{ConnectorsError, egress::scrub::Scrubber};
 
 /// What authenticates. A credential of one method fills what belongs to the method.
 #[derive(Default)]
@@ -131,6 +131,16 @@ impl Secret {
         let basic = self.basic.iter().map(|(_, password)| password);
         self.bearer.iter().chain(headers).chain(basic).chain(&self.api_key).chain(client).chain(tokens)
     }
+}
+
+/// Where an API key goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KeyPlace {
+    /// Into a header.
+    Header,
+    /// Into the query.
+    Query,
 }
 
 /// A header that goes with every request of a connector.

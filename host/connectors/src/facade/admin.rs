@@ -6,9 +6,11 @@ use airlock_engine::Principal;
 use futures::{StreamExt as _, stream::BoxStream};
 use serde_json::{Value, json};
 
+use super::Connectors;
 use crate::{
-    Connectors, ConnectorsError, MasterKey,
-    audit::{Actor, AuditLog, Event, Filter, Kind},
+    ConnectorsError, MasterKey,
+    audit::{AuditLog, Event, Filter, Kind},
+    registry::headers,
     vault,
 };
 
@@ -67,21 +69,21 @@ impl Connectors {
     ) -> Result<Value, ConnectorsError> {
         let inner = &self.0;
         // One rotation at a time.
-        let lock = inner.refreshing.lock("rotation");
+        let lock = inner.authorization.refreshing().lock("rotation");
         let _alone = lock.lock().await;
         let master = source.next().map_err(ConnectorsError::Conflict)?;
         let keyring = inner.vault.keyring();
         keyring.change_master(&master, || source.commit()).map_err(ConnectorsError::Store)?;
         let wrapped = self.rewrap().await?;
         keyring.retire().map_err(|error| ConnectorsError::Store(error.to_string()))?;
-        self.write_down(Event::by(Kind::KeyRotated, who))?;
+        self.0.audit.note(Event::by(Kind::KeyRotated, who))?;
         tracing::info!(wrapped, "the master key was changed");
         Ok(json!({ "message": "the master key was changed", "data_keys": wrapped }))
     }
 
     /// Wraps what an earlier rotation left, after it was cut short.
     pub async fn finish_rotation(&self) -> Result<(), ConnectorsError> {
-        let lock = self.0.refreshing.lock("rotation");
+        let lock = self.0.authorization.refreshing().lock("rotation");
         let _alone = lock.lock().await;
         if self.0.vault.keyring().has_older_keys() {
             let wrapped = self.rewrap().await?;
@@ -100,7 +102,8 @@ impl Connectors {
         for keys in keys.chunks(BATCH) {
             // Those of clients are written under this lock, the others under the three below.
             let locks: Vec<_> = keys.iter().filter(|key| key.ends_with("/client")).collect();
-            let locks: Vec<_> = locks.into_iter().map(|key| inner.refreshing.lock(key)).collect();
+            let locks: Vec<_> =
+                locks.into_iter().map(|key| inner.authorization.refreshing().lock(key)).collect();
             let mut held = Vec::new();
             for lock in &locks {
                 held.push(lock.lock().await);
@@ -108,7 +111,7 @@ impl Connectors {
             // In the order in which a deletion takes them.
             wrapped += inner
                 .credentials
-                .frozen(|| inner.registry.frozen(|| inner.flows.frozen(|| self.rewrap_rows(keys))))?;
+                .frozen(|| inner.registry.frozen(|| inner.authorization.frozen(|| self.rewrap_rows(keys))))?;
             drop(held);
             tokio::task::yield_now().await;
         }
@@ -136,7 +139,7 @@ impl Connectors {
         let mut opened = 0_usize;
         for id in inner.registry.ids() {
             let Some(connector) = inner.registry.by_id(&id) else { continue };
-            match self.open_headers(&connector) {
+            match headers::open(&*inner.records, &inner.vault, &connector) {
                 Ok(headers) => opened += usize::from(headers.iter().any(|header| header.is_secret)),
                 Err(_) => broken.push(json!({ "connector": connector.name, "what": "headers" })),
             }
@@ -156,11 +159,6 @@ impl Connectors {
             }
         }
         Ok(json!({ "opened": opened, "broken": broken }))
-    }
-
-    /// Writes something into the audit log.
-    pub(crate) fn write_down(&self, event: Event) -> Result<(), ConnectorsError> {
-        Ok(self.0.audit.record(event).map(drop)?)
     }
 
     /// Entries of the audit log after a number, or without one the last ones; the oldest first.
@@ -208,18 +206,5 @@ impl Connectors {
     pub fn keep_audit_head(&self) -> Result<(), ConnectorsError> {
         self.0.audit.sync()?;
         self.0.audit.keep_head(&*self.0.records)
-    }
-}
-
-impl Event {
-    /// Something that somebody did.
-    pub(crate) fn by(kind: Kind, who: &Principal) -> Self {
-        Self { kind, actor: who.into(), ..Self::default() }
-    }
-
-    /// Something that the host did by itself.
-    pub(crate) fn host(kind: Kind) -> Self {
-        let actor = Actor { user: "airlock".into(), ..Actor::default() };
-        Self { kind, actor, ..Self::default() }
     }
 }

@@ -1,6 +1,11 @@
-//! What the API and the command line do with connectors. Answers have the shapes of the contract (§3, §11.1).
+//! What the API and the command line do with connectors: [`Connectors`], made of the rooms. Answers have the shapes of the
+//! contract (§3, §11.1).
 
 pub(crate) mod admin;
+mod connectors;
+mod consent;
+mod credentials;
+mod rules;
 
 use std::{
     path::{Path, PathBuf},
@@ -8,35 +13,28 @@ use std::{
 };
 
 use airlock_engine::{
-    Principal,
+    Failure, Json, Principal,
     records::Records,
-    tools::{CallOptions, Silence},
+    tools::{
+        AuthMoment, Authorization as Authorized, BindRequest, Binding, CallOptions, CallOrigin, Silence,
+        ToolCall, Tools,
+    },
 };
-use chrono::Utc;
+use async_trait::async_trait;
 use serde_json::{Map, Value, json};
-use tokio::sync::broadcast;
 use url::Url;
 
 use crate::{
-    ConnectorsError, Keyring, Save, Scope,
+    ConnectorsError, Keyring,
     audit::{AuditLog, Event, Kind},
-    authorization::{OAuthConfig, Refreshing},
-    call::channel::Channels,
-    call::{CallRequest, used},
-    control::{
-        breaker::Breakers,
-        limits::{Limits, Redactions},
-        pins::Pins,
-    },
-    credentials::{Credentials, Draft},
-    egress::Egress,
-    egress::address::Allowed,
-    mcp::Sessions,
-    mock::{Mocks, Source},
-    oauth::{Exchange, Flows},
-    registry::apis::Apis,
-    registry::method::{Method, MethodKind},
-    registry::{Connector, Registry},
+    authorization::{Authorization, OAuthConfig},
+    call::{CallRequest, Calls},
+    channel::Lines,
+    control::pins::Pins,
+    credentials::Credentials,
+    egress::{Egress, address::Allowed},
+    mock::Mocks,
+    registry::{Connector, Registry, With},
     vault::Vault,
 };
 
@@ -78,29 +76,26 @@ impl ConnectorsConfig {
 
 /// All connectors with their credentials. Cheap to clone.
 #[derive(Clone)]
-pub struct Connectors(pub(crate) Arc<Inner>);
+pub struct Connectors(Arc<Rooms>);
 
-pub(crate) struct Inner {
-    pub(crate) records: Arc<dyn Records>,
-    pub(crate) vault: Vault,
-    pub(crate) registry: Registry,
-    pub(crate) credentials: Credentials,
-    pub(crate) egress: Egress,
-    pub(crate) exchange: Arc<dyn Exchange>,
-    pub(crate) config: OAuthConfig,
-    pub(crate) sessions: Sessions,
-    pub(crate) channels: Channels,
-    pub(crate) apis: Apis,
-    pub(crate) flows: Flows,
-    pub(crate) refreshing: Refreshing,
-    pub(crate) limits: Limits,
-    pub(crate) redactions: Redactions,
-    pub(crate) breakers: Breakers,
-    pub(crate) pins: Pins,
-    pub(crate) mocks: Mocks,
-    pub(crate) audit: AuditLog,
-    /// Ids of connectors for which something was stored or changed.
-    pub(crate) landed: broadcast::Sender<String>,
+struct Rooms {
+    records: Arc<dyn Records>,
+    vault: Vault,
+    egress: Egress,
+    registry: Arc<Registry>,
+    credentials: Arc<Credentials>,
+    lines: Arc<Lines>,
+    authorization: Arc<Authorization>,
+    calls: Calls,
+    pins: Arc<Pins>,
+    mocks: Arc<Mocks>,
+    audit: Arc<AuditLog>,
+}
+
+impl Rooms {
+    fn with(&self) -> With<'_> {
+        With { records: &*self.records, vault: &self.vault, egress: &self.egress }
+    }
 }
 
 impl Connectors {
@@ -112,28 +107,44 @@ impl Connectors {
     ) -> Result<Self, ConnectorsError> {
         let allowed =
             Allowed { loopback: config.allow_loopback, private_networks: config.allow_private_networks };
-        let audit = AuditLog::open(&config.audit, &keyring.audit())?;
-        let egress = Egress::new(allowed)?;
-        Ok(Self(Arc::new(Inner {
-            registry: Registry::open(&*records)?,
-            credentials: Credentials::open(&*records)?,
-            exchange: Arc::new(egress.clone()),
-            egress,
-            config: config.oauth,
-            sessions: Sessions::default(),
-            channels: Channels::default(),
-            apis: Apis::default(),
-            flows: Flows::open(&*records)?,
-            refreshing: Refreshing::default(),
-            limits: Limits::default(),
-            redactions: Redactions::default(),
-            breakers: Breakers::default(),
-            pins: Pins::open(&*records)?,
-            mocks: Mocks::open(&*records)?,
-            audit,
-            landed: broadcast::Sender::new(256),
-            vault: Vault::new(keyring),
+        let audit = Arc::new(AuditLog::open(&config.audit, &keyring.audit())?);
+        let (egress, vault) = (Egress::new(allowed)?, Vault::new(keyring));
+        let registry = Arc::new(Registry::open(&*records)?);
+        let credentials = Arc::new(Credentials::open(&*records)?);
+        let (pins, mocks) = (Arc::new(Pins::open(&*records)?), Arc::new(Mocks::open(&*records)?));
+        let lines = Arc::new(Lines::new(Arc::clone(&records), vault.clone(), egress.clone()));
+        let authorization = Arc::new(Authorization::open(
+            Arc::clone(&records),
+            vault.clone(),
+            Arc::clone(&registry),
+            Arc::clone(&credentials),
+            Arc::clone(&audit),
+            Arc::clone(&lines),
+            egress.clone(),
+            config.oauth,
+        )?);
+        let calls = Calls::new(
+            Arc::clone(&records),
+            Arc::clone(&registry),
+            Arc::clone(&credentials),
+            Arc::clone(&authorization),
+            Arc::clone(&lines),
+            Arc::clone(&audit),
+            Arc::clone(&mocks),
+            Arc::clone(&pins),
+        );
+        Ok(Self(Arc::new(Rooms {
             records,
+            vault,
+            egress,
+            registry,
+            credentials,
+            lines,
+            authorization,
+            calls,
+            pins,
+            mocks,
+            audit,
         })))
     }
 
@@ -148,7 +159,7 @@ impl Connectors {
         pretty: bool,
     ) -> Result<Value, ConnectorsError> {
         let connector = self.0.registry.find(who, connector)?;
-        let tools = self.tools_of(&connector, who, credentials_name, refresh, false).await?;
+        let tools = self.0.calls.tools_of(&connector, who, credentials_name, refresh, false).await?;
         if !pretty {
             return Ok(tools.into());
         }
@@ -173,293 +184,58 @@ impl Connectors {
         if !arguments.is_object() {
             return Err(ConnectorsError::invalid("/arguments", "the arguments of a tool are a JSON object"));
         }
-        self.perform(CallRequest {
-            who,
-            connector: self.0.registry.find(who, connector)?,
-            tool,
-            arguments,
-            credentials_name: None,
-            options,
-            mock: false,
-            origin: None,
-            conversation: &Silence,
-            may_authorize: false,
-        })
-        .await
+        self.0
+            .calls
+            .perform(CallRequest {
+                who,
+                connector: self.0.registry.find(who, connector)?,
+                tool,
+                arguments,
+                credentials_name: None,
+                options,
+                mock: false,
+                origin: None,
+                conversation: &Silence,
+                may_authorize: false,
+            })
+            .await
     }
 
-    pub(crate) fn find(&self, who: &Principal, connector: &str) -> Result<Arc<Connector>, ConnectorsError> {
-        self.0.registry.find(who, connector)
-    }
-
-    /// `PublicAuthenticationMethod`s.
-    pub fn authentication_methods(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
-        Ok(self.methods(&*self.0.registry.find(who, connector)?, who))
-    }
-
-    fn methods(&self, connector: &Connector, who: &Principal) -> Value {
-        let header = |(name, value): &(String, Option<String>)| {
-            let shown = value.clone().unwrap_or_else(|| "********".into());
-            (name.clone(), json!({ "value": shown, "is_secret": value.is_none() }))
-        };
-        let headers: Map<String, Value> = connector.headers.iter().map(header).collect();
-        let defaults = self.0.credentials.defaults(connector, who);
-        let describe = |method: &Method| {
-            let mut value = method.wire();
-            value["global_headers"] = headers.clone().into();
-            value["has_default_credentials"] = defaults.contains(&method.kind()).into();
-            value
-        };
-        connector.methods.iter().map(describe).collect::<Vec<_>>().into()
-    }
-
-    /// `CredentialsResponse`: the credentials of a scope, without secrets.
-    pub fn list_credentials(
-        &self,
-        who: &Principal,
-        connector: &str,
-        scope: Scope,
-        auth_type: Option<&str>,
-        fetch_default: bool,
-    ) -> Result<Value, ConnectorsError> {
-        let connector = self.0.registry.find(who, connector)?;
-        let mut found = self.0.credentials.of(&connector, scope, who);
-        found.retain(|credential| auth_type.is_none_or(|wanted| credential.method.as_str() == wanted));
-        found.retain(|credential| !fetch_default || credential.is_default);
-        let credentials: Vec<Value> = found.iter().map(|credential| credential.wire(&connector)).collect();
-        let preset: Vec<&str> = match connector.headers.iter().any(|(_, value)| value.is_none()) {
-            true => vec![MethodKind::Bearer.as_str()],
-            false => Vec::new(),
-        };
-        Ok(json!({ "credentials": credentials, "connector_preset_credentials_for_auth": preset }))
-    }
-
-    /// Stores or changes a credential (`CredentialsCreateOrUpdate`).
-    pub async fn save_credentials(
-        &self,
-        who: &Principal,
-        connector: &str,
-        scope: Scope,
-        body: Value,
-        mode: Save,
-    ) -> Result<Value, ConnectorsError> {
-        let (inner, connector) = (&self.0, self.0.registry.find(who, connector)?);
-        let draft = Draft::parse(&connector, body)?;
-        let is_client = draft.secret.as_ref().is_some_and(|(method, _)| *method == MethodKind::Oauth2);
-        let name = draft.name.clone();
-        let key =
-            inner.credentials.save(&*inner.records, &inner.vault, &connector, scope, who, draft, mode)?;
-        self.stored(who, &connector, &key)?;
-        // A client of the client credentials grant is tried at once: whoever stores it wants to know.
-        if is_client && let Some(credential) = inner.credentials.get(&key) {
-            self.refreshed(&connector, &key, &credential).await.map_err(|error| match error {
-                ConnectorsError::Unauthorized(message) => {
-                    ConnectorsError::invalid("/credentials/oauth", message)
-                }
-                other => other,
-            })?;
-        }
-        Ok(message(format!("credential '{name}' was stored for connector '{}'", connector.name)))
-    }
-
-    /// What follows when a credential was stored: a word in the log and the audit log, and to whoever waits for it.
-    pub(crate) fn stored(
-        &self,
-        who: &Principal,
-        connector: &Connector,
-        key: &str,
-    ) -> Result<(), ConnectorsError> {
-        let Some(credential) = self.0.credentials.get(key) else { return Ok(()) };
-        tracing::info!(
-            connector = connector.name,
-            credential = credential.name,
-            user = %who.user,
-            "a credential was stored"
-        );
-        self.landed(connector);
-        self.write_down(Event {
+    /// Writes down what somebody did with a connector.
+    fn note(&self, who: &Principal, kind: Kind, connector: &Connector) -> Result<(), ConnectorsError> {
+        self.0.audit.note(Event {
             connector_id: Some(connector.id.clone()),
             connector: Some(connector.name.clone()),
-            credential: Some(used(key, &credential)),
-            ..Event::by(Kind::CredentialStored, who)
+            ..Event::by(kind, who)
         })
-    }
-
-    /// Wakes those who wait for something about a connector.
-    pub(crate) fn landed(&self, connector: &Connector) {
-        // Nobody may be waiting for it.
-        let _ = self.0.landed.send(connector.id.clone());
-    }
-
-    /// Deletes a credential and the key that its secret was sealed with. Its tokens are revoked at their server.
-    pub async fn delete_credentials(
-        &self,
-        who: &Principal,
-        connector: &str,
-        scope: Scope,
-        name: &str,
-    ) -> Result<Value, ConnectorsError> {
-        let connector = self.0.registry.find(who, connector)?;
-        let revoked = self.delete_credential(who, &connector, scope, name).await?;
-        let revoked = revoked.map(|revoked| format!("; {revoked}")).unwrap_or_default();
-        Ok(message(format!("credential '{name}' of connector '{}' was deleted{revoked}", connector.name)))
-    }
-
-    async fn delete_credential(
-        &self,
-        who: &Principal,
-        connector: &Connector,
-        scope: Scope,
-        name: &str,
-    ) -> Result<Option<String>, ConnectorsError> {
-        let inner = &self.0;
-        let (key, credential) = inner.credentials.find(connector, scope, who, name)?;
-        // Before the token is revoked, so that nobody uses it in between.
-        let tokens = self.open_secret(connector, &key, &credential).ok();
-        inner.credentials.delete(&*inner.records, connector, scope, who, name)?;
-        self.forget(&connector.id);
-        self.landed(connector);
-        self.write_down(Event {
-            connector_id: Some(connector.id.clone()),
-            connector: Some(connector.name.clone()),
-            credential: Some(used(&key, &credential)),
-            ..Event::by(Kind::CredentialDeleted, who)
-        })?;
-        Ok(match tokens {
-            Some(secret) => self.revoke(connector, &credential, secret).await,
-            None => None,
-        })
-    }
-
-    /// Deletes all credentials of the caller for a connector.
-    pub async fn delete_all_credentials(
-        &self,
-        who: &Principal,
-        connector: &str,
-    ) -> Result<Value, ConnectorsError> {
-        let connector = self.0.registry.find(who, connector)?;
-        let all = self.0.credentials.of(&connector, Scope::User, who);
-        for credential in &all {
-            self.delete_credential(who, &connector, Scope::User, &credential.name).await?;
-        }
-        Ok(message(format!("{} credentials of connector '{}' were deleted", all.len(), connector.name)))
-    }
-
-    /// The pinned tools of a connector.
-    pub fn pins(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
-        let connector = self.0.registry.find(who, connector)?;
-        Ok(json!({ "pins": self.0.pins.state(&connector.id) }))
-    }
-
-    /// Approves the new definition of a tool, or of all that changed.
-    pub fn approve(
-        &self,
-        who: &Principal,
-        is_owner: bool,
-        connector: &str,
-        tool: Option<&str>,
-    ) -> Result<Value, ConnectorsError> {
-        let connector = self.owned(who, is_owner, connector)?;
-        let approved = self.0.pins.approve(&*self.0.records, &connector.id, tool, who.user.as_str())?;
-        for tool in &approved {
-            self.write_down(Event {
-                connector_id: Some(connector.id.clone()),
-                connector: Some(connector.name.clone()),
-                tool: Some(tool.clone()),
-                ..Event::by(Kind::PinApproved, who)
-            })?;
-        }
-        self.forget(&connector.id);
-        Ok(json!({ "approved": approved }))
-    }
-
-    /// The mocks of a connector.
-    pub fn mocks(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
-        self.mocks_of(&*self.0.registry.find(who, connector)?)
-    }
-
-    /// Replaces the written mocks of a connector (`{"mocks": […], "tools": […]?}`); recorded ones stay.
-    pub fn set_mocks(
-        &self,
-        who: &Principal,
-        is_owner: bool,
-        connector: &str,
-        body: Value,
-    ) -> Result<Value, ConnectorsError> {
-        let connector = self.owned(who, is_owner, connector)?;
-        let list = |field: &str| match &body[field] {
-            Value::Array(list) => Ok(Some(list.clone())),
-            Value::Null => Ok(None),
-            _ => Err(ConnectorsError::invalid(&format!("/{field}"), "give a list")),
-        };
-        let (mocks, tools) = (list("mocks")?, list("tools")?);
-        let Some(mocks) = mocks else {
-            return Err(ConnectorsError::invalid("/mocks", "'mocks' is missing: a list of answers"));
-        };
-        let (records, id) = (&*self.0.records, &connector.id);
-        self.0.mocks.set(records, id, Source::Written, mocks).map_err(|error| error.under("/mocks"))?;
-        if let Some(tools) = tools {
-            self.0.mocks.set_tools(records, id, &tools).map_err(|error| error.under("/tools"))?;
-        }
-        self.note(who, Kind::MocksChanged, &connector)?;
-        self.mocks_of(&connector)
-    }
-
-    /// Adds one written mock: `{"tool", "arguments"?, "answer", "description"?, "delay_ms"?}`.
-    pub fn add_mock(
-        &self,
-        who: &Principal,
-        is_owner: bool,
-        connector: &str,
-        body: Value,
-    ) -> Result<Value, ConnectorsError> {
-        let connector = self.owned(who, is_owner, connector)?;
-        self.0.mocks.add(&*self.0.records, &connector.id, body)?;
-        self.note(who, Kind::MocksChanged, &connector)?;
-        self.mocks_of(&connector)
-    }
-
-    fn mocks_of(&self, connector: &Connector) -> Result<Value, ConnectorsError> {
-        let tools = self.0.mocks.tools(&connector.id).map(|tools| tools.to_vec());
-        Ok(json!({ "mocks": self.0.mocks.list(&connector.id)?, "tools": tools }))
-    }
-
-    /// Removes all mocks of a connector.
-    pub fn clear_mocks(
-        &self,
-        who: &Principal,
-        is_owner: bool,
-        connector: &str,
-    ) -> Result<Value, ConnectorsError> {
-        let connector = self.owned(who, is_owner, connector)?;
-        self.0.mocks.clear(&*self.0.records, &connector.id, None)?;
-        self.note(who, Kind::MocksChanged, &connector)?;
-        Ok(message(format!("the mocks of connector '{}' were removed", connector.name)))
-    }
-
-    pub(crate) fn wire(&self, connector: &Connector, who: &Principal, with_credentials: bool) -> Value {
-        let mut value = connector.wire(who);
-        value["supported_auth_methods"] = self.methods(connector, who);
-        let now = Utc::now();
-        let credential = self.0.credentials.resolve(connector, who, None);
-        let is_ready = match credential {
-            Ok(Some((_, credential))) => !credential.needs_somebody(now),
-            _ => connector.allows(MethodKind::None),
-        };
-        value["is_authenticated"] = is_ready.into();
-        value["connection_preferences"] = json!([{
-            "name": "default", "is_default": true, "consumer_type": null,
-            "tool_configuration": connector.control.execution_configuration(),
-        }]);
-        if with_credentials {
-            let own = self.0.credentials.of(connector, Scope::User, who);
-            let shown: Vec<Value> = own.iter().map(|credential| credential.wire(connector)).collect();
-            value["connection_credentials"] = shown.into();
-        }
-        value
     }
 }
 
-pub(crate) fn message(text: String) -> Value {
+/// What executions do with connectors.
+#[async_trait]
+impl Tools for Connectors {
+    async fn bind(&self, request: BindRequest<'_>) -> Result<Vec<Binding>, Failure> {
+        self.0.calls.bind(request).await
+    }
+
+    async fn authorize(
+        &self,
+        principal: &Principal,
+        binding: &Binding,
+        moment: AuthMoment,
+    ) -> Result<Authorized, Failure> {
+        self.0.calls.authorize(principal, binding, moment).await
+    }
+
+    async fn call_tool(&self, call: ToolCall<'_>) -> Result<Json, Failure> {
+        self.0.calls.call_tool(call).await
+    }
+
+    async fn list_tools(&self, origin: &CallOrigin, binding: &Binding) -> Result<Json, Failure> {
+        self.0.calls.list_tools(origin, binding).await
+    }
+}
+
+fn message(text: String) -> Value {
     json!({ "message": text })
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub(crate) use self::answer::Shape;
-use crate::{ConnectorsError, control::pointer};
+use crate::{ConnectorsError, error::pointer};
 
 /// The key is `connector/tool/number`; ids of connectors hold no slash, numbers grow.
 const TABLE: &str = "mocks";

@@ -56,7 +56,7 @@ struct Zeroized(String);
 
 impl Client {
     /// A client that proves nothing, such as one that PKCE alone protects.
-    pub(super) fn public(id: &str) -> Self {
+    pub(crate) fn public(id: &str) -> Self {
         Self { id: id.into(), proof: Proof::None, secret_expires_at: None }
     }
 

@@ -8,16 +8,14 @@
 //! Discovery is rmcp's and the requests for tokens are those of the `oauth2` crate; rmcp never sees a code or a token,
 //! because it logs them.
 //!
-//! It knows nothing of who may connect what: that is for the caller, and for the record of a pending authorisation
-//! ([`flows`]).
-#![expect(dead_code, unused_imports, reason = "the facade takes it into use")]
+//! It knows nothing of who may connect what, and nothing of what is stored: that is for the caller.
+#![expect(dead_code, reason = "what the protocol has is whole")]
 
 mod authorize;
 mod challenge;
 mod client;
 mod discovery;
 mod exchange;
-mod flows;
 mod quote;
 mod register;
 mod return_url;
@@ -29,15 +27,14 @@ mod token;
 mod fixture;
 
 pub(crate) use self::{
-    authorize::{Begun, Pending, begin},
+    authorize::{Begun, Facts, Pending, begin, state_hash},
     challenge::{Challenge, Refusal, challenge, wanted_scopes},
     client::{AuthData, Client, client_metadata_document},
     exchange::Exchange,
-    flows::{Ask, Claimed, FlowCredential, FlowError, Flows, Started},
     quote::ErrorAnswer,
     register::register,
     return_url::{Outcome, return_url, with_outcome},
     revoke::{Hint, revoke},
     server::{Server, Source},
-    token::{RefreshFailure, Tokens, client_credentials, finish, refresh},
+    token::{RefreshFailure, client_credentials, finish, refresh},
 };

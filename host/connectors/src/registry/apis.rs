@@ -6,21 +6,21 @@ use std::{
     sync::Arc,
 };
 
-use airlock_engine::{Principal, records::Change};
+use airlock_engine::records::{Change, Records};
 use chrono::Utc;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::{
+    ApiSource, Connector, Protocol, Registry, With, check_server, headers,
+    method::{Grant, Method, OAuth},
+};
 use crate::{
-    Connectors, ConnectorsError,
-    audit::Kind,
-    credentials::check_header,
-    egress::address::Allowed,
+    ConnectorsError,
+    egress::{Egress, address::Allowed, headers::check_header, secret::KeyPlace},
     mcp::Tools,
     oauth::Server,
-    registry::method::{Grant, KeyPlace, Method, OAuth},
-    registry::{ApiSource, Connector, Protocol, check_server},
     rest::{self, Operation, SecurityKind, Skipped},
 };
 
@@ -67,139 +67,137 @@ impl Api {
 #[derive(Default)]
 pub(crate) struct Apis(Mutex<HashMap<String, Arc<Api>>>);
 
-impl Connectors {
+impl Registry {
     /// The operations of a REST connector.
-    pub(crate) fn api(&self, connector: &Connector) -> Result<Arc<Api>, ConnectorsError> {
+    pub(crate) fn api(
+        &self,
+        records: &dyn Records,
+        connector: &Connector,
+    ) -> Result<Arc<Api>, ConnectorsError> {
         let owner = connector.api.as_ref().map_or(&connector.id, |api| &api.owner);
-        if let Some(api) = self.0.apis.0.lock().get(owner) {
+        if let Some(api) = self.apis.0.lock().get(owner) {
             return Ok(Arc::clone(api));
         }
         let mut operations = Vec::new();
-        for (_, stored) in self.0.records.scan(TABLE, &format!("{owner}/"), None, usize::MAX)? {
+        for (_, stored) in records.scan(TABLE, &format!("{owner}/"), None, usize::MAX)? {
             operations.push(serde_json::from_slice(&stored)?);
         }
         let api = Arc::new(Api::new(operations));
-        self.0.apis.0.lock().insert(owner.clone(), Arc::clone(&api));
+        self.apis.0.lock().insert(owner.clone(), Arc::clone(&api));
         Ok(api)
     }
 
     /// Replaces the operations of a REST connector by those of a document, JSON or YAML.
-    pub async fn import(
+    pub(crate) async fn import(
         &self,
-        who: &Principal,
-        is_owner: bool,
-        connector: &str,
-        document: Vec<u8>,
+        with: With<'_>,
+        found: &Connector,
+        document: &[u8],
         source: Option<&str>,
-    ) -> Result<Value, ConnectorsError> {
-        let found = self.owned(who, is_owner, connector)?;
-        let mut imported = Connector::clone(&found);
-        let is_template = imported.api.as_ref().map(|api| api.is_template);
-        let (changes, skipped) = self.imported(&mut imported, &document, source, is_template).await?;
-        let changed = self.0.registry.change(&*self.0.records, &found.id, |changed| {
-            (changed.api, changed.methods) = (imported.api, imported.methods);
+    ) -> Result<(Arc<Connector>, Vec<Skipped>), ConnectorsError> {
+        let mut new = found.clone();
+        let is_template = new.api.as_ref().map(|api| api.is_template);
+        let (changes, skipped) = imported(with, &mut new, document, source, is_template).await?;
+        let changed = self.change(with.records, &found.id, |changed| {
+            (changed.api, changed.methods) = (new.api, new.methods);
             changed.modified_at = Utc::now();
             changed.version += 1;
             // Secret headers are sealed for a version.
-            let headers = self.open_headers(&found)?;
+            let headers = headers::open(with.records, with.vault, found)?;
             let mut changes = changes;
-            changes.extend(self.set_headers(changed, headers)?);
+            changes.extend(headers::seal(with.vault, changed, headers)?);
             Ok(changes)
         })?;
-        self.0.apis.0.lock().remove(&changed.id);
-        self.forget(&changed.id);
-        self.note(who, Kind::ConnectorChanged, &changed)?;
-        Ok(json!({
-            "message": format!("connector '{}' has {} operations", changed.name, changed.api.as_ref().map_or(0, |api| api.operations)),
-            "operations": changed.api.as_ref().map_or(0, |api| api.operations),
-            "skipped": skipped,
-        }))
-    }
-
-    /// Reads a document for a connector, and gives the changes that store its operations, and those that it left out.
-    pub(crate) async fn imported(
-        &self,
-        connector: &mut Connector,
-        document: &[u8],
-        source: Option<&str>,
-        is_template: Option<bool>,
-    ) -> Result<(Vec<Change>, Vec<Skipped>), ConnectorsError> {
-        must_speak_http(connector)?;
-        let document = document.to_vec();
-        let read = tokio::task::spawn_blocking(move || rest::import(&document)).await;
-        let api = read.map_err(|_| ConnectorsError::invalid("/openapi", "the document cannot be read"))??;
-        if !connector.methods_given {
-            connector.methods = methods(&api, self.0.egress.allowed());
-        }
-        Ok((self.with_operations(connector, &api.operations, source, is_template)?, api.skipped))
-    }
-
-    /// The same for operations that are written by hand.
-    pub(crate) fn by_hand(
-        &self,
-        connector: &mut Connector,
-        operations: &Value,
-        is_template: Option<bool>,
-    ) -> Result<Vec<Change>, ConnectorsError> {
-        let operations = rest::by_hand(operations)?;
-        if !connector.methods_given {
-            connector.methods = match operations.iter().any(|operation| operation.requires_auth) {
-                true => vec![Method::Bearer { headers: Vec::new() }],
-                false => vec![Method::None, Method::Bearer { headers: Vec::new() }],
-            };
-        }
-        self.with_operations(connector, &operations, None, is_template)
-    }
-
-    fn with_operations(
-        &self,
-        connector: &mut Connector,
-        operations: &[Operation],
-        source: Option<&str>,
-        is_template: Option<bool>,
-    ) -> Result<Vec<Change>, ConnectorsError> {
-        must_speak_http(connector)?;
-        let key = |slug: &str| format!("{}/{slug}", connector.id);
-        let mut changes = Vec::with_capacity(operations.len());
-        let new: HashSet<String> = operations.iter().map(|operation| key(&operation.slug)).collect();
-        for (old, _) in self.0.records.scan(TABLE, &key(""), None, usize::MAX)? {
-            if !new.contains(&old) {
-                changes.push(Change::Delete { table: TABLE, key: old });
-            }
-        }
-        for operation in operations {
-            let value = serde_json::to_vec(operation)?;
-            changes.push(Change::Put { table: TABLE, key: key(&operation.slug), value });
-        }
-        connector.api = Some(ApiSource {
-            owner: connector.id.clone(),
-            source: source.map(str::to_owned),
-            operations: operations.len(),
-            is_template: is_template.unwrap_or(false),
-        });
-        Ok(changes)
+        self.apis.0.lock().remove(&changed.id);
+        Ok((changed, skipped))
     }
 
     /// The changes that remove the operations of a connector, unless they are its template's.
-    pub(crate) fn forget_api(&self, connector: &Connector) -> Result<Vec<Change>, ConnectorsError> {
-        self.0.apis.0.lock().remove(&connector.id);
-        let stored = self.0.records.scan(TABLE, &format!("{}/", connector.id), None, usize::MAX)?;
+    pub(crate) fn forget_api(
+        &self,
+        records: &dyn Records,
+        connector: &Connector,
+    ) -> Result<Vec<Change>, ConnectorsError> {
+        self.apis.0.lock().remove(&connector.id);
+        let stored = records.scan(TABLE, &format!("{}/", connector.id), None, usize::MAX)?;
         Ok(stored.into_iter().map(|(key, _)| Change::Delete { table: TABLE, key }).collect())
     }
+}
 
-    /// Gets an OpenAPI document, without any credential.
-    pub(crate) async fn fetch_document(&self, url: &str) -> Result<Vec<u8>, ConnectorsError> {
-        let at = |message: String| ConnectorsError::invalid("/openapi_url", message);
-        check_server(url, self.0.egress.allowed()).map_err(|error| at(error.to_string()))?;
-        let url = Url::parse(url).map_err(|error| at(error.to_string()))?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        self.0.egress.fetch(&url, MAX_DOCUMENT).await.map_err(|why| match why {
-            Some(status) => at(format!("{host} answered with HTTP status {status}")),
-            None => {
-                at(format!("the document cannot be had from {host}: is it reachable, and at most 64 MiB?"))
-            }
-        })
+/// Reads a document for a connector, and gives the changes that store its operations, and those that it left out.
+pub(super) async fn imported(
+    with: With<'_>,
+    connector: &mut Connector,
+    document: &[u8],
+    source: Option<&str>,
+    is_template: Option<bool>,
+) -> Result<(Vec<Change>, Vec<Skipped>), ConnectorsError> {
+    must_speak_http(connector)?;
+    let document = document.to_vec();
+    let read = tokio::task::spawn_blocking(move || rest::import(&document)).await;
+    let api = read.map_err(|_| ConnectorsError::invalid("/openapi", "the document cannot be read"))??;
+    if !connector.methods_given {
+        connector.methods = methods(&api, with.egress.allowed());
     }
+    Ok((with_operations(with.records, connector, &api.operations, source, is_template)?, api.skipped))
+}
+
+/// The same for operations that are written by hand.
+pub(super) fn by_hand(
+    records: &dyn Records,
+    connector: &mut Connector,
+    operations: &Value,
+    is_template: Option<bool>,
+) -> Result<Vec<Change>, ConnectorsError> {
+    let operations = rest::by_hand(operations)?;
+    if !connector.methods_given {
+        connector.methods = match operations.iter().any(|operation| operation.requires_auth) {
+            true => vec![Method::Bearer { headers: Vec::new() }],
+            false => vec![Method::None, Method::Bearer { headers: Vec::new() }],
+        };
+    }
+    with_operations(records, connector, &operations, None, is_template)
+}
+
+fn with_operations(
+    records: &dyn Records,
+    connector: &mut Connector,
+    operations: &[Operation],
+    source: Option<&str>,
+    is_template: Option<bool>,
+) -> Result<Vec<Change>, ConnectorsError> {
+    must_speak_http(connector)?;
+    let key = |slug: &str| format!("{}/{slug}", connector.id);
+    let mut changes = Vec::with_capacity(operations.len());
+    let new: HashSet<String> = operations.iter().map(|operation| key(&operation.slug)).collect();
+    for (old, _) in records.scan(TABLE, &key(""), None, usize::MAX)? {
+        if !new.contains(&old) {
+            changes.push(Change::Delete { table: TABLE, key: old });
+        }
+    }
+    for operation in operations {
+        let value = serde_json::to_vec(operation)?;
+        changes.push(Change::Put { table: TABLE, key: key(&operation.slug), value });
+    }
+    connector.api = Some(ApiSource {
+        owner: connector.id.clone(),
+        source: source.map(str::to_owned),
+        operations: operations.len(),
+        is_template: is_template.unwrap_or(false),
+    });
+    Ok(changes)
+}
+
+/// Gets an OpenAPI document, without any credential.
+pub(super) async fn fetch(egress: &Egress, url: &str) -> Result<Vec<u8>, ConnectorsError> {
+    let at = |message: String| ConnectorsError::invalid("/openapi_url", message);
+    check_server(url, egress.allowed()).map_err(|error| at(error.to_string()))?;
+    let url = Url::parse(url).map_err(|error| at(error.to_string()))?;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    egress.fetch(&url, MAX_DOCUMENT).await.map_err(|why| match why {
+        Some(status) => at(format!("{host} answered with HTTP status {status}")),
+        None => at(format!("the document cannot be had from {host}: is it reachable, and at most 64 MiB?")),
+    })
 }
 
 fn must_speak_http(connector: &Connector) -> Result<(), ConnectorsError> {

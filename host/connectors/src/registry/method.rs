@@ -3,7 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{ConnectorsError, credentials::check_header, oauth::Server};
+use crate::{
+    ConnectorsError,
+    egress::{headers::check_header, secret::KeyPlace},
+    oauth::Server,
+};
 
 /// A method without its details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,16 +60,6 @@ pub(crate) enum Method {
     },
     /// OAuth 2.
     Oauth2(Box<OAuth>),
-}
-
-/// Where an API key goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum KeyPlace {
-    /// Into a header.
-    Header,
-    /// Into the query.
-    Query,
 }
 
 /// `ConnectorAuthenticationHeader`
@@ -238,6 +232,36 @@ impl Method {
             Self::None | Self::Basic | Self::Bearer { .. } => {}
         }
         value
+    }
+}
+
+/// Before anybody has said or asked how one authenticates: a credential is used if there is one.
+pub(crate) fn unknown() -> Vec<Method> {
+    vec![Method::Bearer { headers: Vec::new() }, Method::None]
+}
+
+/// What authorization was found at a server that said nothing else.
+pub(crate) fn found_out(server: Server, challenged: Vec<String>) -> Vec<Method> {
+    let oauth = OAuth {
+        grant: Grant::AuthorizationCode,
+        server: Some(server),
+        server_given: false,
+        client_id: None,
+        scopes: Vec::new(),
+        challenged,
+        client_auth: None,
+    };
+    vec![Method::Oauth2(Box::new(oauth)), Method::Bearer { headers: Vec::new() }]
+}
+
+/// Where one authorises for another address is not known any more, unless somebody said it (THREATS row 10).
+pub(super) fn forget_discovered(methods: &mut [Method]) {
+    for method in methods {
+        if let Method::Oauth2(oauth) = method
+            && !oauth.server_given
+        {
+            (oauth.server, oauth.challenged) = (None, Vec::new());
+        }
     }
 }
 

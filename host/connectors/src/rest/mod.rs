@@ -36,7 +36,6 @@ pub(crate) use self::{
     by_hand::by_hand,
     example::Example,
     openapi::{import, server_of},
-    request::Prepared,
     security::{SecurityKind, SecurityScheme},
 };
 

@@ -7,13 +7,16 @@
 
 use std::collections::BTreeSet;
 
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::{Operation, Parameter, Place, Style, arguments::invalid, body, keys};
-use crate::{ConnectorsError, credentials};
+use crate::{
+    ConnectorsError,
+    egress::{Prepared, headers},
+};
 
 /// Everything but RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -23,16 +26,6 @@ const MAX_ADDRESS: usize = 60_000;
 
 /// Levels of `a[b][c]`.
 const MAX_LEVELS: usize = 16;
-
-/// A request without its credential.
-#[derive(Debug, Clone)]
-pub(crate) struct Prepared {
-    pub(crate) method: Method,
-    pub(crate) url: Url,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Content type and bytes.
-    pub(crate) body: Option<(HeaderValue, Vec<u8>)>,
-}
 
 impl Operation {
     /// The request for arguments in either form, to a base address that the host has chosen.
@@ -274,7 +267,7 @@ pub(super) fn encode(text: &str) -> String {
 /// Whether a header is the host's alone: those that credentials cannot set either, and those that say who calls.
 pub(super) fn is_reserved(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    credentials::RESERVED.contains(&name.as_str())
+    headers::RESERVED.contains(&name.as_str())
         || ["authorization", "x-real-ip", "x-http-method-override", "x-method-override"]
             .contains(&name.as_str())
         || ["proxy-", "x-forwarded-", "mcp-", "sec-"].iter().any(|start| name.starts_with(start))
@@ -343,6 +336,8 @@ pub(super) fn check_template(path: &str) -> Result<(), String> {
 mod tests {
     use proptest::{collection::vec, prelude::*, sample::select};
     use serde_json::json;
+
+    use http::Method;
 
     use super::*;
     use crate::rest::{

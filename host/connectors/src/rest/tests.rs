@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Api, Operation, Prepared, import};
+use super::{Api, Operation, import};
+use crate::egress::Prepared;
 
 pub(super) fn pets() -> Api {
     import(include_bytes!("fixtures/pets-3.0.yaml")).expect("a document")

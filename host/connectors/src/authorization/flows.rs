@@ -22,12 +22,10 @@ use sha2::{Digest, Sha256};
 use url::Url;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{
-    Begun, Pending,
-    authorize::{Facts, state_hash},
-};
 use crate::{
-    ConnectorsError, Scope,
+    ConnectorsError,
+    oauth::{Begun, Facts, Pending, state_hash},
+    registry::scope::Scope,
     vault::{self, Vault},
 };
 
@@ -55,7 +53,7 @@ pub(crate) struct Ask {
     pub(crate) principal: Principal,
     pub(crate) connector_id: String,
     pub(crate) credential: FlowCredential,
-    /// Where the browser goes in the end, already [checked](super::return_url()).
+    /// Where the browser goes in the end, already [checked](crate::oauth::return_url()).
     pub(crate) app_return_url: Option<Url>,
 }
 

@@ -1,0 +1,115 @@
+//! Where one authorises for a connector, and how its server says that.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Authorization, words::no_oauth};
+use crate::{
+    ConnectorsError,
+    control::retries::Trouble,
+    oauth::{self, Server, Source},
+    registry::{
+        Connector, Protocol,
+        method::{Method, MethodKind, found_out},
+    },
+};
+
+/// How a server receives somebody without a credential.
+enum Reception {
+    /// It says what tokens it wants.
+    Challenged(oauth::Challenge),
+    /// It wants a credential, and does not say which.
+    Refused,
+    /// It lets everybody in, or cannot be asked.
+    Unclear,
+}
+
+/// How long a server may take to say how one authenticates.
+pub(super) const FINDING_OUT: Duration = Duration::from_secs(10);
+
+impl Authorization {
+    /// Where one authorises for a connector. What is discovered is kept with the connector.
+    pub(crate) async fn server(&self, connector: &Connector) -> Result<Server, ConnectorsError> {
+        let Some(Method::Oauth2(oauth)) = connector.method(MethodKind::Oauth2) else {
+            return Err(no_oauth(connector));
+        };
+        if let Some(server) = &oauth.server {
+            return Ok(server.clone());
+        }
+        let challenge = match self.reception(connector).await {
+            Reception::Challenged(challenge) => Some(challenge),
+            Reception::Refused | Reception::Unclear => None,
+        };
+        let header = challenge.as_ref().map(|challenge| challenge.raw.as_str());
+        let allowed = self.egress.allowed();
+        let found = Server::discovered(&connector.server, header, &self.exchange, allowed).await?;
+        let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
+        self.registry.change(&*self.records, &connector.id, |changed| {
+            // It may have another address by now.
+            if changed.server != connector.server {
+                return Ok(Vec::new());
+            }
+            for method in &mut changed.methods {
+                if let Method::Oauth2(oauth) = method {
+                    (oauth.server, oauth.challenged) = (Some(found.clone()), challenged.clone());
+                }
+            }
+            Ok(Vec::new())
+        })?;
+        Ok(found)
+    }
+
+    /// What a server says to somebody without a credential who wants to see its tools.
+    async fn reception(&self, connector: &Connector) -> Reception {
+        if connector.protocol != Protocol::Mcp {
+            return Reception::Unclear;
+        }
+        let asked = async {
+            // Some let everybody in and ask for a credential only at the door behind.
+            let refused = match self.lines.session(connector, &None).await {
+                Ok(session) => session.tools(true).await.err(),
+                Err(trouble) => Some(trouble),
+            };
+            matches!(refused, Some(Trouble { error: ConnectorsError::Unauthorized(_), .. }))
+        };
+        if !tokio::time::timeout(FINDING_OUT, asked).await.unwrap_or(false) {
+            return Reception::Unclear;
+        }
+        let challenge = self.lines.challenge(connector, &None);
+        challenge.map_or(Reception::Refused, Reception::Challenged)
+    }
+
+    /// Asks a server how one authenticates there, for a connector about which nobody said it. A server that cannot be
+    /// reached is asked again when the connector is used.
+    pub(crate) async fn find_out_methods(&self, connector: &Arc<Connector>) -> Arc<Connector> {
+        let asked = tokio::time::timeout(FINDING_OUT, self.ask_for_methods(connector)).await;
+        let Ok(Some(methods)) = asked else { return Arc::clone(connector) };
+        let changed = self.registry.change(&*self.records, &connector.id, |changed| {
+            if !changed.methods_given {
+                changed.methods = methods;
+            }
+            Ok(Vec::new())
+        });
+        match changed {
+            Ok(changed) => {
+                tracing::info!(connector = changed.name, methods = ?changed.kinds(), "a server said how to authenticate");
+                changed
+            }
+            Err(_) => Arc::clone(connector),
+        }
+    }
+
+    /// `None` where the server does not say.
+    async fn ask_for_methods(&self, connector: &Connector) -> Option<Vec<Method>> {
+        let challenge = match self.reception(connector).await {
+            Reception::Challenged(challenge) => Some(challenge),
+            Reception::Refused => None,
+            Reception::Unclear => return None,
+        };
+        let header = challenge.as_ref().map(|challenge| challenge.raw.as_str());
+        let allowed = self.egress.allowed();
+        let found = Server::discovered(&connector.server, header, &self.exchange, allowed).await.ok()?;
+        let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
+        // Endpoints that nobody published are no sign of an authorization server.
+        (found.source() != Source::Assumed).then(|| found_out(found, challenged))
+    }
+}

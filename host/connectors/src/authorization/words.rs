@@ -1,0 +1,76 @@
+//! What is said to whoever cannot call now.
+
+use std::time::Duration;
+
+use chrono::Utc;
+
+use crate::{
+    ConnectorsError,
+    credentials::{Credential, State},
+    mcp::bearer_required,
+    registry::{
+        Connector,
+        method::{Grant, Method, MethodKind},
+    },
+};
+
+/// Nothing usable was stored for the connector.
+pub(crate) fn nothing_stored(connector: &Connector) -> ConnectorsError {
+    let name = &connector.name;
+    ConnectorsError::Unauthorized(
+        match connector.methods.first().map(crate::registry::method::Method::kind) {
+            _ if connector.interactive().is_some() => format!(
+                "Connector '{name}' requires authorisation: ask for an authorisation URL with `airlock credentials authorize \
+             {name}`, and open it in a browser"
+            ),
+            Some(MethodKind::None) if connector.methods.len() == 1 => format!(
+                "the server of connector '{name}' ({}) wants a credential, and the connector takes none: give it another \
+             authentication method",
+                connector.host()
+            ),
+            Some(MethodKind::Basic | MethodKind::ApiKey | MethodKind::Oauth2) => format!(
+                "Connector '{name}' requires credentials but none are configured: store them with `airlock credentials set \
+             {name} NAME`"
+            ),
+            _ => bearer_required(name),
+        },
+    )
+}
+
+pub(crate) fn no_oauth(connector: &Connector) -> ConnectorsError {
+    let kinds: Vec<&str> = connector.methods.iter().map(|method| method.kind().as_str()).collect();
+    ConnectorsError::Conflict(format!(
+        "connector '{}' has no OAuth that a person could go through: it takes {}",
+        connector.name,
+        kinds.join(", ")
+    ))
+}
+
+/// A credential that needs somebody.
+pub(super) fn again(connector: &Connector, credential: &Credential) -> ConnectorsError {
+    let grant = match connector.method(MethodKind::Oauth2) {
+        Some(Method::Oauth2(oauth)) => oauth.grant,
+        _ => Grant::AuthorizationCode,
+    };
+    let what = match &credential.state {
+        State::NeedsScopes(scopes) => format!("needs more than was granted ({})", scopes.join(" ")),
+        State::Revoked => "was refused by its server".into(),
+        State::Valid | State::RefreshFailed => "has expired".into(),
+    };
+    let (name, connector) = (&credential.name, &connector.name);
+    ConnectorsError::Unauthorized(match grant {
+        Grant::AuthorizationCode => format!(
+            "the credential '{name}' of connector '{connector}' {what}: authorise again with `airlock credentials \
+             authorize {connector} {name}`"
+        ),
+        Grant::ClientCredentials => format!(
+            "the credential '{name}' of connector '{connector}' {what}: store valid client credentials with `airlock \
+             credentials set {connector} {name}`"
+        ),
+    })
+}
+
+pub(crate) fn expires_at(expires_in: Option<Duration>) -> Option<chrono::DateTime<Utc>> {
+    let expires_in = chrono::TimeDelta::from_std(expires_in?).ok()?;
+    Utc::now().checked_add_signed(expires_in)
+}

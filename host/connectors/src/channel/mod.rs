@@ -1,0 +1,105 @@
+//! What is open to the servers of connectors: a sender for each connector and credential, and the MCP session over it.
+//!
+//! It opens the secret of a credential for the sender alone, and decides nothing: which credential it is, and whether it
+//! may be used, is said by the caller.
+
+use std::sync::Arc;
+
+use airlock_engine::records::Records;
+use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
+use url::Url;
+
+use crate::{
+    ConnectorsError,
+    control::retries::Trouble,
+    credentials::Credential,
+    egress::{
+        Channels, Egress, Key, Sender,
+        secret::{Rendered, Secret},
+    },
+    mcp::{Opening, Session, Sessions},
+    oauth,
+    registry::{Connector, check_server, headers},
+    vault::Vault,
+};
+
+/// A credential with its key, as a call uses it.
+pub(crate) type Resolved = Option<(String, Credential)>;
+
+/// All that is open.
+pub(crate) struct Lines {
+    records: Arc<dyn Records>,
+    vault: Vault,
+    egress: Egress,
+    channels: Channels,
+    sessions: Sessions,
+}
+
+fn key(connector: &Connector, resolved: &Resolved) -> Key {
+    let generation =
+        resolved.as_ref().map(|(_, credential)| (credential.id.to_string(), credential.generation));
+    (connector.id.clone(), connector.version, generation)
+}
+
+impl Lines {
+    /// Nothing is open yet.
+    pub(crate) fn new(records: Arc<dyn Records>, vault: Vault, egress: Egress) -> Self {
+        Self { records, vault, egress, channels: Channels::default(), sessions: Sessions::default() }
+    }
+
+    /// The channel for a connector and a credential, opened if there is none.
+    pub(crate) fn channel(
+        &self,
+        connector: &Connector,
+        resolved: &Resolved,
+    ) -> Result<Sender, ConnectorsError> {
+        let version = resolved.as_ref().map_or(0, |(_, credential)| credential.version);
+        let server = || {
+            // It was checked when it was registered; what the operator allows may have changed since.
+            check_server(&connector.server, self.egress.allowed())?;
+            Url::parse(&connector.server)
+                .map_err(|_| ConnectorsError::Store("the connector's address is damaged".into()))
+        };
+        let render = || self.render(connector, resolved);
+        self.channels.get(&self.egress, key(connector, resolved), version, server, render)
+    }
+
+    fn render(&self, connector: &Connector, resolved: &Resolved) -> Result<Rendered, ConnectorsError> {
+        let secret = match resolved {
+            None => Secret::default(),
+            Some((key, credential)) => credential.open(&*self.records, &self.vault, connector, key)?,
+        };
+        let common = headers::open(&*self.records, &self.vault, connector)?;
+        secret.render(connector.key_place().as_ref(), &common)
+    }
+
+    /// The MCP session over a channel.
+    pub(crate) async fn session(
+        &self,
+        connector: &Connector,
+        resolved: &Resolved,
+    ) -> Result<Arc<Session>, Trouble> {
+        let sender = self.channel(connector, resolved)?;
+        let opening = || Opening {
+            connector: connector.name.clone(),
+            host: connector.host(),
+            credential: resolved.as_ref().map(|(_, credential)| credential.name.clone()),
+            sender,
+        };
+        self.sessions.get(&key(connector, resolved), opening).await
+    }
+
+    /// What the server said about tokens with its last 401 or 403.
+    pub(crate) fn challenge(&self, connector: &Connector, resolved: &Resolved) -> Option<oauth::Challenge> {
+        let refusal = self.channel(connector, resolved).ok()?.live().refusal()?;
+        let mut headers = HeaderMap::new();
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_str(refusal.challenge.as_deref()?).ok()?);
+        oauth::challenge(&Url::parse(&connector.server).ok()?, &headers)
+    }
+
+    /// Closes what is open for a connector.
+    pub(crate) fn forget(&self, connector: &str) {
+        self.sessions.forget(connector);
+        self.channels.forget(connector);
+    }
+}

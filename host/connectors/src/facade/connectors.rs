@@ -1,0 +1,263 @@
+//! Registering connectors, changing them, and who sees them.
+
+use std::sync::Arc;
+
+use airlock_engine::{Principal, records::Change};
+use chrono::Utc;
+use serde_json::{Map, Value, json};
+
+use super::{Connectors, message};
+use crate::{
+    ConnectorsError,
+    audit::Kind,
+    registry::{
+        Connector, Protocol, Visibility, client, headers,
+        method::{Method, MethodKind},
+        scope::Scope,
+        sharing::{Sharing, word},
+    },
+    vault,
+};
+
+impl Connectors {
+    /// Registers a connector; the answer is an `MCPConnector` or an `HTTPConnector`.
+    pub async fn create(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        body: Value,
+    ) -> Result<Value, ConnectorsError> {
+        let (connector, _) = self.0.registry.create(self.0.with(), who, is_owner, body).await?;
+        self.note(who, Kind::ConnectorCreated, &connector)?;
+        Ok(self.wire(&*self.found_out(connector).await, who, false))
+    }
+
+    /// The connector with what its server says about authentication, if nobody said it.
+    async fn found_out(&self, connector: Arc<Connector>) -> Arc<Connector> {
+        match connector.methods_given || connector.protocol == Protocol::Http {
+            true => connector,
+            false => self.0.authorization.find_out_methods(&connector).await,
+        }
+    }
+
+    /// The connectors that the caller sees, by name, in pages; the cursor is the last name of the page before.
+    pub fn list(
+        &self,
+        who: &Principal,
+        cursor: Option<&str>,
+        page_size: usize,
+        supports_mcp: Option<bool>,
+        active: Option<bool>,
+    ) -> Result<Value, ConnectorsError> {
+        let mut visible = self.0.registry.visible(who);
+        visible.retain(|connector| {
+            cursor.is_none_or(|cursor| connector.name.as_str() > cursor)
+                && supports_mcp.is_none_or(|wanted| wanted == (connector.protocol == Protocol::Mcp))
+                && active.is_none_or(|wanted| wanted == connector.is_active_for(who))
+        });
+        let more = visible.len() > page_size;
+        visible.truncate(page_size);
+        let next = visible.last().filter(|_| more).map(|connector| connector.name.clone());
+        let items: Vec<Value> = visible.iter().map(|connector| self.wire(connector, who, false)).collect();
+        Ok(json!({ "items": items, "pagination": { "page_size": page_size, "next_cursor": next } }))
+    }
+
+    /// One connector, by id or name. With `fetch_user_data`, also the caller's credentials for it.
+    pub fn get(
+        &self,
+        who: &Principal,
+        connector: &str,
+        fetch_user_data: bool,
+    ) -> Result<Value, ConnectorsError> {
+        Ok(self.wire(&*self.0.registry.find(who, connector)?, who, fetch_user_data))
+    }
+
+    /// Changes what is given. A new address makes stored credentials invalid until they are stored again.
+    pub async fn update(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        body: Value,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.update(self.0.with(), who, is_owner, connector, body).await?;
+        self.0.lines.forget(&connector.id);
+        self.note(who, Kind::ConnectorChanged, &connector)?;
+        Ok(self.wire(&*self.found_out(connector).await, who, false))
+    }
+
+    /// Replaces the operations of a REST connector by those of a document, JSON or YAML.
+    pub async fn import(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        document: Vec<u8>,
+        source: Option<&str>,
+    ) -> Result<Value, ConnectorsError> {
+        let found = self.0.registry.owned(who, is_owner, connector)?;
+        let (changed, skipped) = self.0.registry.import(self.0.with(), &found, &document, source).await?;
+        self.0.lines.forget(&changed.id);
+        self.note(who, Kind::ConnectorChanged, &changed)?;
+        let operations = changed.api.as_ref().map_or(0, |api| api.operations);
+        Ok(json!({
+            "message": format!("connector '{}' has {operations} operations", changed.name),
+            "operations": operations, "skipped": skipped,
+        }))
+    }
+
+    /// Removes a connector with everybody's credentials for it. Tokens are revoked at their server where it can be done.
+    pub async fn delete(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+    ) -> Result<Value, ConnectorsError> {
+        let (inner, connector) = (&self.0, self.0.registry.owned(who, is_owner, connector)?);
+        let is_made_from_it = |other: &Connector| {
+            other.id != connector.id && other.api.as_ref().is_some_and(|api| api.owner == connector.id)
+        };
+        let made = inner.registry.ids().into_iter().filter_map(|id| inner.registry.by_id(&id));
+        if let Some(other) = made.into_iter().find(|other| is_made_from_it(other)) {
+            return Err(ConnectorsError::Conflict(format!(
+                "connector '{}' was made from '{}': remove it first",
+                other.name, connector.name
+            )));
+        }
+        let prefix = format!("{}/", connector.id);
+        let all = inner.credentials.all();
+        for (key, credential) in all.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+            if let Ok(secret) = credential.open(&*inner.records, &inner.vault, &connector, key) {
+                self.0.authorization.revoke(&connector, credential, secret).await;
+            }
+        }
+        inner.credentials.delete_of_connector(&connector, |mut changes| {
+            for key in [headers::key(&connector), client::key(&connector)] {
+                changes.push(Change::Delete { table: vault::TABLE, key });
+            }
+            changes.extend(inner.pins.deletion(&connector.id));
+            changes.extend(inner.mocks.deletion(&connector.id));
+            changes.extend(inner.registry.forget_api(&*inner.records, &connector)?);
+            inner.registry.remove(&*inner.records, &connector.id, changes)
+        })?;
+        self.0.lines.forget(&connector.id);
+        inner.pins.forget(&connector.id);
+        inner.mocks.forget(&connector.id);
+        inner.calls.forget(&connector.id);
+        self.0.credentials.landed(&connector);
+        self.note(who, Kind::ConnectorDeleted, &connector)?;
+        Ok(message(format!("connector '{}' was deleted", connector.name)))
+    }
+
+    /// Changes who sees a connector. Only its creator may. What becomes private drops the credentials of the others.
+    pub async fn share(
+        &self,
+        who: &Principal,
+        connector: &str,
+        visibility: Sharing,
+    ) -> Result<Value, ConnectorsError> {
+        let (inner, found) = (&self.0, self.0.registry.owned(who, false, connector)?);
+        let (from, to) = match visibility {
+            Sharing::Workspace => (Visibility::Private, Visibility::SharedWorkspace),
+            Sharing::Organization => (found.visibility, Visibility::SharedOrg),
+            Sharing::NotInWorkspace => (Visibility::SharedWorkspace, Visibility::Private),
+            Sharing::NotInOrganization => (Visibility::SharedOrg, Visibility::Private),
+        };
+        if found.visibility == to {
+            return Ok(message(format!("connector '{}' is {} already", found.name, word(to))));
+        }
+        if found.visibility != from {
+            return Err(ConnectorsError::Conflict(format!(
+                "connector '{}' is {}, so this does not apply",
+                found.name,
+                word(found.visibility)
+            )));
+        }
+        if to == Visibility::Private {
+            let prefix = format!("{}/", found.id);
+            let own = format!("{}/{}/", found.id, Scope::User.key(who));
+            for (key, credential) in inner.credentials.all() {
+                if key.starts_with(&prefix)
+                    && !key.starts_with(&own)
+                    && let Ok(secret) = credential.open(&*inner.records, &inner.vault, &found, &key)
+                {
+                    self.0.authorization.revoke(&found, &credential, secret).await;
+                }
+            }
+            inner.credentials.delete_others(&*inner.records, &prefix, &own)?;
+        }
+        let changed = inner.registry.change(&*inner.records, &found.id, |changed| {
+            changed.visibility = to;
+            changed.modified_at = Utc::now();
+            Ok(Vec::new())
+        })?;
+        self.0.lines.forget(&changed.id);
+        self.note(who, Kind::ConnectorChanged, &changed)?;
+        Ok(message(format!("connector '{}' is {} now", changed.name, word(to))))
+    }
+
+    /// Switches a connector on or off for a scope.
+    pub fn set_active(
+        &self,
+        who: &Principal,
+        connector: &str,
+        scope: Scope,
+        active: bool,
+    ) -> Result<Value, ConnectorsError> {
+        let found = self.0.registry.find(who, connector)?;
+        let key = scope.key(who);
+        let changed = self.0.registry.change(&*self.0.records, &found.id, |changed| {
+            changed.inactive.retain(|inactive| *inactive != key);
+            if !active {
+                changed.inactive.push(key);
+            }
+            Ok(Vec::new())
+        })?;
+        self.note(who, Kind::ConnectorChanged, &changed)?;
+        let state = if active { "active" } else { "not active" };
+        Ok(message(format!("connector '{}' is {state}", changed.name)))
+    }
+
+    /// `PublicAuthenticationMethod`s.
+    pub fn authentication_methods(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
+        Ok(self.methods(&*self.0.registry.find(who, connector)?, who))
+    }
+
+    fn methods(&self, connector: &Connector, who: &Principal) -> Value {
+        let header = |(name, value): &(String, Option<String>)| {
+            let shown = value.clone().unwrap_or_else(|| "********".into());
+            (name.clone(), json!({ "value": shown, "is_secret": value.is_none() }))
+        };
+        let headers: Map<String, Value> = connector.headers.iter().map(header).collect();
+        let defaults = self.0.credentials.defaults(connector, who);
+        let describe = |method: &Method| {
+            let mut value = method.wire();
+            value["global_headers"] = headers.clone().into();
+            value["has_default_credentials"] = defaults.contains(&method.kind()).into();
+            value
+        };
+        connector.methods.iter().map(describe).collect::<Vec<_>>().into()
+    }
+
+    fn wire(&self, connector: &Connector, who: &Principal, with_credentials: bool) -> Value {
+        let mut value = connector.wire(who);
+        value["supported_auth_methods"] = self.methods(connector, who);
+        let now = Utc::now();
+        let credential = self.0.credentials.resolve(connector, who, None);
+        let is_ready = match credential {
+            Ok(Some((_, credential))) => !credential.needs_somebody(now),
+            _ => connector.allows(MethodKind::None),
+        };
+        value["is_authenticated"] = is_ready.into();
+        value["connection_preferences"] = json!([{
+            "name": "default", "is_default": true, "consumer_type": null,
+            "tool_configuration": connector.control.execution_configuration(),
+        }]);
+        if with_credentials {
+            let own = self.0.credentials.of(connector, Scope::User, who);
+            let shown: Vec<Value> = own.iter().map(|credential| credential.wire(connector)).collect();
+            value["connection_credentials"] = shown.into();
+        }
+        value
+    }
+}

@@ -1,0 +1,130 @@
+//! What connectors may do: rules, pinned tools, mocks.
+
+use airlock_engine::Principal;
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use super::{Connectors, message};
+use crate::{
+    ConnectorsError,
+    audit::{Event, Kind},
+    control::Control,
+    mock::Source,
+    registry::Connector,
+};
+
+impl Connectors {
+    /// Says what a connector may do (docs/connectors.md, rules), or shows it.
+    pub fn control(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        body: Option<Value>,
+    ) -> Result<Value, ConnectorsError> {
+        let Some(body) = body else {
+            return Ok(serde_json::to_value(&self.0.registry.find(who, connector)?.control)?);
+        };
+        let control = Control::parse(body)?;
+        let found = self.0.registry.owned(who, is_owner, connector)?;
+        let changed = self.0.registry.change(&*self.0.records, &found.id, |changed| {
+            changed.control = control;
+            changed.modified_at = Utc::now();
+            Ok(Vec::new())
+        })?;
+        self.note(who, Kind::ControlChanged, &changed)?;
+        Ok(serde_json::to_value(&changed.control)?)
+    }
+
+    /// The pinned tools of a connector.
+    pub fn pins(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.find(who, connector)?;
+        Ok(json!({ "pins": self.0.pins.state(&connector.id) }))
+    }
+
+    /// Approves the new definition of a tool, or of all that changed.
+    pub fn approve(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        tool: Option<&str>,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.owned(who, is_owner, connector)?;
+        let approved = self.0.pins.approve(&*self.0.records, &connector.id, tool, who.user.as_str())?;
+        for tool in &approved {
+            self.0.audit.note(Event {
+                connector_id: Some(connector.id.clone()),
+                connector: Some(connector.name.clone()),
+                tool: Some(tool.clone()),
+                ..Event::by(Kind::PinApproved, who)
+            })?;
+        }
+        self.0.lines.forget(&connector.id);
+        Ok(json!({ "approved": approved }))
+    }
+
+    /// The mocks of a connector.
+    pub fn mocks(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
+        self.mocks_of(&*self.0.registry.find(who, connector)?)
+    }
+
+    /// Replaces the written mocks of a connector (`{"mocks": […], "tools": […]?}`); recorded ones stay.
+    pub fn set_mocks(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        body: Value,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.owned(who, is_owner, connector)?;
+        let list = |field: &str| match &body[field] {
+            Value::Array(list) => Ok(Some(list.clone())),
+            Value::Null => Ok(None),
+            _ => Err(ConnectorsError::invalid(&format!("/{field}"), "give a list")),
+        };
+        let (mocks, tools) = (list("mocks")?, list("tools")?);
+        let Some(mocks) = mocks else {
+            return Err(ConnectorsError::invalid("/mocks", "'mocks' is missing: a list of answers"));
+        };
+        let (records, id) = (&*self.0.records, &connector.id);
+        self.0.mocks.set(records, id, Source::Written, mocks).map_err(|error| error.under("/mocks"))?;
+        if let Some(tools) = tools {
+            self.0.mocks.set_tools(records, id, &tools).map_err(|error| error.under("/tools"))?;
+        }
+        self.note(who, Kind::MocksChanged, &connector)?;
+        self.mocks_of(&connector)
+    }
+
+    /// Adds one written mock: `{"tool", "arguments"?, "answer", "description"?, "delay_ms"?}`.
+    pub fn add_mock(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+        body: Value,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.owned(who, is_owner, connector)?;
+        self.0.mocks.add(&*self.0.records, &connector.id, body)?;
+        self.note(who, Kind::MocksChanged, &connector)?;
+        self.mocks_of(&connector)
+    }
+
+    fn mocks_of(&self, connector: &Connector) -> Result<Value, ConnectorsError> {
+        let tools = self.0.mocks.tools(&connector.id).map(|tools| tools.to_vec());
+        Ok(json!({ "mocks": self.0.mocks.list(&connector.id)?, "tools": tools }))
+    }
+
+    /// Removes all mocks of a connector.
+    pub fn clear_mocks(
+        &self,
+        who: &Principal,
+        is_owner: bool,
+        connector: &str,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.owned(who, is_owner, connector)?;
+        self.0.mocks.clear(&*self.0.records, &connector.id, None)?;
+        self.note(who, Kind::MocksChanged, &connector)?;
+        Ok(message(format!("the mocks of connector '{}' were removed", connector.name)))
+    }
+}

@@ -1,0 +1,173 @@
+//! A connector as it is registered.
+
+use airlock_engine::Principal;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{
+    method::{Grant, Method, MethodKind, OAuth},
+    scope::Scope,
+};
+use crate::{control::Control, egress::secret::KeyPlace};
+
+/// A registered connector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Connector {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) title: Option<String>,
+    pub(crate) icon_url: Option<String>,
+    pub(crate) system_prompt: Option<String>,
+    pub(crate) protocol: Protocol,
+    /// An MCP endpoint, or the base of a REST API.
+    pub(crate) server: String,
+    pub(crate) visibility: Visibility,
+    /// How one authenticates, the preferred way first.
+    pub(crate) methods: Vec<Method>,
+    /// Somebody said so; else it was found out from the server.
+    pub(crate) methods_given: bool,
+    /// Names of the headers that go with every request; `None` for values that are in the vault.
+    pub(crate) headers: Vec<(String, Option<String>)>,
+    pub(crate) creator: String,
+    pub(crate) workspace: String,
+    pub(crate) organization: String,
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) modified_at: DateTime<Utc>,
+    /// Grows with every change: sessions of older versions are not used any more.
+    pub(crate) version: u32,
+    /// Scopes that it was switched off for, as `scope/owner`.
+    pub(crate) inactive: Vec<String>,
+    /// What it may do, and how often.
+    pub(crate) control: Control,
+    /// Where the operations of a REST API come from.
+    pub(crate) api: Option<ApiSource>,
+}
+
+/// What a connector speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Protocol {
+    /// The Model Context Protocol over streamable HTTP.
+    Mcp,
+    /// HTTP, as an OpenAPI document or a list of operations describes it.
+    Http,
+}
+
+/// Where the operations of a REST API come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ApiSource {
+    /// The connector under whose id the operations are kept: itself, or the template that it was made from.
+    pub(crate) owner: String,
+    /// The document's file name or address; absent: written by hand.
+    pub(crate) source: Option<String>,
+    pub(crate) operations: usize,
+    /// Others are made from it. It can be called itself where nothing authenticates.
+    pub(crate) is_template: bool,
+}
+
+/// Who sees a connector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Visibility {
+    SharedOrg,
+    SharedWorkspace,
+    Private,
+}
+
+impl Connector {
+    pub(crate) fn is_visible_to(&self, who: &Principal) -> bool {
+        self.organization == who.organization.as_str()
+            && match self.visibility {
+                Visibility::SharedOrg => true,
+                Visibility::SharedWorkspace => self.workspace == who.workspace.as_str(),
+                Visibility::Private => self.creator == who.user.as_str(),
+            }
+    }
+
+    pub(crate) fn is_active_for(&self, who: &Principal) -> bool {
+        ![Scope::User, Scope::Workspace, Scope::Organization]
+            .iter()
+            .any(|scope| self.inactive.contains(&scope.key(who)))
+    }
+
+    pub(crate) fn allows(&self, kind: MethodKind) -> bool {
+        self.method(kind).is_some()
+    }
+
+    pub(crate) fn method(&self, kind: MethodKind) -> Option<&Method> {
+        self.methods.iter().find(|method| method.kind() == kind)
+    }
+
+    /// The methods in short.
+    pub(crate) fn kinds(&self) -> Vec<MethodKind> {
+        self.methods.iter().map(Method::kind).collect()
+    }
+
+    /// OAuth with a person in a browser.
+    pub(crate) fn interactive(&self) -> Option<&OAuth> {
+        match self.method(MethodKind::Oauth2) {
+            Some(Method::Oauth2(oauth)) if oauth.grant == Grant::AuthorizationCode => Some(oauth),
+            _ => None,
+        }
+    }
+
+    /// Where an API key goes.
+    pub(crate) fn key_place(&self) -> Option<(KeyPlace, String)> {
+        match self.method(MethodKind::ApiKey) {
+            Some(Method::ApiKey { place, name }) => Some((*place, name.clone())),
+            _ => None,
+        }
+    }
+
+    /// Scheme, host and port: what a credential is bound to (THREATS row 10).
+    pub(crate) fn origin(&self) -> String {
+        Url::parse(&self.server).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+
+    /// Scheme, host and port for messages.
+    pub(crate) fn host(&self) -> String {
+        let url = Url::parse(&self.server).ok();
+        url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// `MCPConnector` (contract §11.1), with what older clients want as well.
+    pub(crate) fn wire(&self, who: &Principal) -> Value {
+        let (owner_type, owner_id) = match self.visibility {
+            Visibility::SharedOrg => ("org", &self.organization),
+            Visibility::SharedWorkspace => ("workspace", &self.workspace),
+            Visibility::Private => ("user", &self.creator),
+        };
+        // The query may hold a key: it is not shown to those who only use the connector.
+        let server = match Url::parse(&self.server) {
+            Ok(url) if self.creator != who.user.as_str() => without_query(url),
+            _ => self.server.clone(),
+        };
+        let mut value = json!({
+            "id": self.id, "name": self.name, "description": self.description, "title": self.title,
+            "created_at": self.created_at, "modified_at": self.modified_at, "server": server,
+            "icon_url": self.icon_url, "system_prompt": self.system_prompt, "owner_type": owner_type,
+            "owner_id": owner_id, "creator_id": self.creator, "visibility": self.visibility,
+            "private_tool_execution": false, "supports_mcp": self.protocol == Protocol::Mcp,
+            "protocol": self.protocol, "mistral": false, "active": self.is_active_for(who),
+        });
+        if self.protocol == Protocol::Http {
+            let source = self.api.as_ref().and_then(|api| api.source.as_deref());
+            value["openapi_spec"] = json!({ "source": source.map(|source| match Url::parse(source) {
+                Ok(url) => json!({ "type": "url", "url": without_query(url) }),
+                Err(_) => json!({ "type": "file", "filename": source }),
+            }) });
+            value["operations"] = self.api.as_ref().map_or(0, |api| api.operations).into();
+            value["is_template"] = self.api.as_ref().is_some_and(|api| api.is_template).into();
+        }
+        value
+    }
+}
+
+/// The query of an address may hold a key.
+fn without_query(mut url: Url) -> String {
+    url.set_query(None);
+    url.to_string()
+}
