@@ -20,10 +20,7 @@ demo: build
 
 test: build
 	bash tests/setup.sh
-	cargo test --release --locked --workspace
-	cargo test --release --locked --manifest-path guest-sdk/Cargo.toml --workspace --target-dir target/sdk-tests
-	for plugin in plugins/*; do \
-		cargo test --locked --manifest-path $$plugin/Cargo.toml --target-dir target/sdk-tests || exit 1; done
+	bash tests/all.sh
 
 check: target
 	@rustup component list --installed | grep -q clippy || rustup component add clippy rustfmt

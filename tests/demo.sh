@@ -26,7 +26,7 @@ trap 'status=$?; [ $status -eq 0 ] || fail "see above"; stop; exit $status' EXIT
 # Waits until a pattern stands in a log, and prints what follows it.
 await() {
     local log=$1 pattern=$2
-    for _ in $(seq 300); do
+    for _ in $(seq 3000); do
         if found=$(sed -n "s|.*$pattern\([^ ]*\).*|\1|p" "$log" 2>/dev/null | tail -n 1) && [ -n "$found" ]; then
             echo "$found"
             return
@@ -78,7 +78,7 @@ say "5. A longer execution; the daemon is killed (SIGKILL) in the middle of it"
 id=demo-order-$$
 "$airlock" run order-saga --execution-id "$id" --input '{"id": "4711", "items": 12, "delay_ms": 300}' > "$work/order.log" 2>&1 &
 follower=$!
-for _ in $(seq 100); do
+for _ in $(seq 3000); do
     [ "$(grep -c pack-item "$work/order.log" || true)" -ge 6 ] && break
     sleep 0.1
 done

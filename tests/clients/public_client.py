@@ -26,6 +26,16 @@ def check(condition, what):
     checks += 1
 
 
+def until(ask, what):
+    """Asks until the answer is yes. The limit is for hangs, not for slow machines."""
+    limit = time.monotonic() + 300
+    while not (found := ask()):
+        if time.monotonic() > limit:
+            break
+        time.sleep(0.02)
+    check(found, what)
+
+
 def refused(call, status, what):
     try:
         call()
@@ -220,12 +230,10 @@ def schedules(client):
     shown = api.get_schedule(schedule_id="clock")
     check(shown.jitter is None and shown.remaining_executions == 3 and shown.intervals[0].every == "PT1H", f"{shown!r}")
     api.trigger_schedule(schedule_id="clock")
-    for _ in range(500):
-        recent = api.get_schedule(schedule_id="clock").recent_executions
-        if recent:
-            break
-        time.sleep(0.02)
-    check(recent, "a trigger starts an execution, also while paused")
+    until(
+        lambda: api.get_schedule(schedule_id="clock").recent_executions,
+        "a trigger starts an execution, also while paused",
+    )
     api.resume_schedule(schedule_id="clock")
     check(not api.get_schedule(schedule_id="clock").paused, "it goes on")
     for schedule in found:
@@ -261,21 +269,20 @@ def messages(client):
     history = api.get_workflow_execution_history(execution_id="client-counter")
     first_signal = next(event["event_id"] for event in history["events"] if '"n": 1' in str(event).replace("'", '"'))
     api.reset_workflow(execution_id="client-counter", event_id=first_signal, reason="once more", exclude_signals=True)
-    for _ in range(500):
+
+    def total():
         try:
-            total = api.query_workflow_execution(execution_id="client-counter", name="total", input={}).result
-            if total == 40:
-                break
+            return api.query_workflow_execution(execution_id="client-counter", name="total", input={}).result
         except Exception:  # the new run has not begun
-            pass
-        time.sleep(0.02)
-    check(total == 40, "a reset keeps later updates unless it is told not to")
+            return None
+
+    until(lambda: total() == 40, "a reset keeps later updates unless it is told not to")
     api.signal_workflow_execution(execution_id="client-counter", name="done", input={})
-    for _ in range(500):
-        execution = api.get_workflow_execution(execution_id="client-counter")
-        if execution.status != "RUNNING":
-            break
-        time.sleep(0.02)
+    until(
+        lambda: api.get_workflow_execution(execution_id="client-counter").status != "RUNNING",
+        "an execution that is done ends",
+    )
+    execution = api.get_workflow_execution(execution_id="client-counter")
     check(execution.status == "COMPLETED" and execution.result == {"result": 40}, f"{execution!r}")
     family = client.workflows.execute_workflow(
         workflow_identifier="squares", input={"children": 3, "at_once": 2}, wait_for_result=True

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::eventually;
+use crate::{LIMIT, eventually};
 
 /// Calls a daemon on behalf of one user.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub struct Client {
 impl Client {
     /// A client with a key.
     pub fn new(url: &str, key: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let http = reqwest::Client::builder().no_proxy().timeout(LIMIT).build().expect("a client");
         Self { http, url: url.into(), key: key.into() }
     }
 

@@ -5,12 +5,11 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::{Client, binary, eventually, process::free_port, run};
+use crate::{Client, LIMIT, binary, eventually, process::free_port, run};
 
 /// What a daemon is started with.
 pub struct Setup {
@@ -107,10 +106,9 @@ impl Setup {
     /// Starts a daemon that is expected to give up, and returns how it ended and what it said.
     pub async fn fails(&self) -> (ExitStatus, String) {
         let mut child = self.command().spawn().expect("the daemon starts");
-        let status = eventually(Duration::from_secs(20), "the daemon gives up", async || {
-            child.try_wait().expect("a child of ours")
-        })
-        .await;
+        let status =
+            eventually(LIMIT, "the daemon gives up", async || child.try_wait().expect("a child of ours"))
+                .await;
         (status, self.log())
     }
 }
@@ -153,7 +151,7 @@ impl Daemon {
         let url = self.url();
         let child = self.child.as_mut().expect("it runs");
         let setup = &self.setup;
-        self.client = eventually(Duration::from_secs(60), "the daemon is ready", async || {
+        self.client = eventually(LIMIT, "the daemon is ready", async || {
             if let Some(status) = child.try_wait().expect("a child of ours") {
                 panic!("the daemon ended: {status}\n{}", setup.log());
             }
@@ -186,10 +184,7 @@ impl Daemon {
         let mut child = self.child.take().expect("it runs");
         let id = child.id().to_string();
         run(Path::new("kill"), &["-TERM", &id], &[], "");
-        eventually(Duration::from_secs(15), "the daemon stops", async || {
-            child.try_wait().expect("a child of ours")
-        })
-        .await
+        eventually(LIMIT, "the daemon stops", async || child.try_wait().expect("a child of ours")).await
     }
 
     /// A client for another user, with a key made by the owner.

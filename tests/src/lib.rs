@@ -6,15 +6,14 @@ mod clock;
 mod daemon;
 mod process;
 mod service;
-mod wait;
 
+pub use airlock_patience::{LIMIT, eventually};
 pub use canary::Canary;
 pub use client::Client;
 pub use clock::Clock;
 pub use daemon::{Daemon, Setup};
 pub use process::{Server, free_port, run};
 pub use service::{Fault, Service, text_result, tools};
-pub use wait::eventually;
 
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,12 @@
 //! The audit log of the real daemon: what it says, what it does not say, and what happens when somebody or something
 //! touches it.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
-use airlock_tests::{Canary, Daemon, Service, Setup, eventually, guest, text_result, tools};
+use airlock_tests::{Canary, Daemon, LIMIT, Service, Setup, eventually, guest, text_result, tools};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const CALL: &str = "/v1/connectors/reflector/tools/echo/call";
 
 async fn service() -> Service {

@@ -2,11 +2,9 @@
 
 use std::{fs, net::TcpListener, path::PathBuf, time::Duration};
 
-use airlock_tests::{Client, Daemon, Setup, guest};
+use airlock_tests::{Client, Daemon, LIMIT, Setup, guest};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// The message of an error body.
 fn detail(body: &Value) -> String {

@@ -5,11 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use airlock_tests::{Daemon, eventually, guest};
+use airlock_tests::{Daemon, LIMIT, eventually, guest};
 use futures::future::join_all;
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// How many activities an execution of a kind has to record.
 fn input_of(number: usize) -> (&'static str, Value, usize) {

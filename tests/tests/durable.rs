@@ -1,13 +1,11 @@
 //! What a user of durable execution reaches for, each with the real binary.
 
-use std::{fs, time::Duration};
+use std::fs;
 
-use airlock_tests::{Client, Daemon, eventually, guest, version};
+use airlock_tests::{Client, Daemon, LIMIT, eventually, guest, version};
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 async fn durable() -> Daemon {
     Daemon::with(&[guest("durable")]).await

@@ -1,11 +1,7 @@
 //! Guests that mean harm (THREATS row 27): each ends, with a reason; the host and the other guests go on.
 
-use std::time::Duration;
-
-use airlock_tests::{Daemon, guest};
+use airlock_tests::{Daemon, LIMIT, guest};
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(100);
 
 async fn hostile() -> Daemon {
     let daemon = Daemon::with(&[guest("hostile"), guest("hello")]).await;

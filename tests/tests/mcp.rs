@@ -1,11 +1,7 @@
 //! A real MCP server that somebody else wrote.
 
-use std::time::Duration;
-
-use airlock_tests::{Daemon, Server, guest};
+use airlock_tests::{Daemon, LIMIT, Server, guest};
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn names(tools: &Value) -> Vec<&str> {
     tools.as_array().expect("tools").iter().filter_map(|tool| tool["name"].as_str()).collect()

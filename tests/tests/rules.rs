@@ -6,10 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use airlock_tests::{Client, Daemon, Server, Service, dependency, eventually, guest, run, text_result};
+use airlock_tests::{
+    Client, Daemon, LIMIT, Server, Service, dependency, eventually, guest, run, text_result,
+};
 use axum::{
     Router,
     http::{HeaderMap, StatusCode},
@@ -17,8 +18,6 @@ use axum::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -488,7 +487,7 @@ async fn progress_is_seen_on_the_way_and_a_cancelled_call_ends() {
         let id = client.start(workflow, operation(600)).await;
         task_event(client, &id, "tool_call", "CUSTOM_TASK_STARTED").await;
         client.call(Method::POST, &format!("/v1/workflows/executions/{id}/cancel"), None).await;
-        let ended = client.ended(&id, Duration::from_secs(20)).await;
+        let ended = client.ended(&id, LIMIT).await;
         assert_eq!(ended["status"], "CANCELED", "{workflow}: {ended}");
     }
     // The session is as good as before.

@@ -2,11 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use airlock_tests::{Daemon, eventually, guest};
+use airlock_tests::{Daemon, LIMIT, eventually, guest};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 async fn create(daemon: &Daemon, id: &str, workflow: &str, schedule: Value) {
     let body = json!({ "workflow_identifier": workflow, "schedule_id": id, "schedule": schedule });

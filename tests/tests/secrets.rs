@@ -5,10 +5,9 @@ use std::{
     path::Path,
     process::Command,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use airlock_tests::{Canary, Client, Daemon, Fault, Service, Setup, guest, text_result, tools};
+use airlock_tests::{Canary, Client, Daemon, Fault, LIMIT, Service, Setup, guest, text_result, tools};
 use axum::{
     Form, Json, Router,
     extract::Request,
@@ -18,8 +17,6 @@ use axum::{
 };
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Everything that must not be found.
 struct Planted {

@@ -8,14 +8,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use airlock_tests::{Canary, Daemon, Server, Setup, binary, guest};
+use airlock_tests::{Canary, Daemon, LIMIT, Server, Setup, binary, guest};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// The demo server behind a bearer token.
 async fn service(token: &str) -> Server {

@@ -13,7 +13,7 @@ use std::{
     process::{Command, Output},
 };
 
-use airlock_tests::{Daemon, Server, Setup, binary, dependency, root, run};
+use airlock_tests::{Daemon, LIMIT, Server, Setup, binary, dependency, root, run};
 
 /// A block of the page.
 struct Block {
@@ -252,15 +252,11 @@ async fn every_block_of_the_page_about_connectors_runs() {
         if block.name == "build" {
             for name in crates.keys() {
                 let name = name.replace('-', "_");
-                airlock_tests::eventually(
-                    std::time::Duration::from_secs(60),
-                    "the plugin is taken up",
-                    async || {
-                        let plugin = daemon.client.get("/v1/airlock/plugins").await.to_string();
-                        (plugin.contains(&name) && plugin.matches("\"ready\"").count() >= crates.len())
-                            .then_some(())
-                    },
-                )
+                airlock_tests::eventually(LIMIT, "the plugin is taken up", async || {
+                    let plugin = daemon.client.get("/v1/airlock/plugins").await.to_string();
+                    (plugin.contains(&name) && plugin.matches("\"ready\"").count() >= crates.len())
+                        .then_some(())
+                })
                 .await;
             }
         }

@@ -11,11 +11,10 @@ use std::{
     time::Duration,
 };
 
-use airlock_tests::{Client, Daemon, Service, Setup, binary, text_result, tools};
+use airlock_tests::{Client, Daemon, LIMIT, Service, Setup, binary, text_result, tools};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const CALL: &str = "/v1/connectors/service/tools/check/call";
 
 /// A service that says whether the token is the one of the user whom the call names.

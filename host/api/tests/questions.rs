@@ -22,6 +22,7 @@ use airlock_engine::{
         Tools,
     },
 };
+use airlock_patience::LIMIT;
 use airlock_store::SqliteStore;
 use async_trait::async_trait;
 use axum::{
@@ -248,7 +249,7 @@ impl Api {
             if let Some(question) = open.find(|question| question["about"]["tool_name"] == "delete") {
                 return (id, question.clone());
             }
-            assert!(began.elapsed() < Duration::from_secs(20), "nothing is asked");
+            assert!(began.elapsed() < LIMIT, "nothing is asked");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

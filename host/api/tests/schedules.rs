@@ -18,6 +18,7 @@ use airlock_engine::{
     records::{Records, RecordsError},
     schedule::Scheduler,
 };
+use airlock_patience::LIMIT;
 use airlock_store::SqliteStore;
 use async_trait::async_trait;
 use axum::{
@@ -204,7 +205,7 @@ impl Api {
             if wished(&schedule) {
                 return schedule;
             }
-            assert!(began.elapsed() < Duration::from_secs(20), "gave up: {schedule:#}");
+            assert!(began.elapsed() < LIMIT, "gave up: {schedule:#}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

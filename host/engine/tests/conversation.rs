@@ -27,6 +27,7 @@ use airlock_engine::{
         Question, ToolCall, Tools,
     },
 };
+use airlock_patience::LIMIT;
 use airlock_store::SqliteStore;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -282,8 +283,7 @@ impl Stage {
     }
 
     async fn ended(&self, id: &ExecutionId) -> ExecutionView {
-        let view =
-            self.engine.wait(id, Some(Duration::from_secs(10))).await.expect("reads").expect("is there");
+        let view = self.engine.wait(id, Some(LIMIT)).await.expect("reads").expect("is there");
         assert_ne!(view.row.status, Status::Running, "{id} did not end");
         view
     }
@@ -294,7 +294,7 @@ impl Stage {
             if let Some(found) = condition() {
                 return found;
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "gave up: {what}");
+            assert!(start.elapsed() < LIMIT, "gave up: {what}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -428,7 +428,7 @@ fn after_a_crash_the_same_question_is_asked_and_an_answer_to_the_old_one_fits() 
         work(&runtime, &stage);
         // Whatever runs ends without a word.
         drop(stage);
-        runtime.shutdown_timeout(Duration::from_secs(5));
+        runtime.shutdown_timeout(LIMIT);
     };
     let before = Mutex::new(Vec::new());
     life(&|runtime, stage| {

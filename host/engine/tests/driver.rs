@@ -25,6 +25,7 @@ use airlock_engine::{
         ToolCall, Tools,
     },
 };
+use airlock_patience::LIMIT;
 use airlock_store::SqliteStore;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -409,7 +410,7 @@ impl Stage {
         let start = Instant::now();
         // Tasks that still hold the engine end on their own.
         while weak.strong_count() > 0 {
-            assert!(start.elapsed() < Duration::from_secs(5), "something keeps the store open");
+            assert!(start.elapsed() < LIMIT, "something keeps the store open");
             tokio::task::yield_now().await;
         }
         let (engine, store) = Self::open(&folder, &play, &service, &config).await;
@@ -426,8 +427,7 @@ impl Stage {
     }
 
     async fn ended(&self, id: &ExecutionId) -> ExecutionView {
-        let view =
-            self.engine.wait(id, Some(Duration::from_secs(10))).await.expect("reads").expect("is there");
+        let view = self.engine.wait(id, Some(LIMIT)).await.expect("reads").expect("is there");
         assert_ne!(view.row.status, Status::Running, "{id} did not end: {:?}", view.blocked);
         view
     }
@@ -440,7 +440,7 @@ impl Stage {
     async fn until(&self, what: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
         while !condition() {
-            assert!(start.elapsed() < Duration::from_secs(10), "gave up: {what}");
+            assert!(start.elapsed() < LIMIT, "gave up: {what}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -518,7 +518,7 @@ async fn a_cancelled_activity_hears_of_it() {
     stage.until("the activity runs", || stage.play.attempts.load(Ordering::SeqCst) == 1).await;
     stage.engine.cancel(&started.row.id, "enough".into()).await.expect("is asked");
     assert_eq!(stage.ended(&started.row.id).await.row.status, Status::Canceled);
-    tokio::time::timeout(Duration::from_secs(5), stage.play.gate.notified()).await.expect("it noticed");
+    tokio::time::timeout(LIMIT, stage.play.gate.notified()).await.expect("it noticed");
     let again = stage.engine.cancel(&started.row.id, "enough".into()).await;
     assert!(matches!(again, Err(ControlError::Ended(_))), "{again:?}");
     let unknown = stage.engine.terminate(&"nobody".parse().expect("valid"), String::new()).await;

@@ -7,10 +7,9 @@ mod servers;
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
-    time::Duration,
 };
 
-use airlock_tests::{Canary, Client, Daemon, Setup, dependency, eventually, guest, root};
+use airlock_tests::{Canary, Client, Daemon, LIMIT, Setup, dependency, eventually, guest, root};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
 
@@ -18,8 +17,6 @@ use crate::{
     browser::{Browser, Page},
     servers::{Issuer, PROGRAM_SECRET, Tools},
 };
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Long enough that nothing is renewed while a test runs.
 const LONG: u32 = 3_600;

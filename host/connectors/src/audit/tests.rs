@@ -1,5 +1,6 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
 
+use airlock_patience::LIMIT;
 use futures::StreamExt as _;
 use serde_json::json;
 
@@ -299,9 +300,8 @@ async fn a_follower_sees_each_entry_once_over_files() {
             writer.record(call(number)).expect("is recorded");
         }
     });
-    let limit = Duration::from_secs(30);
     let sequences = followed.take(1_050).map(|entry| entry.expect("reads").sequence).collect::<Vec<_>>();
-    let sequences = tokio::time::timeout(limit, sequences).await.expect("they come");
+    let sequences = tokio::time::timeout(LIMIT, sequences).await.expect("they come");
     assert_eq!(sequences, (251..=1_300).collect::<Vec<_>>());
     assert!(files::numbers(folder.path()).expect("reads").len() > 5);
     writing.join().expect("ends");
@@ -387,7 +387,7 @@ fn what_was_recorded_is_on_the_disk_soon_and_at_once_after_a_sync() {
     let log = written(folder.path(), 100, 5_000);
     let begun = Instant::now();
     while !log.syncer.is_idle() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "nothing is brought to the disk");
+        assert!(begun.elapsed() < LIMIT, "nothing is brought to the disk");
         std::thread::yield_now();
     }
     log.record(call(0)).expect("is recorded");

@@ -150,7 +150,7 @@ pub(super) fn unix_ms(time: UnixSeconds) -> UnixMs {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use serde_json::{Value, json};
 
@@ -264,7 +264,7 @@ mod tests {
             );
             let answer = never.after(at("2026-01-01T00:00:00Z"));
             assert!(matches!(answer, After::NothingUntil(_)), "{answer:?}");
-            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+            assert!(began.elapsed() < airlock_patience::LIMIT, "{:?}", began.elapsed());
         }
         let leap = spec(json!({ "cron_expressions": ["0 0 29 2 +MON"] }));
         assert_eq!(texts(&leap, "2026-01-01T00:00:00Z", 1), ["02-29T00:00:00"], "in 2044");

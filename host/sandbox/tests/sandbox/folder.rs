@@ -3,6 +3,7 @@
 use std::{fs, io::Write, time::Duration};
 
 use airlock_engine::guests::{Guests, PluginState};
+use airlock_patience::LIMIT;
 use tokio::time::Instant;
 
 use crate::{
@@ -11,17 +12,12 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_new_file_serves_within_a_second() {
+async fn a_new_file_serves() {
     let room = Room::new();
     let sandbox = room.open().await;
     assert!(sandbox.plugins().is_empty());
     room.put("hostile.wasm", guests::hostile());
-    let dropped = Instant::now();
     until("the plugin to serve", || sandbox.serving("one-step").is_some()).await;
-    // Compiling is not counted: it depends on the machine.
-    if sandbox.stats().compiles == 0 {
-        assert!(dropped.elapsed() < Duration::from_secs(1));
-    }
     let PluginState::Ready { definition } = status(&sandbox, "hostile").unwrap().state else { panic!() };
     assert_eq!(definition.workflow("one-step").unwrap().slots[0].connector, "github");
 }
@@ -124,9 +120,9 @@ async fn a_policy_file_that_changes_holds_from_then_on() {
     let sandbox = room.open().await;
     let digest = digest_of(&sandbox, "hostile");
     room.put("hostile.toml", "[env]\nA = 'b'");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let changed = Instant::now();
     while run(&sandbox, &digest, "env", "null").await.unwrap().as_str() != r#"["A=b"]"# {
-        assert!(Instant::now() < deadline, "the policy does not hold");
+        assert!(changed.elapsed() < LIMIT, "the policy does not hold");
     }
     room.put("hostile.toml", "nonsense");
     until("the rejection", || rejection(&sandbox, "hostile").is_some()).await;

@@ -19,6 +19,7 @@ use airlock_engine::{
     history::{HistorySize, Job, TaskEvent},
     tools::CallOptions,
 };
+use airlock_patience::LIMIT;
 use airlock_sandbox::{Limits, PoolSize, Sandbox, SandboxConfig};
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -97,9 +98,9 @@ pub fn rejection(sandbox: &Sandbox, name: &str) -> Option<String> {
     }
 }
 
-/// Waits for something that happens soon.
+/// Waits for something to happen.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+    let waited = tokio::time::timeout(LIMIT, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

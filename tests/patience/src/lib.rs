@@ -1,6 +1,10 @@
-//! Waiting for a condition, with a limit.
+//! How long tests wait. All of them know it from here.
 
 use std::time::{Duration, Instant};
+
+/// How long a test waits for anything before it says that it hangs. It is for hangs alone: no test passes or fails by how
+/// fast a machine is, so it is far more than the slowest machine takes.
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// Asks again and again until there is an answer.
 ///
