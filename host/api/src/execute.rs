@@ -1,7 +1,5 @@
 //! Starting executions.
 
-use std::time::Duration;
-
 use airlock_engine::{
     Json as Text, RetryPolicy,
     engine::{ExecutionView, IdConflict, IdReuse, StartError, StartRequest},
@@ -14,7 +12,6 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
@@ -23,7 +20,7 @@ use crate::{
     caller::Caller,
     error::{ApiError, ApiResult},
     executions,
-    messages::Invocation,
+    input::{EncodedInput, Invocation, input, seconds},
     page::JsonBody,
     wire, workflows,
 };
@@ -84,15 +81,6 @@ impl Retry {
     }
 }
 
-/// A field of the body that holds seconds.
-pub(crate) fn seconds(field: &str, value: Option<f64>) -> ApiResult<Option<Duration>> {
-    let parse = |seconds| {
-        Duration::try_from_secs_f64(seconds)
-            .map_err(|_| ApiError::invalid(&["body", field], "it must be a number of seconds from 0 on"))
-    };
-    value.map(parse).transpose()
-}
-
 impl ExecuteBody {
     /// What is asked of the engine.
     pub(crate) async fn request(
@@ -131,16 +119,6 @@ impl ExecuteBody {
             ..StartRequest::new(workflow, input(self.input, self.encoded_input)?, caller.principal.clone())
         })
     }
-}
-
-/// `NetworkEncodedInput`: an empty list of options means plain base64 of the JSON.
-#[derive(Deserialize)]
-pub(crate) struct EncodedInput {
-    b64payload: String,
-    #[serde(default)]
-    encoding_options: Option<Vec<String>>,
-    #[serde(default)]
-    empty: Option<bool>,
 }
 
 /// `POST /v1/workflows/{workflow_identifier}/execute`
@@ -206,31 +184,6 @@ fn waited(view: &ExecutionView) -> Response {
             (StatusCode::FAILED_DEPENDENCY, Json(body)).into_response()
         }
     }
-}
-
-pub(crate) fn input(plain: Option<Box<RawValue>>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
-    let place = ["body", "encoded_input"];
-    let text = match (plain, encoded) {
-        (Some(_), Some(_)) => return Err(ApiError::invalid(&place, "send either input or encoded_input")),
-        (Some(plain), None) => Box::<str>::from(plain).into_string(),
-        (None, None) => return Ok(Text::null()),
-        (None, Some(encoded)) if encoded.empty == Some(true) => return Ok(Text::null()),
-        (None, Some(encoded)) => {
-            if let Some(option) = encoded.encoding_options.iter().flatten().next() {
-                let message = format!(
-                    "the payload is '{option}' by the client, and this daemon runs the code itself: send it in clear, it is \
-                     sealed at rest"
-                );
-                return Err(ApiError::invalid(&place, message));
-            }
-            let bytes = STANDARD
-                .decode(&encoded.b64payload)
-                .map_err(|error| ApiError::invalid(&place, format!("b64payload is not base64: {error}")))?;
-            String::from_utf8(bytes)
-                .map_err(|_| ApiError::invalid(&place, "b64payload does not hold UTF-8 text"))?
-        }
-    };
-    Text::parse(text).map_err(|error| ApiError::invalid(&place, format!("the input is not JSON: {error}")))
 }
 
 const MALFORMED: &str = "Malformed runtime connector extension bindings; expected a list of objects with optional \
@@ -364,17 +317,5 @@ mod tests {
             panic!("a number is no name")
         };
         assert_eq!(places[0].0, json!(["body", "extensions", "airlock", "mocks", 1]));
-    }
-
-    #[test]
-    fn an_encoded_input_is_taken_when_it_is_only_encoded() {
-        let encoded = |text: &str, options: &[&str]| {
-            let encoding_options = Some(options.iter().map(|&option| option.to_owned()).collect());
-            input(None, Some(EncodedInput { b64payload: text.into(), encoding_options, empty: None }))
-        };
-        assert_eq!(encoded("eyJhIjoxfQ==", &[]).expect("is taken").as_str(), "{\"a\":1}");
-        assert!(encoded("eyJhIjoxfQ==", &["encrypted"]).is_err());
-        assert!(encoded("%%%", &[]).is_err());
-        assert!(encoded("YWJj", &[]).is_err());
     }
 }

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod execute;
 mod executions;
+mod input;
 mod keys;
 mod messages;
 mod oauth;

@@ -1,80 +1,23 @@
 //! Signals, queries and updates.
 
-use airlock_engine::{
-    Json as Text,
-    engine::{IdReuse, MessageError, UpdateState, WaitFor},
-    history::Message,
-};
+use airlock_engine::engine::{IdReuse, MessageError, UpdateState, WaitFor};
 use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
 };
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     ApiState,
     caller::Caller,
     error::{ApiError, ApiResult},
-    execute::{self, EncodedInput, ExecuteBody},
+    execute::ExecuteBody,
     executions,
+    input::{Invocation, seconds},
     page::JsonBody,
     wire, workflows,
 };
-
-/// `SignalInvocationBody`, `QueryInvocationBody`, `UpdateInvocationBody`, with ids of our own beside them.
-#[derive(Deserialize)]
-pub(crate) struct Invocation {
-    name: String,
-    input: Option<Box<RawValue>>,
-    /// Ours: a signal with an id is heard once, however often it is sent.
-    signal_id: Option<String>,
-    /// Ours: an update with an id is carried out once, and its answer can be asked for.
-    update_id: Option<String>,
-    /// Ours: how far to wait for an update.
-    wait_for: Option<Stage>,
-    /// Ours: how long.
-    timeout_seconds: Option<f64>,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "snake_case")]
-enum Stage {
-    Sent,
-    Accepted,
-    Completed,
-}
-
-impl From<Stage> for WaitFor {
-    fn from(stage: Stage) -> Self {
-        match stage {
-            Stage::Sent => Self::Sent,
-            Stage::Accepted => Self::Accepted,
-            Stage::Completed => Self::Completed,
-        }
-    }
-}
-
-impl Invocation {
-    fn message(&self, caller: &Caller) -> ApiResult<Message> {
-        Ok(Message {
-            name: self.name.clone(),
-            input: self.input.as_deref().map_or(Ok(Text::null()), decoded)?,
-            sender: caller.principal.user.as_str().to_owned(),
-        })
-    }
-}
-
-/// An input is a JSON object, or one that is encoded (`NetworkEncodedInput`).
-fn decoded(input: &RawValue) -> ApiResult<Text> {
-    let plain =
-        || Text::parse(input.get()).map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()));
-    match serde_json::from_str::<EncodedInput>(input.get()) {
-        Ok(encoded) => execute::input(None, Some(encoded)),
-        Err(_) => plain(),
-    }
-}
 
 fn id_of(what: &str, id: Option<&String>) -> ApiResult<Option<String>> {
     match id {
@@ -167,7 +110,7 @@ async fn send_update(
 ) -> ApiResult<(String, UpdateState)> {
     let view = executions::find(state, caller, id)?;
     let update_id = id_of("update_id", body.update_id.as_ref())?;
-    let limit = execute::seconds("timeout_seconds", body.timeout_seconds)?;
+    let limit = seconds("timeout_seconds", body.timeout_seconds)?;
     let stage = body.wait_for.map_or(WaitFor::Completed, WaitFor::from);
     let sent = state.engine.update(&view.row.id, update_id, body.message(caller)?, stage, limit);
     tokio::select! {

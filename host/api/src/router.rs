@@ -1,36 +1,38 @@
 //! Which request goes where. One table serves the router and the API's own description.
 
-use std::time::Instant;
+use std::{future::Ready, time::Instant};
 
 use axum::{
-    Router,
+    Json, Router,
     extract::Request,
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{MethodRouter, delete, get, post, put},
 };
+use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    ApiState, audit, connector_rules as rules, connectors as c, description, execute, executions as x,
-    messages as m, oauth, own, questions as q, runs, schedules as s, stream, unserved, workflows as w,
+    ApiState, audit, connector_rules as rules, connectors as c,
+    description::{Description, document},
+    execute, executions as x, messages as m, oauth, own, questions as q, runs, schedules as s, stream,
+    unserved, workflows as w,
 };
 
-/// A path, its methods with a line about each, and what answers.
-pub(crate) struct Route {
-    pub(crate) path: &'static str,
-    pub(crate) methods: &'static [(&'static str, &'static str)],
-    /// Open to everybody.
-    pub(crate) public: bool,
+/// A path, and what answers.
+struct Route {
+    about: Description,
     handler: fn() -> MethodRouter<ApiState>,
 }
 
 macro_rules! routes {
     ($($path:literal $($public:ident)? [$($method:literal $about:literal),+] $handler:expr;)*) => {
         &[$(Route {
-            path: $path,
-            methods: &[$(($method, $about)),+],
-            public: routes!(@public $($public)?),
+            about: Description {
+                path: $path,
+                methods: &[$(($method, $about)),+],
+                public: routes!(@public $($public)?),
+            },
             handler: || $handler,
         }),*]
     };
@@ -39,9 +41,9 @@ macro_rules! routes {
 }
 
 /// Every route that is served.
-pub(crate) const ROUTES: &[Route] = routes! {
+const ROUTES: &[Route] = routes! {
     "/health" public ["get" "Whether the daemon answers"] get(own::health);
-    "/v1/airlock/openapi.json" public ["get" "This document"] get(description::document);
+    "/v1/airlock/openapi.json" public ["get" "This document"] get(description);
     "/v1/airlock/status" ["get" "Version, executions, sandbox"] get(own::status);
     "/v1/airlock/plugins" ["get" "The files in the plugin folder and what became of them"] get(own::plugins);
     "/v1/airlock/plugins/{name}" ["get" "One of them"] get(own::plugin);
@@ -139,11 +141,16 @@ pub(crate) const ROUTES: &[Route] = routes! {
     "/v1/connectors/{connector}/{scope}/deactivate" ["post" "Deactivate it for a scope"] post(c::deactivate);
 };
 
+/// `GET /v1/airlock/openapi.json`
+fn description() -> Ready<Json<Value>> {
+    std::future::ready(document(ROUTES.iter().map(|route| &route.about)))
+}
+
 /// All routes on the given state.
 pub fn router(state: ApiState) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
-        router = router.route(route.path, (route.handler)());
+        router = router.route(route.about.path, (route.handler)());
     }
     let not_yet = || axum::routing::any(unserved::not_yet);
     router

@@ -17,7 +17,7 @@ use crate::{
     ApiState,
     caller::Caller,
     error::{ApiError, ApiResult},
-    execute,
+    input,
     page::{JsonBody, Query},
     wire, workflows,
 };
@@ -273,7 +273,7 @@ fn decode_input(schedule: &mut Map<String, Value>) -> ApiResult<()> {
         return Ok(());
     }
     if let Ok(encoded) = serde_json::from_value(Value::Object(fields.clone())) {
-        let plain = execute::input(None, Some(encoded))?;
+        let plain = input::input(None, Some(encoded))?;
         schedule.insert("input".into(), plain.value());
     }
     Ok(())
