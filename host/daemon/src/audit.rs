@@ -4,8 +4,8 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::{
-    Ended,
     client::{Daemon, segment},
+    ended::Ended,
     output::{Output, text},
 };
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use airlock_store::backup::{self, BackupError, BackupReport};
 use anyhow::Context as _;
 
-use crate::{Ended, output::Output};
+use crate::{ended::Ended, output::Output};
 
 /// What to copy, and where to.
 #[derive(clap::Args)]

@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt as _};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::{Ended, output::plain};
+use crate::{ended::Ended, output::plain};
 
 /// Where the daemon is and who is asking.
 #[derive(Debug, Clone, clap::Args)]

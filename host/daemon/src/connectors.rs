@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    Ended,
     client::{Daemon, segment},
+    ended::Ended,
     output::{Output, Tone, plain, pretty, short, text},
     run::json_argument,
 };

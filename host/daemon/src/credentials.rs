@@ -8,8 +8,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    Ended,
     client::{Daemon, segment},
+    ended::Ended,
     output::{Output, text},
 };
 

@@ -33,7 +33,7 @@ use rmcp::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::Ended;
+use crate::ended::Ended;
 
 /// How to run the demo server.
 #[derive(clap::Args)]

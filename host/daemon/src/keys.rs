@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    Ended,
     client::{Daemon, segment},
+    ended::Ended,
     output::{Output, Tone, text},
 };
 

@@ -6,6 +6,7 @@ mod client;
 mod connectors;
 mod credentials;
 mod demo_server;
+mod ended;
 mod executions;
 mod hardening;
 mod keys;
@@ -16,6 +17,7 @@ mod plugins;
 mod questions;
 mod replay;
 mod run;
+mod runtime;
 mod scaffold;
 mod schedules;
 mod serve;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{client::Daemon, output::Output};
+use crate::{client::Daemon, ended::Ended, output::Output, runtime::runtime};
 
 /// Runs workflows that other people compiled to WebAssembly, durably, and makes their calls to services for them.
 #[derive(Parser)]
@@ -84,22 +86,6 @@ enum Command {
     DemoServer(demo_server::Arguments),
 }
 
-/// How a command ends: 0 as wished, 1 failed, 2 wrong input, 3 stopped from outside, 4 no daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    Well,
-    Failed,
-    BadInput,
-    Stopped,
-    Unreachable,
-}
-
-impl From<Ended> for ExitCode {
-    fn from(ended: Ended) -> Self {
-        Self::from(ended as u8)
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if !matches!(arguments.command, Command::Serve(_) | Command::DemoServer(_)) {
@@ -118,12 +104,6 @@ fn main() -> ExitCode {
             error.downcast_ref::<client::Problem>().map_or(Ended::Failed, client::Problem::ended).into()
         }
     }
-}
-
-/// A runtime with so many threads.
-pub(crate) fn runtime(threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-    anyhow::Context::context(runtime, "the system gives no threads")
 }
 
 async fn dispatch(command: Command, options: &client::Options, output: Output) -> anyhow::Result<Ended> {

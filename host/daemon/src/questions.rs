@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    Ended,
     client::{Daemon, segment},
+    ended::Ended,
     output::{Output, Tone, plain, short, text},
 };
 

@@ -12,7 +12,7 @@ use airlock_sandbox::{Sandbox, SandboxConfig};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::{Ended, output::Output};
+use crate::{ended::Ended, output::Output};
 
 /// Which history, and which code.
 #[derive(clap::Args)]

@@ -8,8 +8,8 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::{
-    Ended,
     client::{Daemon, Problem, segment},
+    ended::Ended,
     output::{Output, Tone, plain, pretty, short, text},
     questions,
 };

@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::{
     hardening, logging, master_key,
+    runtime::runtime,
     settings::{Flags, Settings},
 };
 
@@ -29,7 +30,7 @@ pub(crate) fn main(flags: &Flags) -> anyhow::Result<()> {
     hardening::no_core_dumps();
     // More threads than cores: some of them wait for the disk.
     let threads = std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).max(4));
-    let runtime = crate::runtime(threads)?;
+    let runtime = runtime(threads)?;
     let outcome = runtime.block_on(serve(settings));
     // Guests that do not stop are not waited for.
     runtime.shutdown_background();
