@@ -37,7 +37,6 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-pub(crate) use self::turn::patches;
 use self::{
     cell::{Cell, Refused},
     timers::Timers,

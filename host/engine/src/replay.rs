@@ -61,7 +61,7 @@ impl Repetition {
             if !self.begun {
                 return Ok(());
             }
-            let patches = crate::engine::patches(commands);
+            let patches = patches(commands);
             let activation =
                 Activation { now_ms: at, replaying: true, jobs, patches: &patches, history: self.size };
             let produced = instance.activate(activation).await?;
@@ -74,6 +74,17 @@ impl Repetition {
         self.size.add(record);
         Ok(())
     }
+}
+
+/// The patches that the commands of a turn note.
+fn patches(commands: &[Command]) -> Vec<String> {
+    commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Patched { id } => Some(id.clone()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The first command that is not as it was.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Digest, ExecutionKey, Failure, Json,
     guests::{Activation, GuestError, WorkflowInit, WorkflowInstance},
-    history::{Command, HistorySize, Outcome, Record, Started, StoredRecord, UnixMs},
+    history::{HistorySize, Outcome, Record, Started, StoredRecord, UnixMs},
     machine::{Effect, Input, Machine},
     replay::{Repetition, ReplayError},
     store::{Append, Start, Status, StoreError, Wake},
@@ -618,15 +618,4 @@ impl From<Rebuild> for Unanswered {
             Rebuild::Store(error) => Self::Store(error),
         }
     }
-}
-
-/// The patches that the commands of a turn note.
-pub(crate) fn patches(commands: &[Command]) -> Vec<String> {
-    commands
-        .iter()
-        .filter_map(|command| match command {
-            Command::Patched { id } => Some(id.clone()),
-            _ => None,
-        })
-        .collect()
 }
