@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use crate::{failure, names::Names, step::Step, write};
+use crate::{failure::failure, names::Names, step::Step, write};
 
 /// Appends that share a transaction at most, so that the first does not wait for too many others.
 const GROUP: usize = 512;

@@ -9,6 +9,8 @@
 
 pub mod backup;
 mod commit;
+mod database;
+mod failure;
 mod layout;
 mod list;
 mod names;
@@ -16,219 +18,15 @@ mod objects;
 mod open;
 mod purge;
 mod read;
+mod reader;
 mod records;
+mod reference;
 mod seal;
 mod step;
 mod write;
 
-use std::{
-    collections::HashSet,
-    fs::File,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-};
-
-use airlock_engine::{
-    Digest, ExecutionId, ExecutionKey, RunId,
-    history::{StoredRecord, UnixMs},
-    store::{Append, Appended, Child, ExecutionRow, ListFilter, Store, StoreError, Wake},
-};
-use futures::future::BoxFuture;
-use parking_lot::Mutex;
-use rusqlite::Connection;
-
-use self::{
-    commit::Committer,
-    objects::{Objects, Uploads},
-    seal::Seal,
-    step::Step,
-};
 pub use self::{
+    database::SqliteStore,
     objects::{ObjectConfig, ObjectConfigError},
     open::OpenError,
 };
-
-/// A database in a data folder.
-pub struct SqliteStore {
-    path: PathBuf,
-    seal: Arc<Seal>,
-    committer: Arc<Committer>,
-    objects: Arc<Objects>,
-    uploads: Arc<Uploads>,
-    readers: Mutex<Vec<Connection>>,
-    next_key: AtomicI64,
-    /// Held as long as the store is open.
-    _lock: File,
-}
-
-impl Store for SqliteStore {
-    fn allocate(&self) -> ExecutionKey {
-        ExecutionKey(self.next_key.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn append(&self, append: Append) -> BoxFuture<'static, Result<Appended, StoreError>> {
-        let durable = self.uploads.submit(Step::prepare(append, &self.seal));
-        Box::pin(async move { durable.await.unwrap_or_else(|_| Err(commit::closed())) })
-    }
-
-    fn find(&self, id: &ExecutionId) -> Result<Option<ExecutionRow>, StoreError> {
-        self.read(|connection| read::find(connection, id))
-    }
-
-    fn find_run(&self, run: &RunId) -> Result<Option<ExecutionRow>, StoreError> {
-        self.read(|connection| read::find_run(connection, run))
-    }
-
-    fn row(&self, key: ExecutionKey) -> Result<Option<ExecutionRow>, StoreError> {
-        self.read(|connection| read::row(connection, key))
-    }
-
-    fn history(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
-        let found = self.read(|connection| read::history(connection, &self.seal, key, from, limit))?;
-        self.complete(key, found)
-    }
-
-    fn last_records(&self, key: ExecutionKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
-        let found = self.read(|connection| read::last_records(connection, &self.seal, key, limit))?;
-        self.complete(key, found)
-    }
-
-    fn open_executions(&self) -> Result<Vec<(ExecutionKey, Wake)>, StoreError> {
-        self.read(read::open_executions)
-    }
-
-    fn open_children(&self, parent: &ExecutionId) -> Result<Vec<Child>, StoreError> {
-        self.read(|connection| read::open_children(connection, parent))
-    }
-
-    fn orphans(&self) -> Result<Vec<Child>, StoreError> {
-        self.read(read::orphans)
-    }
-
-    fn pinned(&self) -> Result<HashSet<Digest>, StoreError> {
-        self.read(read::pinned)
-    }
-
-    fn search_keys(&self, key: ExecutionKey) -> Result<Vec<(String, Option<String>)>, StoreError> {
-        self.read(|connection| read::search_keys(connection, key))
-    }
-
-    fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError> {
-        self.read(|connection| list::list(connection, filter))
-    }
-
-    fn purge(&self, before: UnixMs, limit: usize) -> BoxFuture<'static, Result<usize, StoreError>> {
-        let (committer, objects) = (Arc::clone(&self.committer), Arc::clone(&self.objects));
-        Box::pin(async move {
-            let stopped = |error| StoreError::Failed(format!("the purge stopped: {error}"));
-            let purge = {
-                let committer = Arc::clone(&committer);
-                move || {
-                    let purged = purge::purge(&committer, before, limit)?;
-                    Ok::<_, StoreError>((purged, committer.write(|connection| purge::doomed(connection))?))
-                }
-            };
-            let (purged, doomed) = tokio::task::spawn_blocking(purge).await.map_err(stopped)??;
-            if doomed.is_empty() {
-                return Ok(purged);
-            }
-            // The runs are gone whether or not this succeeds; what stays is tried again by the next purge.
-            let (send, deleted) = tokio::sync::oneshot::channel();
-            objects.clone().spawn(async move {
-                let mut gone = Vec::new();
-                for path in doomed {
-                    match objects.delete(&path).await {
-                        Ok(()) => gone.push(path),
-                        Err(error) => {
-                            tracing::warn!(%error, "objects of purged executions are left for the next purge");
-                            break;
-                        }
-                    }
-                }
-                let _ = send.send(committer.write(|connection| purge::forget(connection, &gone)));
-            })?;
-            deleted.await.unwrap_or_else(|_| Err(commit::closed()))?;
-            Ok(purged)
-        })
-    }
-}
-
-impl SqliteStore {
-    /// Removes large payloads that nothing refers to, left by a process that died between storing and committing, and says
-    /// how many. Only what is older than a day: younger ones may belong to an append that is under way.
-    pub async fn sweep_objects(&self) -> Result<usize, StoreError> {
-        self.sweep_objects_older_than(std::time::Duration::from_secs(24 * 3600)).await
-    }
-
-    /// The same with another age.
-    #[doc(hidden)]
-    pub async fn sweep_objects_older_than(&self, age: std::time::Duration) -> Result<usize, StoreError> {
-        let wanted = self.read(|connection| {
-            let query = || {
-                connection
-                    .prepare_cached("SELECT path FROM objects UNION SELECT path FROM doomed")?
-                    .query_map([], |row| row.get(0))?
-                    .collect::<rusqlite::Result<HashSet<String>>>()
-            };
-            query().map_err(|error| failure(&error))
-        })?;
-        let (send, swept) = tokio::sync::oneshot::channel();
-        let objects = Arc::clone(&self.objects);
-        self.objects.spawn(async move {
-            let _ = send.send(objects.sweep(wanted, age).await);
-        })?;
-        swept.await.unwrap_or_else(|_| Err(commit::closed()))
-    }
-
-    /// Fetches the records that are elsewhere.
-    fn complete(&self, key: ExecutionKey, found: read::Records) -> Result<Vec<StoredRecord>, StoreError> {
-        let read::Records { mut records, elsewhere } = found;
-        if elsewhere.is_empty() {
-            return Ok(records);
-        }
-        let references = elsewhere.iter().map(|(_, _, reference)| reference.clone()).collect();
-        let objects = self.objects.get(references)?;
-        for ((position, index, _), sealed) in elsewhere.into_iter().zip(objects) {
-            let (at, record) = self.seal.open_record(&sealed, key, index)?;
-            if let Some(stored) = records.get_mut(position) {
-                *stored = StoredRecord { at, record, ..*stored };
-            }
-        }
-        Ok(records)
-    }
-
-    /// Lends a connection that only reads.
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let pooled = self.readers.lock().pop();
-        let connection = match pooled {
-            Some(connection) => connection,
-            None => open::reader(&self.path).map_err(|error| failure(&error))?,
-        };
-        let result = work(&connection);
-        self.readers.lock().push(connection);
-        result
-    }
-}
-
-impl Drop for SqliteStore {
-    fn drop(&mut self) {
-        // The lock of the folder goes now: whatever is still under way must not write any more.
-        self.committer.close();
-    }
-}
-
-/// What an SQLite error means for the engine.
-fn failure(error: &rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode;
-    match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => StoreError::Conflict,
-        Some(ErrorCode::DiskFull) => StoreError::Full,
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            StoreError::ReadOnly(error.to_string())
-        }
-        _ => StoreError::Failed(error.to_string()),
-    }
-}

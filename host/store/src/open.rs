@@ -7,14 +7,14 @@ use std::{
     sync::{Arc, atomic::AtomicI64},
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
-    Seal, SqliteStore,
     commit::Committer,
+    database::SqliteStore,
     layout::{LAYOUT, TABLES},
-    list,
     objects::{ObjectConfig, ObjectConfigError, Objects, Uploads},
+    seal::Seal,
 };
 
 /// Sealed at creation and opened at every start: a wrong key is noticed before anything is written with it.
@@ -171,17 +171,4 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -8192)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.busy_timeout(std::time::Duration::from_secs(30))
-}
-
-/// A connection that only reads.
-pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    connection.pragma_update(None, "cache_size", -2048)?;
-    connection.busy_timeout(std::time::Duration::from_secs(30))?;
-    connection.set_prepared_statement_cache_capacity(32);
-    list::functions(&connection)?;
-    Ok(connection)
 }

@@ -10,7 +10,7 @@ use airlock_engine::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use crate::{Seal, failure, objects::Reference, write::CLOSES};
+use crate::{failure::failure, reference::Reference, seal::Seal, write::CLOSES};
 
 /// What [`execution`] reads, of the table `executions`.
 pub(crate) const COLUMNS: &str = "executions.key, id, run_id, \

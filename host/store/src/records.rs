@@ -6,7 +6,7 @@ use airlock_engine::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{SqliteStore, failure};
+use crate::{database::SqliteStore, failure::failure};
 
 impl Records for SqliteStore {
     fn get(&self, table: &str, key: &str) -> Result<Option<Vec<u8>>, RecordsError> {

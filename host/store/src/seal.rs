@@ -11,7 +11,7 @@ use chacha20poly1305::{
 };
 use rand::Rng;
 
-use crate::objects::Reference;
+use crate::reference::Reference;
 
 const NONCE: usize = 24;
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     names::{Kind, Names},
-    objects::Reference,
+    reference::Reference,
     step::Step,
 };
 

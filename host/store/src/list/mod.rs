@@ -19,7 +19,7 @@ use self::{
     sql::Sql,
 };
 use crate::{
-    failure,
+    failure::failure,
     read::{COLUMNS, execution, rows},
 };
 

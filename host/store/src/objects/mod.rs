@@ -5,7 +5,6 @@
 //! read the object store learns sizes and times, and what is changed or exchanged there is noticed.
 
 mod config;
-mod reference;
 mod sweep;
 mod uploads;
 
@@ -23,7 +22,8 @@ use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use tokio::runtime::Runtime;
 
 pub use self::config::{ObjectConfig, ObjectConfigError};
-pub(crate) use self::{config::FOLDER, reference::Reference, uploads::Uploads};
+pub(crate) use self::{config::FOLDER, uploads::Uploads};
+use crate::reference::Reference;
 
 /// Patience with one object; the engine repeats an append that failed.
 const LIMIT: Duration = Duration::from_secs(60);

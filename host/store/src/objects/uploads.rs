@@ -19,9 +19,10 @@ use parking_lot::Mutex;
 use rand::Rng;
 use tokio::sync::oneshot;
 
-use super::{Objects, Reference};
+use super::Objects;
 use crate::{
     commit::{Committer, closed},
+    reference::Reference,
     seal::Seal,
     step::Step,
 };
