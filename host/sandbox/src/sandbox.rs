@@ -105,7 +105,12 @@ impl Sandbox {
             waited += wait.max(Duration::from_millis(1));
             again = sandbox.rescan().await.map_err(in_plugins)?;
         }
-        let watching = folder::watch(Arc::downgrade(&sandbox), plugin_dir, rescan_interval, again);
+        let watched = Arc::downgrade(&sandbox);
+        let look = move || {
+            let watched = watched.clone();
+            async move { Some(watched.upgrade()?.rescan().await) }
+        };
+        let watching = folder::watch(look, plugin_dir, rescan_interval, again);
         *sandbox.watcher.lock() = Some(tokio::spawn(watching).abort_handle());
         Ok(sandbox)
     }

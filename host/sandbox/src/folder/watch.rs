@@ -1,26 +1,31 @@
 //! Notices that the folder changed.
 
 use std::{
+    future::Future,
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::Notify, time::timeout};
 
-use crate::sandbox::Sandbox;
-
 /// How long reports of changes are gathered before the folder is looked through.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// Looks through the folder after every change, and now and then without one, as long as the sandbox lives.
-pub(crate) async fn watch(
-    sandbox: Weak<Sandbox>,
+/// What looking through the folder gives: when to look again if a file is still being written.
+type Looked = io::Result<Option<Duration>>;
+
+/// Looks through the folder after every change, and now and then without one, as long as there is somebody who looks.
+pub(crate) async fn watch<F>(
+    look: impl Fn() -> F,
     dir: PathBuf,
     rescan_interval: Duration,
     mut again: Option<Duration>,
-) {
+) where
+    F: Future<Output = Option<Looked>>,
+{
     let changes = Arc::new(Notify::new());
     let mut watcher = start(&dir, &changes);
     let mut readable = true;
@@ -29,8 +34,8 @@ pub(crate) async fn watch(
         if timeout(wait, changes.notified()).await.is_ok() {
             tokio::time::sleep(GATHER).await;
         }
-        let Some(sandbox) = sandbox.upgrade() else { return };
-        match sandbox.rescan().await {
+        let Some(looked) = look().await else { return };
+        match looked {
             Ok(next) => {
                 if !readable {
                     tracing::info!(folder = %dir.display(), "the plugin folder can be read again");
@@ -46,7 +51,6 @@ pub(crate) async fn watch(
                 (readable, again) = (false, None);
             }
         }
-        drop(sandbox);
         // Without a watcher the interval alone finds changes.
         if watcher.is_none() {
             watcher = start(&dir, &changes);
