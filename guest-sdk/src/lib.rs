@@ -37,7 +37,6 @@ pub mod log;
 mod message;
 mod plugin;
 mod schema;
-mod shape;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod tools;

@@ -4,11 +4,14 @@
 //! `{"parameter": value}`. Its output is an object or null: anything else is wrapped as `{"result": value}`.
 //! Activities exchange the plain JSON of their types.
 
+mod shape;
+
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use crate::{Error, Result, shape::Shape};
+use self::shape::Shape;
+use crate::{Error, Result};
 
 /// The schema of an activity's input.
 pub fn plain_input<T: JsonSchema>() -> String {

@@ -11,7 +11,7 @@ use serde::{
     de::{DeserializeOwned, Visitor},
 };
 
-use crate::schema::{self, Objects};
+use super::{Objects, of_type};
 
 /// How a type looks in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Shape {
     pub(crate) fn of<T: DeserializeOwned + JsonSchema>() -> Self {
         let heard = T::deserialize(Listener { optional: false }).err();
         let Heard { object, optional } = heard.unwrap_or(Heard { object: None, optional: true });
-        Self { object: object.unwrap_or_else(|| schema::of_type::<T>() == Objects::All), optional }
+        Self { object: object.unwrap_or_else(|| of_type::<T>() == Objects::All), optional }
     }
 }
 

@@ -11,20 +11,13 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{operation::Operation, protocol, protocol::Request, shared::Shared};
+use super::{
+    HostCall, ParentClose,
+    operation::Operation,
+    protocol::{self, Request},
+    shared::Shared,
+};
 use crate::{Result, RetryPolicy, Signal, schema};
-
-/// What becomes of a child when its parent ends first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ParentClose {
-    /// It is ended by force.
-    #[default]
-    Terminate,
-    /// It is asked to stop.
-    RequestCancel,
-    /// It goes on by itself.
-    Abandon,
-}
 
 /// A child workflow: options may be set until it is awaited, for its result, or started with [`ChildCall::start`].
 ///
@@ -130,7 +123,7 @@ impl<O> Child<O> {
     }
 
     /// Sends it a signal.
-    pub fn signal<S: Signal>(&self, input: &S::Input) -> super::HostCall<()> {
+    pub fn signal<S: Signal>(&self, input: &S::Input) -> HostCall<()> {
         signal::<S>(&self.shared, &self.execution_id, input)
     }
 }
@@ -144,11 +137,7 @@ impl<O: DeserializeOwned> Future for Child<O> {
 }
 
 /// A signal on its way to another execution.
-pub(super) fn signal<S: Signal>(
-    shared: &Rc<Shared>,
-    execution_id: &str,
-    input: &S::Input,
-) -> super::HostCall<()>
+pub(super) fn signal<S: Signal>(shared: &Rc<Shared>, execution_id: &str, input: &S::Input) -> HostCall<()>
 where
     S::Input: Serialize,
 {
@@ -157,5 +146,5 @@ where
         name: S::NAME.to_owned(),
         input,
     });
-    super::HostCall::new(shared.clone(), request)
+    HostCall::new(shared.clone(), request)
 }

@@ -9,17 +9,14 @@ use std::{
     task::Waker,
 };
 
-use super::{
-    protocol::{Command, Message},
-    shared::Shared,
-};
+use super::protocol::Message;
 use crate::{Error, Result};
 
 type OnSignal = Rc<dyn Fn(Message)>;
 type OnQuery = Rc<dyn Fn(&str) -> Result<String>>;
-type Answer = Pin<Box<dyn Future<Output = Result<String>>>>;
+pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<String>>>>;
 /// Refuses an update, or gives the future that carries it out.
-type OnUpdate = Rc<dyn Fn(Message) -> Result<Answer>>;
+pub(crate) type OnUpdate = Rc<dyn Fn(Message) -> Result<Answer>>;
 
 #[derive(Default)]
 pub(crate) struct Handlers(RefCell<Inner>);
@@ -97,38 +94,14 @@ impl Handlers {
         self.0.borrow_mut().updates.push_back((id, message));
     }
 
-    /// Hands updates to their handlers. Those without one wait, unless it is their `last` chance. Whether there were any.
-    pub(crate) fn dispatch_updates(&self, shared: &Rc<Shared>, last: bool) -> bool {
-        let updates = std::mem::take(&mut self.0.borrow_mut().updates);
-        let any = !updates.is_empty();
-        for (id, message) in updates {
-            let handler = self.0.borrow().on_update.get(message.name.as_str()).cloned();
-            let Some(handler) = handler else {
-                if last {
-                    let text =
-                        format!("the workflow has put no handler in place for the update `{}`", message.name);
-                    let error = Error::new(Error::NOT_FOUND, text).non_retryable();
-                    shared.command(Command::UpdateRejected(id, error));
-                } else {
-                    self.0.borrow_mut().updates.push_back((id, message));
-                }
-                continue;
-            };
-            match handler(message) {
-                Err(error) => shared.command(Command::UpdateRejected(id, error)),
-                Ok(answer) => {
-                    shared.command(Command::UpdateAccepted(id.clone()));
-                    let end = Rc::downgrade(shared);
-                    shared.spawn(Box::pin(async move {
-                        let outcome = answer.await;
-                        if let Some(shared) = end.upgrade() {
-                            shared.command(Command::UpdateCompleted(id, outcome));
-                        }
-                    }));
-                }
-            }
-        }
-        any
+    /// The updates that nobody has handled yet.
+    pub(crate) fn take_updates(&self) -> VecDeque<(String, Message)> {
+        std::mem::take(&mut self.0.borrow_mut().updates)
+    }
+
+    /// What carries out the update of a name.
+    pub(crate) fn update_handler(&self, name: &str) -> Option<OnUpdate> {
+        self.0.borrow().on_update.get(name).cloned()
     }
 
     /// Lets go of everything. Queries are answered no more either.

@@ -2,8 +2,6 @@
 //! the query `__get_pending_inputs`, and is answered with the update `__submit_input`.
 
 use std::{
-    cell::RefCell,
-    collections::BTreeMap,
     marker::PhantomData,
     rc::{Rc, Weak},
     time::Duration,
@@ -15,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Workflow,
+    pending::{Pending, Wanted},
     protocol::{Command, SearchValue},
     shared::Shared,
 };
@@ -24,16 +23,6 @@ const PENDING_INPUTS: &str = "__get_pending_inputs";
 const SUBMIT_INPUT: &str = "__submit_input";
 const TASK_TYPE: &str = "wait_for_input";
 const EXECUTION_STATE: &str = "internal.execution.state";
-
-/// What people are asked for, by task.
-pub(crate) type Pending = Rc<RefCell<BTreeMap<String, Wanted>>>;
-
-pub(crate) struct Wanted {
-    schema: Value,
-    label: Option<String>,
-    check: fn(&Value) -> Result<()>,
-    given: Option<Value>,
-}
 
 #[derive(Deserialize)]
 struct Submission {

@@ -21,7 +21,7 @@ use super::{
     protocol::{Command, Init, Job, Turn},
     shared::Shared,
 };
-use crate::Result;
+use crate::{Error, Result};
 
 /// A workflow's body at work, with the JSON text of its output.
 pub type Run = Pin<Box<dyn Future<Output = Result<String>>>>;
@@ -80,9 +80,9 @@ impl Instance {
             }
         }
         // Handlers that are there hear of updates before the body goes on; others may be put there by the body.
-        self.shared.handlers.dispatch_updates(&self.shared, false);
+        self.dispatch_updates(false);
         self.run();
-        if self.root.is_some() && self.shared.handlers.dispatch_updates(&self.shared, true) {
+        if self.root.is_some() && self.dispatch_updates(true) {
             self.run();
         }
         self.shared.take_commands()
@@ -91,6 +91,40 @@ impl Instance {
     /// Answers a question. Nothing changes by it.
     pub(crate) fn query(&self, name: &str, input: &str) -> Result<String> {
         self.shared.query(|| self.shared.handlers.query(name, input))
+    }
+
+    /// Hands updates to their handlers. Those without one wait, unless it is their `last` chance. Whether there were any.
+    fn dispatch_updates(&self, last: bool) -> bool {
+        let (shared, handlers) = (&self.shared, &self.shared.handlers);
+        let updates = handlers.take_updates();
+        let any = !updates.is_empty();
+        for (id, message) in updates {
+            let Some(handler) = handlers.update_handler(&message.name) else {
+                if last {
+                    let text =
+                        format!("the workflow has put no handler in place for the update `{}`", message.name);
+                    let error = Error::new(Error::NOT_FOUND, text).non_retryable();
+                    shared.command(Command::UpdateRejected(id, error));
+                } else {
+                    handlers.keep_update(id, message);
+                }
+                continue;
+            };
+            match handler(message) {
+                Err(error) => shared.command(Command::UpdateRejected(id, error)),
+                Ok(answer) => {
+                    shared.command(Command::UpdateAccepted(id.clone()));
+                    let end = Rc::downgrade(shared);
+                    shared.spawn(Box::pin(async move {
+                        let outcome = answer.await;
+                        if let Some(shared) = end.upgrade() {
+                            shared.command(Command::UpdateCompleted(id, outcome));
+                        }
+                    }));
+                }
+            }
+        }
+        any
     }
 
     fn begin(&mut self) {

@@ -7,6 +7,7 @@ mod input;
 mod instance;
 mod messages;
 pub(crate) mod operation;
+mod pending;
 pub(crate) mod protocol;
 mod random;
 pub(crate) mod shared;
@@ -14,9 +15,10 @@ pub(crate) mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use child::{Child, ChildCall, ParentClose};
+pub use child::{Child, ChildCall};
 pub use context::{Cancelled, JoinHandle, Workflow};
 pub use input::InputRequest;
 pub(crate) use instance::Instance;
 pub use instance::Run;
 pub use operation::{ActivityCall, HostCall, Sleep};
+pub use protocol::ParentClose;

@@ -2,7 +2,19 @@
 
 use std::time::Duration;
 
-use crate::{ActivityOptions, Error, ParentClose, Result, RetryPolicy, TaskEvent, tools::ToolRequest};
+use crate::{ActivityOptions, Error, Result, RetryPolicy, TaskEvent, tools::ToolRequest};
+
+/// What becomes of a child when its parent ends first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ParentClose {
+    /// It is ended by force.
+    #[default]
+    Terminate,
+    /// It is asked to stop.
+    RequestCancel,
+    /// It goes on by itself.
+    Abandon,
+}
 
 /// What an instance is created from.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     handlers::Handlers,
-    input::Pending,
+    pending::Pending,
     protocol::{Command, Init, Request, Turn},
     random::Random,
 };

@@ -1,0 +1,18 @@
+//! Inputs that people are asked for.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use serde_json::Value;
+
+use crate::Result;
+
+/// What people are asked for, by task.
+pub(crate) type Pending = Rc<RefCell<BTreeMap<String, Wanted>>>;
+
+/// One of them.
+pub(crate) struct Wanted {
+    pub(super) schema: Value,
+    pub(super) label: Option<String>,
+    pub(super) check: fn(&Value) -> Result<()>,
+    pub(super) given: Option<Value>,
+}
