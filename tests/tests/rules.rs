@@ -327,7 +327,7 @@ async fn a_server_that_fails_is_left_alone_for_a_while() {
         _ => good(n),
     })
     .await;
-    control(client, "api", json!({ "retries": 0, "breaker": { "failures": 2, "seconds": 1 } })).await;
+    control(client, "api", json!({ "retries": 0, "breaker": { "failures": 2, "seconds": 5 } })).await;
     for _ in 0..2 {
         assert_eq!(call(client, "api", "read", json!({})).await.0, 502);
     }

@@ -10,13 +10,18 @@ use crate::{
     room::{Host, Room, call, digest_of, init, run, run_wrong, status, turn},
 };
 
+/// Little of everything, and so much processor time that only an endless loop uses it up on any machine.
 async fn tight() -> (Room, Arc<Sandbox>, Digest) {
+    tight_with(Duration::from_secs(60)).await
+}
+
+async fn tight_with(cpu: Duration) -> (Room, Arc<Sandbox>, Digest) {
     let room = Room::new();
     room.put("hostile.wasm", crate::guests::hostile());
     let sandbox = room
         .open_with(|limits: &mut Limits| {
-            limits.activity_cpu = Duration::from_millis(200);
-            limits.activation_cpu = Duration::from_millis(200);
+            limits.activity_cpu = cpu;
+            limits.activation_cpu = cpu;
             limits.memory_bytes = 16 << 20;
             limits.payload_bytes = 4 << 20;
             limits.events_per_second = 10;
@@ -43,7 +48,7 @@ async fn activate_wrong(sandbox: &Sandbox, digest: &Digest, workflow: &str) -> S
 #[tokio::test]
 async fn an_endless_loop_ends_and_others_run_meanwhile() {
     // One thread: if the loop did not yield, nothing else would run.
-    let (_room, sandbox, digest) = tight().await;
+    let (_room, sandbox, digest) = tight_with(Duration::from_millis(200)).await;
     let spinning = tokio::spawn({
         let sandbox = sandbox.clone();
         async move { run_wrong(&sandbox, &digest, "spin").await }
@@ -69,7 +74,7 @@ async fn an_endless_loop_ends_and_others_run_meanwhile() {
 
 #[tokio::test]
 async fn waiting_costs_no_processor_time() {
-    let (_room, sandbox, digest) = tight().await;
+    let (_room, sandbox, digest) = tight_with(Duration::from_millis(200)).await;
     for _ in 0..6 {
         assert!(run(&sandbox, &digest, "sleep", "null").await.is_ok());
     }
