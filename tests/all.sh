@@ -14,7 +14,7 @@ step() {
     echo "== $name: $*"
     "$@" 2>&1 | tee "$logs/$name.log"
     local status=${PIPESTATUS[0]}
-    [ "$status" -eq 0 ] || failed+=("$name: $(bash tests/failures.sh "$logs/$name.log" || true)")
+    [ "$status" -eq 0 ] || failed+=("$name:$(bash tests/failures.sh "$logs/$name.log" || true)")
 }
 
 step host cargo test --release --locked --workspace --no-fail-fast
