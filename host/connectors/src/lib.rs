@@ -19,6 +19,7 @@ mod facade;
 mod mcp;
 mod mock;
 mod oauth;
+mod protocol;
 mod registry;
 mod rest;
 mod vault;

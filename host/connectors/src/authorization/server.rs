@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::{Authorization, words::no_oauth};
 use crate::{
     ConnectorsError,
-    control::retries::Trouble,
     oauth::{self, Server, Source},
+    protocol::trouble::Trouble,
     registry::{
         Connector, Protocol,
         method::{Method, MethodKind, found_out},

@@ -8,7 +8,7 @@ mod tools;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use airlock_engine::{
@@ -29,16 +29,20 @@ use crate::{
         breaker::Breakers,
         limits::{Limits, Redactions},
         pins::Pins,
-        retries::{self, Again, Trouble, retry_after},
+        retries,
     },
     credentials::{Credentials, State},
     egress::{
         Unanswered,
         scrub::{REDACTED, Scrubber},
     },
-    mcp::{self, CALL_LIMIT, Tools, refused},
+    mcp::{self, CALL_LIMIT, refused},
     mock::{Mocks, Shape},
     oauth,
+    protocol::{
+        tools::Tools,
+        trouble::{Again, Trouble, status},
+    },
     registry::{Connector, Protocol, Registry},
     rest::{self, Example, Operation},
 };
@@ -566,23 +570,6 @@ async fn ask(call: &CallRequest<'_>) -> Result<(), ConnectorsError> {
     let reason = answer["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
     let message = format!("the call of '{}' of connector '{connector}' was not approved{reason}", call.tool);
     Err(ConnectorsError::Denied(message))
-}
-
-/// A status that is not an answer.
-pub(crate) fn status(connector: &str, host: &str, code: u16, wait: Option<&str>) -> Trouble {
-    let message = format!("the server of connector '{connector}' ({host}) answered with HTTP status {code}");
-    let wait = wait.and_then(|wait| retry_after(wait, SystemTime::now()));
-    let again = match (code, wait) {
-        (429 | 503, Some(wait)) => Again::After(wait),
-        (429, None) => Again::Always,
-        (502..=504, _) => Again::IfIdempotent,
-        _ => Again::Never,
-    };
-    let error = match code {
-        403 => ConnectorsError::Forbidden(message),
-        _ => ConnectorsError::Upstream(message),
-    };
-    Trouble { error, again }
 }
 
 fn unanswered_trouble(connector: &Connector, limit: Duration, unanswered: &Unanswered) -> Trouble {

@@ -11,7 +11,6 @@ use url::Url;
 
 use crate::{
     ConnectorsError,
-    control::retries::Trouble,
     credentials::Credential,
     egress::{
         Channels, Egress, Key, Sender,
@@ -19,6 +18,7 @@ use crate::{
     },
     mcp::{Opening, Session, Sessions},
     oauth,
+    protocol::trouble::Trouble,
     registry::{Connector, check_server, headers},
     vault::Vault,
 };

@@ -3,44 +3,16 @@
 //! A call that may have had an effect is tried again only if it is idempotent. Waits grow from 0.2 s to 5 s with jitter,
 //! or are what the server asks for in `Retry-After`, up to [`LONGEST_WAIT`]. The wait between attempts costs no thread.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 
 use super::breaker::{Breaker, seconds};
 use crate::ConnectorsError;
+pub(crate) use crate::protocol::trouble::{Again, Trouble};
 
 /// A call does not wait longer than this for a server that says when to come back.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-/// An attempt failed.
-#[derive(Debug)]
-pub(crate) struct Trouble {
-    /// What the caller is told if it is not tried again.
-    pub(crate) error: ConnectorsError,
-    /// Whether another attempt makes sense.
-    pub(crate) again: Again,
-}
-
-/// Whether another attempt makes sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Again {
-    /// It would fail in the same way.
-    Never,
-    /// Nothing was sent: the connection was refused, the name did not resolve.
-    Always,
-    /// It may have had its effect: status 502, 504, or 503 without `Retry-After`, a timeout, a reset connection.
-    IfIdempotent,
-    /// The server did not do it and said when to come back: status 429 or 503 with `Retry-After`.
-    After(Duration),
-}
-
-impl From<ConnectorsError> for Trouble {
-    /// An error that another attempt does not help.
-    fn from(error: ConnectorsError) -> Self {
-        Self { error, again: Again::Never }
-    }
-}
 
 /// Runs an attempt, and up to `retries` more while that makes sense and the breaker is closed. Each attempt goes through
 /// the breaker; the error is that of the last attempt.
@@ -98,18 +70,6 @@ where
         },
         _ => error,
     })
-}
-
-/// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110 §10.2.3). A date that has passed is no
-/// wait.
-pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are a very long wait.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -213,27 +173,5 @@ mod tests {
         let error = run(10, true, &breaker, attempt).await.expect_err("is refused");
         assert!(error.to_string().contains("is not called until"), "{error}");
         assert!(!called);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
-        let table = [
-            ("120", Some(120)),
-            (" 0 ", Some(0)),
-            ("99999999999999999999999", Some(u64::from(u32::MAX))),
-            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
-            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
-            ("Sun Nov  6 08:50:07 1994", Some(30)),
-            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
-            ("-1", None),
-            ("+5", None),
-            ("1.5", None),
-            ("soon", None),
-            ("", None),
-        ];
-        for (value, expected) in table {
-            assert_eq!(retry_after(value, now), expected.map(Duration::from_secs), "{value:?}");
-        }
     }
 }

@@ -33,9 +33,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     ConnectorsError,
-    control::retries::{Again, Trouble},
     egress::{Live, Sender},
+    protocol::trouble::{Again, Trouble, status},
 };
+
+pub(crate) use crate::protocol::tools::Tools;
 
 /// contract/preflight.md: a call may take 120 s, a list 30 s.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(120);
@@ -117,14 +119,6 @@ pub(crate) struct Session {
     live: Arc<Live>,
     service: RunningService<RoleClient, Client>,
     tools: Mutex<Option<(Instant, Arc<Tools>)>>,
-}
-
-/// The tools of a server, with what checks their arguments.
-pub(crate) struct Tools {
-    pub(crate) list: Vec<Value>,
-    validators: Mutex<HashMap<String, Arc<jsonschema::Validator>>>,
-    /// They were compared with the pins.
-    reviewed: Mutex<bool>,
 }
 
 /// One call.
@@ -492,68 +486,6 @@ impl Patience {
     }
 }
 
-impl Tools {
-    pub(crate) fn new(list: Vec<Value>) -> Self {
-        Self { list, validators: Mutex::default(), reviewed: Mutex::default() }
-    }
-
-    /// Reviews the list, once.
-    pub(crate) fn once(
-        &self,
-        review: impl FnOnce() -> Result<(), ConnectorsError>,
-    ) -> Result<(), ConnectorsError> {
-        let mut reviewed = self.reviewed.lock();
-        if !*reviewed {
-            review()?;
-            *reviewed = true;
-        }
-        Ok(())
-    }
-
-    /// The definition of a tool.
-    pub(crate) fn get(&self, connector: &str, tool: &str) -> Result<&Value, ConnectorsError> {
-        self.list.iter().find(|described| described["name"] == tool).ok_or_else(|| {
-            ConnectorsError::NotFound(format!(
-                "connector '{connector}' has no tool '{tool}': see `airlock connectors tools {connector}` for those it has"
-            ))
-        })
-    }
-
-    /// Checks a call before anything is sent.
-    pub(crate) fn check(
-        &self,
-        connector: &str,
-        tool: &str,
-        arguments: &Value,
-    ) -> Result<(), ConnectorsError> {
-        let described = self.get(connector, tool)?;
-        let known = self.validators.lock().get(tool).cloned();
-        let validator = match known {
-            Some(validator) => validator,
-            // A server whose schema is broken checks by itself.
-            None => match jsonschema::validator_for(&described["inputSchema"]) {
-                Ok(validator) => {
-                    let validator = Arc::new(validator);
-                    self.validators.lock().insert(tool.to_owned(), Arc::clone(&validator));
-                    validator
-                }
-                Err(_) => return Ok(()),
-            },
-        };
-        match validator.iter_errors(arguments).next() {
-            None => Ok(()),
-            Some(problem) => {
-                let place = problem.instance_path().to_string();
-                let message = format!(
-                    "the arguments of '{tool}' do not match its schema: {place} {}",
-                    problem.masked()
-                );
-                Err(ConnectorsError::Invalid { pointer: format!("/arguments{place}"), message })
-            }
-        }
-    }
-}
-
 /// What errors may say.
 struct Told<'a> {
     connector: &'a str,
@@ -611,9 +543,7 @@ impl Told<'_> {
         let Self { connector, host, credential, .. } = self;
         match cause(error) {
             Cause::Refused => ConnectorsError::Unauthorized(refused(connector, host, *credential)).into(),
-            Cause::Status(status, retry_after) => {
-                crate::call::status(connector, host, status, retry_after.as_deref())
-            }
+            Cause::Status(code, retry_after) => status(connector, host, code, retry_after.as_deref()),
             Cause::Timeout => {
                 let message =
                     format!("the server of connector '{connector}' ({host}) did not answer in time");

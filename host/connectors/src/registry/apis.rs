@@ -19,8 +19,8 @@ use super::{
 use crate::{
     ConnectorsError,
     egress::{Egress, address::Allowed, headers::check_header, secret::KeyPlace},
-    mcp::Tools,
     oauth::Server,
+    protocol::tools::Tools,
     rest::{self, Operation, SecurityKind, Skipped},
 };
 

@@ -1,0 +1,4 @@
+//! What both protocols share: what can be called, and what went wrong with an attempt. It knows neither of them.
+
+pub(crate) mod tools;
+pub(crate) mod trouble;
