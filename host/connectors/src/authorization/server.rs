@@ -39,9 +39,8 @@ impl Authorization {
             Reception::Challenged(challenge) => Some(challenge),
             Reception::Refused | Reception::Unclear => None,
         };
-        let header = challenge.as_ref().map(|challenge| challenge.raw.as_str());
-        let allowed = self.egress.allowed();
-        let found = Server::discovered(&connector.server, header, &self.exchange, allowed).await?;
+        let (said, allowed) = (challenge.as_ref(), self.egress.allowed());
+        let found = Server::discovered(&connector.server, said, &self.exchange, allowed).await?;
         let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
         self.registry.change(&*self.records, &connector.id, |changed| {
             // It may have another address by now.
@@ -105,9 +104,8 @@ impl Authorization {
             Reception::Refused => None,
             Reception::Unclear => return None,
         };
-        let header = challenge.as_ref().map(|challenge| challenge.raw.as_str());
-        let allowed = self.egress.allowed();
-        let found = Server::discovered(&connector.server, header, &self.exchange, allowed).await.ok()?;
+        let (said, allowed) = (challenge.as_ref(), self.egress.allowed());
+        let found = Server::discovered(&connector.server, said, &self.exchange, allowed).await.ok()?;
         let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
         // Endpoints that nobody published are no sign of an authorization server.
         (found.source() != Source::Assumed).then(|| found_out(found, challenged))

@@ -1,20 +1,25 @@
 //! What a server says when it refuses a token or wants another one (RFC 6750 §3, RFC 9728 §5.1), and which scopes to ask for.
 
-use http::{HeaderMap, header};
-use rmcp::transport::WWWAuthenticateParams;
+use http::HeaderMap;
 use url::Url;
 
-use super::Server;
+use super::{
+    Server,
+    document::words,
+    www_authenticate::{Offer, offers},
+};
 
-/// A `WWW-Authenticate` header for bearer tokens.
+/// Places of metadata that are looked at.
+const MOST_PLACES: usize = 4;
+
+/// What the challenges of a 401 or 403 say of tokens, all of them together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Challenge {
     /// The scopes that the request would have needed.
     pub(crate) scopes: Vec<String>,
     pub(crate) error: Option<Refusal>,
-    /// Where the protected resource metadata are.
-    pub(crate) resource_metadata: Option<Url>,
-    /// The header, for [`Server::discovered`].
-    pub(crate) raw: String,
+    /// Where the protected resource metadata are said to be, the likeliest first.
+    pub(crate) resource_metadata: Vec<Url>,
 }
 
 /// Why a token was refused.
@@ -28,33 +33,44 @@ pub(crate) enum Refusal {
     Other,
 }
 
-/// The challenge in the headers of a 401 or 403. Of several, the one that says where metadata are.
+/// The challenge in the headers of a 401 or 403: `None` where none of them is about tokens. That a scope is missing counts
+/// whichever of them says it.
 pub(crate) fn challenge(server_url: &Url, headers: &HeaderMap) -> Option<Challenge> {
-    let texts = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    let challenges = texts.filter(|text| names_bearer(text)).map(|text| {
-        let params = WWWAuthenticateParams::parse(text, server_url);
-        Challenge {
-            scopes: params
-                .scope
-                .iter()
-                .flat_map(|scope| scope.split_whitespace())
-                .map(str::to_owned)
-                .collect(),
-            error: params.error.as_deref().map(|error| match error {
-                "insufficient_scope" => Refusal::InsufficientScope,
-                "invalid_token" => Refusal::InvalidToken,
-                _ => Refusal::Other,
-            }),
-            resource_metadata: params.resource_metadata_url,
-            raw: text.to_owned(),
-        }
-    });
-    challenges.max_by_key(|challenge| (challenge.resource_metadata.is_some(), !challenge.scopes.is_empty()))
+    let offers = offers(headers);
+    let bearers = || offers.iter().filter(|offer| offer.is("bearer"));
+    // RFC 9728 §5.1 has the place of metadata beside other schemes as well.
+    let others = || offers.iter().filter(|offer| !offer.is("bearer"));
+    let places: Vec<Url> = bearers()
+        .chain(others())
+        .flat_map(|offer| offer.all("resource_metadata"))
+        .filter_map(|place| server_url.join(place.trim()).ok().filter(|_| !place.trim().is_empty()))
+        .fold(Vec::new(), |mut places, place| {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+            places
+        });
+    if bearers().next().is_none() && places.is_empty() {
+        return None;
+    }
+    let missing = bearers().find(|offer| refusal(offer) == Some(Refusal::InsufficientScope));
+    let says_why = || bearers().find(|offer| offer.get("error").is_some());
+    let scopes = |offer: &Offer| offer.get("scope").map(|scopes| words(scopes).map(str::to_owned).collect());
+    let with_scopes = || bearers().find(|offer| offer.get("scope").is_some());
+    Some(Challenge {
+        scopes: missing.and_then(scopes).or_else(|| with_scopes().and_then(scopes)).unwrap_or_default(),
+        error: missing.or_else(says_why).and_then(refusal),
+        resource_metadata: places.into_iter().take(MOST_PLACES).collect(),
+    })
 }
 
-/// A header may hold challenges of several schemes.
-fn names_bearer(text: &str) -> bool {
-    text.split([' ', ',']).any(|word| word.eq_ignore_ascii_case("bearer"))
+fn refusal(offer: &Offer) -> Option<Refusal> {
+    let error = offer.get("error")?.trim().to_ascii_lowercase();
+    Some(match error.as_str() {
+        "insufficient_scope" => Refusal::InsufficientScope,
+        "invalid_token" => Refusal::InvalidToken,
+        _ => Refusal::Other,
+    })
 }
 
 /// The scopes to ask for: those of the challenge, else those that the protected resource publishes, else the configured
@@ -87,7 +103,7 @@ pub(crate) fn wanted_scopes(
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, header};
     use serde_json::json;
 
     use super::*;
@@ -111,13 +127,45 @@ mod tests {
         .expect("a challenge");
         assert_eq!(challenge.scopes, ["a", "b"]);
         assert_eq!(challenge.error, Some(Refusal::InsufficientScope));
-        let metadata = challenge.resource_metadata.expect("an address");
-        assert_eq!(metadata.as_str(), "https://tools.example/.well-known/x");
-        assert!(challenge.raw.contains("resource_metadata"));
+        let places: Vec<&str> = challenge.resource_metadata.iter().map(Url::as_str).collect();
+        assert_eq!(places, ["https://tools.example/.well-known/x"]);
         let expired = read(&["bearer error=invalid_token"]).expect("a challenge");
         assert_eq!((expired.error, expired.scopes.len()), (Some(Refusal::InvalidToken), 0));
         assert!(read(&["Basic realm=\"x\""]).is_none());
         assert!(read(&[]).is_none());
+    }
+
+    #[test]
+    fn a_missing_scope_counts_in_whichever_challenge_it_is_named() {
+        let missing = "Bearer error = \"insufficient_scope\", scope = \"write\"";
+        for fields in [
+            &["Basic realm=\"x\"", missing][..],
+            &[missing, "Basic realm=\"x\""],
+            &["Basic realm=\"x\", BEARER scope=write error=insufficient_scope"],
+            &["Bearer error=\"invalid_token\", scope=\"read\"", missing],
+            &["Bearer realm=\"r\"", "Bearer scope=\"read\"", missing],
+            &["DPoP algs=\"ES256\", error=\"insufficient_scope\", scope=\"dpop\"", missing],
+            &["Negotiate, Bearer error=insufficient_scope, scope=\"write\", error=invalid_token"],
+        ] {
+            let challenge = read(fields).expect("a challenge");
+            assert_eq!(challenge.error, Some(Refusal::InsufficientScope), "{fields:?}");
+            assert_eq!(challenge.scopes, ["write"], "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn all_places_of_metadata_are_remembered_those_of_bearer_challenges_first() {
+        let challenge = read(&[
+            "DPoP resource_metadata=\"/dpop\"",
+            "Bearer resource_metadata=\"/first\", resource_metadata=\"/second\", resource_metadata=\"/first\"",
+            "Bearer resource_metadata = https://elsewhere.example/third , resource_metadata=\"\"",
+        ]);
+        let places = challenge.expect("a challenge").resource_metadata;
+        let places: Vec<&str> = places.iter().map(Url::as_str).collect();
+        let expected = ["/first", "/second"].map(|path| format!("https://tools.example{path}"));
+        assert_eq!(places[..2], expected);
+        assert_eq!(places[2..], ["https://elsewhere.example/third", "https://tools.example/dpop"]);
+        assert!(read(&["Basic realm=\"Bearer\"", "Negotiate"]).is_none());
     }
 
     #[test]

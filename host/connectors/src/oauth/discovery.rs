@@ -1,36 +1,108 @@
 //! Finding the authorization server of a server for tools: protected resource metadata (RFC 9728), from a 401's challenge or
-//! the well-known places, then the metadata of the authorization server (RFC 8414, OpenID), then the assumptions of 2025-03-26.
+//! the well-known places, then the metadata of the authorization servers that they name (RFC 8414, OpenID), then the
+//! assumptions of 2025-03-26.
 //!
-//! The search is rmcp's; what it sends goes through [`Exchange`], and what it finds is validated as all metadata are.
+//! Promises: a place that fails is one place less, and the next is asked; all of it ends in time; what each place said is
+//! remembered and told. Guarded is what counts: a document about another resource, an issuer that speaks for another, a
+//! redirect or an address inside ends that place. A server for tools that names authorization servers is believed: if none
+//! of them can be used, no other is made up.
 
-use std::sync::Arc;
-
-use http::{HeaderValue, Response, StatusCode, header};
-use parking_lot::Mutex;
-use rmcp::transport::{
-    AuthError, AuthorizationManager,
-    auth::{OAuthHttpClient, OAuthHttpClientFuture, OAuthHttpRequest},
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use serde_json::Value;
+
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use serde_json::json;
 use url::Url;
 
 use super::{
-    exchange::{Exchange, check_address, host},
+    Challenge, challenge,
+    document::{Document, LeftOut},
+    exchange::{Exchange, check_address, host, is_loopback},
+    metadata::is_same_issuer,
+    places,
+    quote::quoted,
+    resource::{NotOurs, Resource},
     server::{Server, Source},
+    tried::{LATE, Outcome, Tried, failure},
 };
 use crate::{ConnectorsError, egress::address::Allowed};
 
+/// How long a whole search takes at most.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long one place is waited for at most, and the share of the whole that it may take.
+const PATIENCE_FOR_ONE: Duration = Duration::from_secs(5);
+const SHARE: u32 = 3;
+
+/// Requests to one origin that may end without any answer before it is left alone.
+const FAILURES: u8 = 2;
+
+/// What is looked for.
+pub(crate) struct Search<'a> {
+    /// The address of the server for tools.
+    pub(crate) server_url: &'a str,
+    /// What it said when it refused somebody without a token.
+    pub(crate) challenge: Option<&'a Challenge>,
+    /// The issuer that metadata have to name, wherever they are: the operator's word for servers that publish under another
+    /// name. Nothing else is accepted then.
+    pub(crate) issuer: Option<&'a str>,
+    pub(crate) patience: Duration,
+}
+
+/// What a search found, and on which way.
+pub(crate) struct Found {
+    pub(crate) server: Result<Server, ConnectorsError>,
+    /// The places in the order in which they were asked.
+    pub(crate) tried: Vec<Tried>,
+}
+
 impl Server {
-    /// From the address of a server for tools, and the `WWW-Authenticate` header of its 401 if there was one.
+    /// From the address of a server for tools, and the challenge of its 401 if there was one.
     ///
     /// Where nothing is published, the answer is a server with assumed endpoints ([`Source::Assumed`]).
     pub(crate) async fn discovered(
         server_url: &str,
-        challenge: Option<&str>,
+        challenge: Option<&Challenge>,
         exchange: &Arc<dyn Exchange>,
         allowed: Allowed,
     ) -> Result<Self, ConnectorsError> {
-        let mut url = Url::parse(server_url)
+        let search = Search { server_url, challenge, issuer: None, patience: PATIENCE };
+        search.run(&**exchange, allowed).await.server
+    }
+}
+
+impl Search<'_> {
+    /// Looks everywhere until an authorization server is found that can be used.
+    pub(crate) async fn run(&self, exchange: &dyn Exchange, allowed: Allowed) -> Found {
+        let base = match self.base(allowed) {
+            Ok(base) => base,
+            Err(error) => return Found { server: Err(error), tried: Vec::new() },
+        };
+        let mut walk = Walk {
+            exchange,
+            allowed,
+            base,
+            issuer: self.issuer,
+            began: Instant::now(),
+            patience: self.patience,
+            failures: HashMap::new(),
+            tried: Vec::new(),
+            is_described: false,
+            is_spoilt: false,
+            is_certain: true,
+        };
+        let server = walk.run(self.challenge).await;
+        if let Err(error) = &server {
+            tracing::debug!(%error, "no authorization server was found");
+        }
+        Found { server, tried: walk.tried }
+    }
+
+    fn base(&self, allowed: Allowed) -> Result<Url, ConnectorsError> {
+        let mut url = Url::parse(self.server_url)
             .map_err(|error| ConnectorsError::invalid("/server", format!("it is not an address: {error}")))?;
         // A query may hold a key, and the address becomes part of what is shown and logged.
         url.set_query(None);
@@ -38,138 +110,345 @@ impl Server {
         check_address(&url, allowed).map_err(|message| {
             ConnectorsError::Upstream(format!("the authorization server cannot be looked for: {message}"))
         })?;
-        let host = host(&url);
-        let search = Arc::new(Search {
-            exchange: Arc::clone(exchange),
-            resources: Mutex::default(),
-            described: Mutex::default(),
-        });
-        let failed = |error| failure(error, &host);
-        let client = Arc::clone(&search) as Arc<dyn OAuthHttpClient>;
-        let mut manager =
-            AuthorizationManager::new_with_oauth_http_client(url.as_str(), client).await.map_err(failed)?;
-        let found = match manager.resolve_metadata_from_challenge(challenge).await {
-            Err(AuthError::AuthorizationServerMismatch { .. })
-                if let Some(document) = search.at_the_root_of(&url) =>
-            {
-                return Self::found(document, url.as_str(), &[], Source::Discovered, allowed)
-                    .map_err(|flaw| flaw.published_by(&host));
+        Ok(url)
+    }
+}
+
+/// A search under way.
+struct Walk<'a> {
+    exchange: &'a dyn Exchange,
+    allowed: Allowed,
+    base: Url,
+    issuer: Option<&'a str>,
+    began: Instant,
+    patience: Duration,
+    /// Requests without any answer, by origin.
+    failures: HashMap<String, u8>,
+    tried: Vec<Tried>,
+    /// The server for tools has a document about itself, of whatever worth.
+    is_described: bool,
+    /// Its own word about where that is was no good.
+    is_spoilt: bool,
+    /// Every place said for certain that there is nothing.
+    is_certain: bool,
+}
+
+/// Whose word it is that there are metadata at a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// The server's own.
+    Said,
+    /// A standard's.
+    Guessed,
+}
+
+impl Walk<'_> {
+    async fn run(&mut self, challenge: Option<&Challenge>) -> Result<Server, ConnectorsError> {
+        let resource = self.resource(challenge).await;
+        let resource = resource.as_ref();
+        // Without a document, what the server said of one may still be wrong: nothing would be bound to anything then.
+        let is_spoilt = resource.is_none() && self.is_spoilt;
+        let named = resource.map(|resource| &resource.servers[..]).unwrap_or_default();
+        for issuer in named {
+            if let Some(found) = self.named_server(issuer, resource).await {
+                return Ok(found);
             }
-            found => found.map_err(failed)?,
-        };
-        let source = if found.source.is_discovered() { Source::Discovered } else { Source::Assumed };
-        let mut document = serde_json::to_value(&found.metadata)?;
-        if source == Source::Assumed {
-            document["issuer"] = url.origin().ascii_serialization().into();
         }
-        // Validated before rmcp makes an address of it.
-        Self::found(document.clone(), url.as_str(), &[], source, allowed)
-            .map_err(|flaw| flaw.published_by(&host))?;
-        manager.set_metadata(found.metadata);
-        let resource = resource(&mut manager).await.map_err(failed)?.unwrap_or_else(|| url.to_string());
-        let scopes = search.scopes_of(&resource);
-        Self::found(document, &resource, &scopes, source, allowed).map_err(|flaw| flaw.published_by(&host))
-    }
-}
-
-/// The resource that rmcp found. It tells it only inside the address for a browser.
-async fn resource(manager: &mut AuthorizationManager) -> Result<Option<String>, AuthError> {
-    manager.configure_client_id("airlock")?;
-    let url = Url::parse(&manager.get_authorization_url(&[]).await?)?;
-    let resource = url.query_pairs().find(|(name, _)| name == "resource");
-    Ok(resource.map(|(_, resource)| resource.into_owned()))
-}
-
-/// What rmcp sends by, and the protected resource metadata that went through it.
-struct Search {
-    exchange: Arc<dyn Exchange>,
-    resources: Mutex<Vec<Value>>,
-    /// The newest document about an authorization server, with its address.
-    described: Mutex<Option<(String, Value)>>,
-}
-
-impl Search {
-    /// Metadata as MCP had them in 2025-03-26, before protected resource metadata: at the root of the server's own origin,
-    /// whatever path the issuer has. Such a document can speak for its own origin only.
-    fn at_the_root_of(&self, server: &Url) -> Option<Value> {
-        let root = server.join("/.well-known/oauth-authorization-server").ok()?;
-        let (at, document) = self.described.lock().clone()?;
-        let issuer = Url::parse(document["issuer"].as_str()?).ok()?;
-        let is_legacy = self.resources.lock().is_empty() && at == root.as_str();
-        (is_legacy && issuer.origin() == server.origin()).then_some(document)
+        // A server that names no other is its own authorization server.
+        let is_its_own = named.is_empty() && !is_spoilt;
+        if is_its_own
+            && let places = places::of_issuer(&self.base)
+            && let Some(found) = self.described(places, None, resource).await
+        {
+            return Ok(found);
+        }
+        if let Some(issuer) = self.issuer
+            && let Ok(url) = Url::parse(issuer)
+            && let Some(found) = self.described(places::of_issuer(&url), Some(issuer), resource).await
+        {
+            return Ok(found);
+        }
+        match is_its_own && self.is_certain && self.issuer.is_none() {
+            true => self.assumed(resource),
+            false => Err(failure(&self.base, self.issuer.is_some(), named.is_empty(), &self.tried)),
+        }
     }
 
-    /// The scopes in the newest document about a resource.
-    fn scopes_of(&self, resource: &str) -> Vec<String> {
-        let resources = self.resources.lock();
-        let about = resources.iter().rfind(|document| document["resource"] == resource);
-        let scopes = about.and_then(|document| document["scopes_supported"].as_array());
-        scopes.into_iter().flatten().filter_map(|scope| scope.as_str().map(str::to_owned)).collect()
+    /// The document of the server for tools about itself.
+    async fn resource(&mut self, challenge: Option<&Challenge>) -> Option<Resource> {
+        let mut asked: Vec<Url> = Vec::new();
+        let mut said = challenge.map(|challenge| challenge.resource_metadata.clone()).unwrap_or_default();
+        if let Some(found) = self.first_resource(&said, Word::Said, &mut asked).await {
+            return Some(found);
+        }
+        // Without a challenge that helps, the server is asked for one.
+        said = self.probe().await;
+        if let Some(found) = self.first_resource(&said, Word::Said, &mut asked).await {
+            return Some(found);
+        }
+        let guesses = places::of_resource(&self.base);
+        self.first_resource(&guesses, Word::Guessed, &mut asked).await
     }
-}
 
-impl OAuthHttpClient for Search {
-    fn execute(&self, request: OAuthHttpRequest) -> OAuthHttpClientFuture<'_> {
-        Box::pin(async move {
-            let mut request = request.request;
-            let json = HeaderValue::from_static("application/json");
-            let at = request.uri().to_string();
-            request.headers_mut().entry(header::ACCEPT).or_insert(json);
-            let mut answer = self.exchange.send(request).await?;
-            if answer.status().is_redirection() {
-                // rmcp would follow it: what is elsewhere is not here (THREATS row 3).
-                answer = Response::new(Vec::new());
-                *answer.status_mut() = StatusCode::NOT_FOUND;
+    async fn first_resource(&mut self, places: &[Url], word: Word, asked: &mut Vec<Url>) -> Option<Resource> {
+        let mut rest: Vec<(Url, Word)> = places.iter().rev().map(|place| (place.clone(), word)).collect();
+        while let Some((place, word)) = rest.pop() {
+            if asked.contains(&place) {
+                continue;
             }
-            if answer.status() == StatusCode::OK
-                && let Ok(document) = serde_json::from_slice::<Value>(answer.body())
-            {
-                if document["resource"].is_string() {
-                    self.resources.lock().push(document);
-                } else if document["issuer"].is_string() {
-                    *self.described.lock() = Some((at, document));
+            asked.push(place.clone());
+            match self.resource_at(&place, word).await {
+                Ok(found) => return Some(found),
+                Err(pointers) => rest.extend(pointers.into_iter().rev().map(|place| (place, Word::Guessed))),
+            }
+        }
+        None
+    }
+
+    /// The document at one place, or the places that it points to instead.
+    async fn resource_at(&mut self, place: &Url, word: Word) -> Result<Resource, Vec<Url>> {
+        let (name, began) = (places::named(place), Instant::now());
+        let (read, outcome) = match self.ask(place).await {
+            Ok(answer) if word == Word::Guessed && answer.status() == StatusCode::UNAUTHORIZED => {
+                let pointers = self.pointers(answer.headers());
+                let outcome = match pointers.is_empty() {
+                    true => nothing(answer.status()),
+                    false => Outcome::Pointer,
+                };
+                (Err(pointers), outcome)
+            }
+            Ok(answer) => match document(&answer).and_then(|document| self.read_resource(document, word)) {
+                Ok(resource) => {
+                    let outcome = Outcome::Used(resource.left_out.clone());
+                    (Ok(resource), outcome)
                 }
-            }
-            Ok(answer)
+                Err(outcome) => (Err(Vec::new()), outcome),
+            },
+            Err(outcome) => (Err(Vec::new()), outcome),
+        };
+        self.note(name, began, outcome);
+        read
+    }
+
+    fn read_resource(&mut self, document: Document, word: Word) -> Result<Resource, Outcome> {
+        self.is_described |= document.has("resource");
+        Resource::read(document, &self.base).map_err(|why| {
+            self.is_spoilt |= word == Word::Said;
+            Outcome::OtherResource(match why {
+                NotOurs::Other if word == Word::Guessed => {
+                    return Outcome::Nothing("JSON that is no metadata of a protected resource".into());
+                }
+                NotOurs::Other => "it is no metadata of a protected resource".into(),
+                NotOurs::Nameless(why) => format!("resource: {why}"),
+                NotOurs::Foreign => "resource: it is not the address of the connector".into(),
+            })
         })
     }
+
+    /// Asks the server for tools itself, which may say where its metadata are when it refuses.
+    async fn probe(&mut self) -> Vec<Url> {
+        let (base, began) = (self.base.clone(), Instant::now());
+        let mut pointers = Vec::new();
+        let outcome = match self.ask(&base).await {
+            Ok(answer) => {
+                if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                    pointers = self.pointers(answer.headers());
+                }
+                match pointers.is_empty() {
+                    true => nothing(answer.status()),
+                    false => Outcome::Pointer,
+                }
+            }
+            Err(outcome) => outcome,
+        };
+        // Nothing has to be there.
+        let is_certain = self.is_certain;
+        self.note(places::named(&base), began, outcome);
+        self.is_certain = is_certain;
+        pointers
+    }
+
+    fn pointers(&self, headers: &HeaderMap) -> Vec<Url> {
+        challenge(&self.base, headers).map(|challenge| challenge.resource_metadata).unwrap_or_default()
+    }
+
+    /// An authorization server that the server for tools names.
+    async fn named_server(&mut self, issuer: &str, resource: Option<&Resource>) -> Option<Server> {
+        let Ok(url) = Url::parse(issuer) else {
+            let outcome = Outcome::Refused("what names it is not an address".into());
+            self.note("an authorization server".into(), Instant::now(), outcome);
+            return None;
+        };
+        match places::is_document(&url) {
+            true => self.described(vec![url], None, resource).await,
+            false => self.described(places::of_issuer(&url), Some(issuer), resource).await,
+        }
+    }
+
+    /// The first of some places with metadata of an authorization server that can be used.
+    async fn described(
+        &mut self,
+        places: Vec<Url>,
+        named: Option<&str>,
+        resource: Option<&Resource>,
+    ) -> Option<Server> {
+        for place in places {
+            let (name, began) = (places::named(&place), Instant::now());
+            match self.server_at(&place, named, resource).await {
+                Ok(mut server) => {
+                    self.note(name, began, Outcome::Used(server.left_out().to_vec()));
+                    let of_resource = resource.map(|resource| resource.left_out.clone()).unwrap_or_default();
+                    server.leave_out(of_resource.into_iter().map(|LeftOut { what, reason }| LeftOut {
+                        what: format!("{what} of the protected resource"),
+                        reason,
+                    }));
+                    return Some(server);
+                }
+                Err(outcome) => self.note(name, began, outcome),
+            }
+        }
+        None
+    }
+
+    async fn server_at(
+        &mut self,
+        place: &Url,
+        named: Option<&str>,
+        resource: Option<&Resource>,
+    ) -> Result<Server, Outcome> {
+        let answer = self.ask(place).await?;
+        let mut document = document(&answer)?;
+        if !["issuer", "token_endpoint", "authorization_endpoint"].iter().any(|name| document.has(name)) {
+            return Err(Outcome::Nothing("JSON that is no metadata of an authorization server".into()));
+        }
+        // Before anything else is looked at: who speaks.
+        if let Some(issuer) = document.text("issuer")
+            && !self.may_speak(&issuer, place, named)
+        {
+            return Err(Outcome::OtherIssuer(quoted(&issuer, &[])));
+        }
+        let name = resource.map_or(self.base.as_str(), |resource| &resource.name);
+        let scopes = resource.map(|resource| &resource.scopes[..]).unwrap_or_default();
+        Server::found(document, name, scopes, Source::Discovered, self.allowed)
+            .map_err(|flaw| Outcome::Unusable(flaw.published_by(&host(place)).to_string()))
+    }
+
+    /// Whether metadata at a place may be those of an issuer (RFC 8414 §3.3, THREATS row 11).
+    fn may_speak(&self, issuer: &str, place: &Url, named: Option<&str>) -> bool {
+        if let Some(wanted) = self.issuer {
+            return is_same_issuer(issuer, wanted);
+        }
+        if let Some(named) = named {
+            let normal = Url::parse(named).is_ok_and(|named| is_same_issuer(issuer, named.as_str()));
+            return normal || is_same_issuer(issuer, named);
+        }
+        let Ok(url) = Url::parse(issuer) else { return false };
+        // Metadata as MCP had them in 2025-03-26, before protected resource metadata: at the root of the server's own origin,
+        // whatever path the issuer has. Such a document can speak for its own origin only.
+        let is_legacy = !self.is_described && places::is_root_of(place, &self.base);
+        match places::issuer_of(place) {
+            Some(expected) => {
+                is_same_issuer(issuer, &expected) || is_legacy && url.origin() == place.origin()
+            }
+            None => url.origin() == place.origin(),
+        }
+    }
+
+    /// The endpoints that 2025-03-26 has clients assume.
+    fn assumed(&mut self, resource: Option<&Resource>) -> Result<Server, ConnectorsError> {
+        let origin = self.base.origin().ascii_serialization();
+        let document = Document::of(&json!({
+            "issuer": origin, "authorization_endpoint": format!("{origin}/authorize"),
+            "token_endpoint": format!("{origin}/token"), "registration_endpoint": format!("{origin}/register"),
+        }));
+        let name = resource.map_or(self.base.as_str(), |resource| &resource.name);
+        let scopes = resource.map(|resource| &resource.scopes[..]).unwrap_or_default();
+        let document = document.map_err(|why| ConnectorsError::Upstream(why.to_string()))?;
+        Server::found(document, name, scopes, Source::Assumed, self.allowed)
+            .map_err(|flaw| flaw.published_by(&host(&self.base)))
+    }
+
+    /// The answer of a place, unless that says that there is nothing to read.
+    async fn ask(&mut self, place: &Url) -> Result<Response<Vec<u8>>, Outcome> {
+        check_address(place, self.allowed).map_err(Outcome::Refused)?;
+        if is_loopback(place) && !is_loopback(&self.base) {
+            return Err(Outcome::Refused("a server elsewhere does not lead to this machine".into()));
+        }
+        let origin = place.origin().ascii_serialization();
+        if self.failures.get(&origin).is_some_and(|failures| *failures >= FAILURES) {
+            return Err(Outcome::Skipped("its host did not answer before"));
+        }
+        let left = self.patience.saturating_sub(self.began.elapsed());
+        if left.is_zero() {
+            return Err(Outcome::Skipped(LATE));
+        }
+        let request = Request::get(place.as_str())
+            .header(header::ACCEPT, "application/json")
+            .body(Vec::new())
+            .map_err(|_| Outcome::Refused("it cannot be requested".into()))?;
+        let patience = left.min(PATIENCE_FOR_ONE).min(self.patience / SHARE);
+        let answered = tokio::time::timeout(patience, self.exchange.send(request)).await;
+        let answer = answered.unwrap_or_else(|_| Err(ConnectorsError::Timeout(String::new())));
+        let answer = answer.map_err(|error| {
+            *self.failures.entry(origin).or_default() += 1;
+            match error {
+                ConnectorsError::Timeout(_) => Outcome::Late,
+                error => Outcome::Failed(error.to_string()),
+            }
+        })?;
+        let status = answer.status();
+        // What is elsewhere is not here (THREATS row 3).
+        if status.is_redirection() {
+            let status = status.as_u16();
+            return Err(Outcome::Nothing(format!("a redirect ({status}), which is not followed")));
+        }
+        match status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
+            true => Err(Outcome::Busy(status.as_u16())),
+            false => Ok(answer),
+        }
+    }
+
+    /// Remembers what a place said.
+    fn note(&mut self, place: String, began: Instant, outcome: Outcome) {
+        let took = began.elapsed();
+        let detail = outcome.detail();
+        tracing::debug!(place, %outcome, detail, ?took, "a place was asked for OAuth metadata");
+        self.is_certain &= outcome.is_nothing();
+        self.tried.push(Tried { place, outcome, took });
+    }
 }
 
-/// rmcp's errors hold addresses: only their kind is told.
-fn failure(error: AuthError, host: &str) -> ConnectorsError {
-    let what = match error {
-        AuthError::DiscoveryRequestFailed { source, .. } => match source.downcast::<ConnectorsError>() {
-            Ok(error) => return *error,
-            Err(_) => "a request for metadata failed: try again later",
-        },
-        AuthError::ProtectedResourceMetadataInvalid { .. } => {
-            "its protected resource metadata are not about this server: check the address of the connector"
-        }
-        AuthError::AuthorizationServersUnavailable { .. } => {
-            "none of the authorization servers that it names publishes metadata that may be read"
-        }
-        AuthError::AuthorizationServerMismatch { .. } => {
-            "the metadata of its authorization server name another issuer"
-        }
-        AuthError::AuthorizationServerMissingIssuer { .. } => {
-            "the metadata of its authorization server name no issuer"
-        }
-        _ => "what it publishes cannot be used",
-    };
-    ConnectorsError::Upstream(format!("the authorization server of {host} was not found: {what}"))
+fn nothing(status: StatusCode) -> Outcome {
+    Outcome::Nothing(format!("status {}", status.as_u16()))
+}
+
+/// The JSON of an answer that has some.
+fn document(answer: &Response<Vec<u8>>) -> Result<Document, Outcome> {
+    if answer.status() != StatusCode::OK {
+        return Err(nothing(answer.status()));
+    }
+    Document::read(answer.body()).map_err(|what| Outcome::Nothing(what.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use http::Request;
-    use serde_json::json;
+    use http::HeaderValue;
+    use parking_lot::Mutex;
+    use serde_json::Value;
 
     use super::*;
     use crate::oauth::fixture::{Fixture, LOOPBACK, merged, wire};
 
     async fn discover(fixture: &Fixture, challenge: Option<&str>) -> Result<Server, ConnectorsError> {
-        Server::discovered(&fixture.url("/mcp?key=1"), challenge, &wire(), LOOPBACK).await
+        let challenge = challenge.and_then(|text| read(&fixture.url("/mcp"), text));
+        Server::discovered(&fixture.url("/mcp?key=1"), challenge.as_ref(), &wire(), LOOPBACK).await
+    }
+
+    fn read(server_url: &str, text: &str) -> Option<Challenge> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_str(text).expect("a header"));
+        challenge(&Url::parse(server_url).expect("an address"), &headers)
     }
 
     fn resource(fixture: &Fixture, servers: &[String]) -> String {
@@ -314,7 +593,8 @@ mod tests {
         let hostile = Arc::new(Hostile(Mutex::default()));
         let exchange = Arc::clone(&hostile) as Arc<dyn Exchange>;
         let pointer = "Bearer resource_metadata=\"https://127.0.0.1/secret\"";
-        for challenge in [None, Some(pointer)] {
+        let challenge = read("https://tools.example/mcp", pointer);
+        for challenge in [None, challenge.as_ref()] {
             Server::discovered("https://tools.example/mcp", challenge, &exchange, Allowed::default())
                 .await
                 .expect_err("no authorization server outside");

@@ -103,6 +103,14 @@ pub(crate) fn check_address(url: &Url, allowed: Allowed) -> Result<(), String> {
     allowed.check(url)
 }
 
+/// Whether an address is none that a server would give by mistake.
+pub(super) fn is_forged(url: &Url) -> bool {
+    !matches!(url.scheme(), "http" | "https")
+        || !url.username().is_empty()
+        || url.password().is_some()
+        || url.fragment().is_some()
+}
+
 /// Whether an address names this machine without asking a name server.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {

@@ -33,6 +33,7 @@ pub(crate) struct Fixture {
 #[derive(Default)]
 struct Known {
     answers: Mutex<HashMap<String, Answer>>,
+    otherwise: Mutex<Option<Answer>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -42,6 +43,7 @@ struct Answer {
     headers: Vec<(&'static str, String)>,
     body: String,
     endless: bool,
+    silent: bool,
 }
 
 /// A request as it came.
@@ -93,15 +95,29 @@ impl Fixture {
     }
 
     fn set(&self, what: &str, status: u16, headers: Vec<(&'static str, String)>, body: String) {
-        let answer = Answer { status, headers, body, endless: false };
+        let answer = Answer { status, headers, body, endless: false, silent: false };
         self.known.answers.lock().insert(what.into(), answer);
     }
 
     /// An event stream that says nothing and does not end.
     pub(crate) fn endless_events(&self, what: &str) {
         let headers = vec![("content-type", "text/event-stream".into())];
-        let answer = Answer { status: 200, headers, body: String::new(), endless: true };
+        let answer = Answer { status: 200, headers, body: String::new(), endless: true, silent: false };
         self.known.answers.lock().insert(what.into(), answer);
+    }
+
+    /// Never answers.
+    pub(crate) fn silent(&self, what: &str) {
+        let answer =
+            Answer { status: 200, headers: Vec::new(), body: String::new(), endless: false, silent: true };
+        self.known.answers.lock().insert(what.into(), answer);
+    }
+
+    /// Answers everything that it was not told about with this instead of 404.
+    pub(crate) fn otherwise(&self, status: u16, content_type: &str, body: &str) {
+        let headers = vec![("content-type", content_type.to_owned())];
+        let answer = Answer { status, headers, body: body.into(), endless: false, silent: false };
+        *self.known.otherwise.lock() = Some(answer);
     }
 
     /// The requests so far.
@@ -148,11 +164,15 @@ async fn answer(State(known): State<Arc<Known>>, request: Request) -> Response {
     let body: Bytes = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
     known.seen.lock().push(Seen { what: what.clone(), authorization, body: body.to_vec() });
     let answer = known.answers.lock().get(&what).cloned();
+    let answer = answer.or_else(|| known.otherwise.lock().clone());
     let mut response = Response::new(Body::empty());
     let Some(answer) = answer else {
         *response.status_mut() = http::StatusCode::NOT_FOUND;
         return response;
     };
+    if answer.silent {
+        futures::future::pending::<()>().await;
+    }
     *response.status_mut() = http::StatusCode::from_u16(answer.status).expect("a status");
     for (name, value) in &answer.headers {
         response.headers_mut().insert(*name, value.parse().expect("a header"));

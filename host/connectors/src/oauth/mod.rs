@@ -5,36 +5,55 @@
 //! redirect is followed; a secret leaves this module only inside a request to the endpoint it is meant for, or in the form
 //! that its caller seals. Messages hold a host, a code, and at most a cleaned and cut word of the server's own.
 //!
-//! Discovery is rmcp's and the requests for tokens are those of the `oauth2` crate; rmcp never sees a code or a token,
-//! because it logs them.
+//! What comes from outside is read member by member: what is odd and not needed is left out with its reason ([`LeftOut`]),
+//! what guards is strict. The address for a browser is the `oauth2` crate's; all that is sent to a server and read of it is
+//! done here.
 //!
 //! It knows nothing of who may connect what, and nothing of what is stored: that is for the caller.
-#![expect(dead_code, reason = "what the protocol has is whole")]
+#![expect(dead_code, unused_imports, reason = "the facade takes it into use")]
 
+mod answer;
 mod authorize;
 mod challenge;
 mod client;
 mod discovery;
+mod document;
 mod exchange;
+mod metadata;
+mod places;
+mod post;
 mod quote;
 mod register;
+mod resource;
 mod return_url;
 mod revoke;
 mod server;
 mod token;
+mod tried;
+mod www_authenticate;
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod mutations;
+#[cfg(test)]
+mod searches;
 
 pub(crate) use self::{
     authorize::{Begun, Facts, Pending, begin, state_hash},
     challenge::{Challenge, Refusal, challenge, wanted_scopes},
     client::{AuthData, Client, client_metadata_document},
+    discovery::{Found, PATIENCE, Search},
+    document::LeftOut,
     exchange::Exchange,
+    metadata::is_resource,
     quote::ErrorAnswer,
     register::register,
     return_url::{Outcome, return_url, with_outcome},
     revoke::{Hint, revoke},
     server::{Server, Source},
-    token::{RefreshFailure, client_credentials, finish, refresh},
+    token::{RefreshFailure, Tokens, client_credentials, finish, refresh},
+    tried::{Outcome as PlaceOutcome, Tried},
 };

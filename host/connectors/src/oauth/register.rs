@@ -2,14 +2,14 @@
 
 use chrono::DateTime;
 use http::{Request, header};
-use secrecy::SecretString;
-use serde::Deserialize;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use url::Url;
 
 use super::{
     Client, Server,
     client::Proof,
+    document::{Document, told},
     exchange::{self, Exchange, host, is_loopback},
     quote::{ErrorAnswer, quoted},
     server::Source,
@@ -21,16 +21,6 @@ pub(crate) const CLIENT_NAME: &str = "airlock";
 
 /// What is asked for where the server lists what it takes: the strongest first.
 const PREFERRED: [&str; 3] = ["client_secret_basic", "client_secret_post", "none"];
-
-/// A client information response (RFC 7591 §3.2.1).
-#[derive(Deserialize)]
-struct Answer {
-    client_id: String,
-    client_secret: Option<String>,
-    /// Seconds since 1970; zero for never.
-    client_secret_expires_at: Option<i64>,
-    token_endpoint_auth_method: Option<String>,
-}
 
 /// Registers airlock as a client that sends browsers back to `redirect_uri`.
 pub(crate) async fn register(
@@ -72,48 +62,71 @@ pub(crate) async fn register(
         .map_err(|_| {
             ConnectorsError::Upstream(format!("the registration endpoint of {host} cannot be called"))
         })?;
+    let refused = |why: &str| {
+        let hint = match server.source() {
+            Source::Assumed => ". It publishes no OAuth metadata, so it may not use OAuth at all",
+            _ => "",
+        };
+        let message = format!(
+            "{host} refused to register airlock as a client: {why}{hint}. Register it by hand and give the connector \
+             auth_data with the client_id"
+        );
+        tracing::debug!(host, message, "a registration was refused");
+        ConnectorsError::Upstream(message)
+    };
     let answer = exchange::send(exchange, request).await?;
     if !answer.status().is_success() {
         let status = answer.status().as_u16();
         let why = ErrorAnswer::read(answer.body())
             .map_or_else(|| format!("status {status}"), |error| error.quoted(&[]));
-        let hint = match server.source() {
-            Source::Assumed => ". It publishes no OAuth metadata, so it may not use OAuth at all",
-            _ => "",
-        };
-        return Err(ConnectorsError::Upstream(format!(
-            "{host} refused to register airlock as a client: {why}{hint}. Register it by hand and give the connector \
-             auth_data with the client_id"
-        )));
+        return Err(refused(&why));
     }
     let unusable = |what: &str| {
         ConnectorsError::Upstream(format!("{host} answered the registration of a client with {what}"))
     };
-    let answer: Answer =
-        serde_json::from_slice(answer.body()).map_err(|_| unusable("something that is not a client"))?;
-    if answer.client_id.is_empty() {
-        return Err(unusable("an empty client_id"));
+    let mut document = Document::read(answer.body()).map_err(|what| unusable(&what.to_string()))?;
+    if let Some(error) = ErrorAnswer::of(&mut document) {
+        return Err(refused(&error.quoted(&[])));
     }
-    let secret = answer.client_secret.filter(|secret| !secret.is_empty()).map(SecretString::from);
-    let method = answer.token_endpoint_auth_method.as_deref().filter(|method| !method.is_empty());
-    let proof = match (method, secret) {
+    // A client information response (RFC 7591 §3.2.1). What it repeats of the request is not looked at.
+    let Some(id) = document.text_or_number("client_id") else {
+        let why = document.reason("client_id").unwrap_or("it is missing");
+        return Err(unusable(&format!("something that is not a client: client_id: {why}")));
+    };
+    let secret = document.text("client_secret").map(SecretString::from);
+    if secret.is_none()
+        && let Some(why) = document.reason("client_secret")
+    {
+        return Err(unusable(&format!("a client whose secret cannot be used: {why}")));
+    }
+    let method = document.text("token_endpoint_auth_method");
+    // Seconds since 1970; zero for never.
+    let expires_at = document.number("client_secret_expires_at");
+    let proof = match (method.as_deref().map(str::trim), secret) {
         (Some("none"), _) | (None, None) => Proof::None,
         (Some("client_secret_basic"), Some(secret)) => Proof::SecretBasic(secret),
         (Some("client_secret_post"), Some(secret)) => Proof::SecretPost(secret),
         (None, Some(secret)) => Proof::with_secret(server, secret),
+        // It repeats its own default and gives what was asked for.
+        (Some("client_secret_basic" | "client_secret_post"), None) if wanted == Some("none") => Proof::None,
         (Some("client_secret_basic" | "client_secret_post"), None) => {
             return Err(unusable("a client that needs a secret, and no secret"));
         }
-        (Some(other), _) => {
-            let method = quoted(other, &[]);
+        (Some(other), secret) => {
+            let secret = secret.as_ref().map(|secret| secret.expose_secret());
+            let method = quoted(other, secret.as_slice());
             return Err(unusable(&format!("the unknown authentication method '{method}'")));
         }
     };
-    let secret_expires_at = answer
-        .client_secret_expires_at
-        .filter(|seconds| *seconds > 0 && !matches!(proof, Proof::None))
-        .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-    Ok(Client { id: answer.client_id, proof, secret_expires_at })
+    let secret_expires_at = expires_at
+        .filter(|seconds| *seconds >= 1.0 && !matches!(proof, Proof::None))
+        .and_then(|seconds| DateTime::from_timestamp(seconds as i64, 0));
+    let left_out = document.left_out();
+    if !left_out.is_empty() {
+        let left_out = told(&left_out);
+        tracing::debug!(host, left_out, "parts of the answer to a registration were not used");
+    }
+    Ok(Client { id, proof, secret_expires_at })
 }
 
 #[cfg(test)]
@@ -121,7 +134,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::oauth::fixture::{Fixture, wire};
+    use crate::oauth::{
+        fixture::{Fixture, wire},
+        mutations::{Kind, mutations},
+    };
 
     fn callback(text: &str) -> Url {
         Url::parse(text).expect("an address")
@@ -181,6 +197,35 @@ mod tests {
         ] {
             let Err(error) = registered(&fixture, json!(null), bad).await else { panic!("not a client") };
             assert!(!error.to_string().contains(secret), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_odd_member_of_an_answer_costs_nothing_that_is_not_needed() {
+        let fixture = Fixture::start().await;
+        let server = fixture.server(json!({}));
+        let (wire, redirect) = (wire(), callback("http://127.0.0.1:7/cb"));
+        let good = json!({
+            "client_id": "c-1", "client_secret": "canary-client-secret", "client_secret_expires_at": 4_000_000_000_i64,
+            "token_endpoint_auth_method": "client_secret_post", "client_id_issued_at": 1, "client_name": "airlock",
+            "redirect_uris": ["http://127.0.0.1:7/cb"], "registration_access_token": "canary-registration-token",
+        });
+        for mutation in &mutations(&good) {
+            let (member, text) = (&*mutation.member, &mutation.text[..mutation.text.len().min(300)]);
+            fixture.on("POST /register", 201, mutation.text.clone());
+            match register(&server, &*wire, &redirect).await {
+                Ok(client) => {
+                    assert!(client.id == "c-1" || member == "client_id", "{text}");
+                    let secret = client.secrets().next();
+                    assert!(secret == Some("canary-client-secret") || member == "client_secret", "{text}");
+                }
+                Err(error) => {
+                    let needed = ["client_id", "client_secret", "token_endpoint_auth_method"];
+                    let message = error.to_string();
+                    assert!(needed.contains(&member) && mutation.kind != Kind::Repeated, "{text}: {message}");
+                    assert!(!message.contains("canary") && message.len() < 500, "{message}");
+                }
+            }
         }
     }
 

@@ -1,19 +1,11 @@
 //! Taking a token back at the server that gave it (RFC 7009, THREATS row 26).
-//!
-//! The `oauth2` crate has this as well, but refuses servers on this machine, which tests and development need.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{Request, header};
 use secrecy::{ExposeSecret, SecretString};
-use url::{
-    Url,
-    form_urlencoded::{Serializer, byte_serialize},
-};
 
 use super::{
     Client, Server,
-    client::Proof,
     exchange::{self, Exchange, host},
+    post::{Post, post},
     quote::ErrorAnswer,
 };
 use crate::ConnectorsError;
@@ -36,12 +28,18 @@ pub(crate) async fn revoke(
 ) -> Result<bool, ConnectorsError> {
     let Some(endpoint) = &server.metadata.revocation_endpoint else { return Ok(false) };
     let host = host(endpoint);
-    let request = request(endpoint, server, client, token, hint)?;
+    let hint = match hint {
+        Hint::Access => "access_token",
+        Hint::Refresh => "refresh_token",
+    };
+    let fields = [("token", token.expose_secret()), ("token_type_hint", hint)];
+    let Post { request, assertion } = post(endpoint, server, client, &fields)?;
     let answer = exchange::send(exchange, request).await?;
     if answer.status().is_success() {
         return Ok(true);
     }
-    let secrets: Vec<&str> = client.secrets().chain([token.expose_secret()]).collect();
+    let assertion = assertion.as_deref().map(String::as_str);
+    let secrets: Vec<&str> = client.secrets().chain([token.expose_secret()]).chain(assertion).collect();
     let status = answer.status().as_u16();
     let why = ErrorAnswer::read(answer.body())
         .map_or_else(|| format!("status {status}"), |error| error.quoted(&secrets));
@@ -50,48 +48,9 @@ pub(crate) async fn revoke(
     )))
 }
 
-/// Everything that is sent.
-fn request(
-    endpoint: &Url,
-    server: &Server,
-    client: &Client,
-    token: &SecretString,
-    hint: Hint,
-) -> Result<Request<Vec<u8>>, ConnectorsError> {
-    let mut form = Serializer::new(String::new());
-    form.append_pair("token", token.expose_secret());
-    form.append_pair(
-        "token_type_hint",
-        match hint {
-            Hint::Access => "access_token",
-            Hint::Refresh => "refresh_token",
-        },
-    );
-    let mut request = Request::post(endpoint.as_str())
-        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .header(header::ACCEPT, "application/json");
-    match &client.proof {
-        Proof::SecretBasic(secret) => {
-            // RFC 6749 §2.3.1: both are encoded before they are joined.
-            let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-            let pair = format!("{}:{}", encoded(&client.id), encoded(secret.expose_secret()));
-            request = request.header(header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair)));
-        }
-        Proof::SecretPost(secret) => {
-            form.append_pair("client_id", &client.id).append_pair("client_secret", secret.expose_secret());
-        }
-        Proof::None | Proof::PrivateKeyJwt(_) => {
-            form.append_pair("client_id", &client.id).extend_pairs(client.assertion(server)?);
-        }
-    }
-    request.body(form.finish().into_bytes()).map_err(|_| {
-        let host = host(endpoint);
-        ConnectorsError::Upstream(format!("the revocation endpoint of {host} cannot be called"))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
     use serde_json::json;
 
     use super::*;

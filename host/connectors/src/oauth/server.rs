@@ -6,30 +6,14 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
+    document::{Document, LeftOut, told},
     exchange::{self, Exchange, check_address, host},
-    quote::quoted,
+    metadata::{Flaw, Metadata, is_same_issuer},
 };
 use crate::{ConnectorsError, egress::address::Allowed};
 
 /// Where provided metadata stand in a request.
 const POINTER: &str = "/oauth2_server_metadata";
-
-/// Parameters that airlock itself puts into the address that the browser is sent to. An authorization endpoint that has
-/// one of them already could change what is asked for.
-const OURS: &[&str] = &[
-    "response_type",
-    "response_mode",
-    "client_id",
-    "redirect_uri",
-    "state",
-    "scope",
-    "resource",
-    "code_challenge",
-    "code_challenge_method",
-    "request",
-    "request_uri",
-    "nonce",
-];
 
 /// An authorization server whose endpoints may be called and shown. Every way to make one validates it (THREATS row 9),
 /// and its stored form is read back as it was written.
@@ -37,38 +21,9 @@ const OURS: &[&str] = &[
 pub(crate) struct Server {
     pub(super) metadata: Metadata,
     source: Source,
-}
-
-/// `ExtendedOAuthServerMetadata` (contract §11.1). What else a server publishes is not kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Metadata {
-    pub(super) issuer: String,
-    pub(super) token_endpoint: Url,
-    pub(super) authorization_endpoint: Option<Url>,
-    pub(super) registration_endpoint: Option<Url>,
-    pub(super) scopes_supported: Option<Vec<String>>,
-    response_types_supported: Option<Vec<String>>,
-    response_modes_supported: Option<Vec<String>>,
-    pub(super) grant_types_supported: Option<Vec<String>>,
-    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
-    token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
-    service_documentation: Option<String>,
-    ui_locales_supported: Option<Vec<String>>,
-    op_policy_uri: Option<String>,
-    op_tos_uri: Option<String>,
-    pub(super) revocation_endpoint: Option<Url>,
-    revocation_endpoint_auth_methods_supported: Option<Vec<String>>,
-    revocation_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
-    introspection_endpoint: Option<Url>,
-    introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
-    introspection_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
-    code_challenge_methods_supported: Option<Vec<String>>,
-    client_id_metadata_document_supported: Option<bool>,
-    authorization_response_iss_parameter_supported: Option<bool>,
-    authorization_grant_profiles_supported: Option<Vec<String>>,
-    x_source: Option<String>,
-    x_resource_url: Option<String>,
-    x_scope: Option<String>,
+    /// What it publishes that could not be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
 }
 
 /// Where metadata came from, and so who answers for them.
@@ -96,39 +51,28 @@ impl Source {
     }
 }
 
-/// What is wrong with metadata.
-pub(super) struct Flaw {
-    /// The member, as the end of a JSON pointer; empty for the whole.
-    field: String,
-    message: String,
-}
-
-impl Flaw {
-    fn new(field: &str, message: impl Into<String>) -> Self {
-        Self { field: format!("/{field}"), message: message.into() }
-    }
-
-    /// Of metadata that the server at `host` published.
-    pub(super) fn published_by(self, host: &str) -> ConnectorsError {
-        let Self { field, message } = self;
-        ConnectorsError::Upstream(format!(
-            "{host} publishes OAuth metadata that cannot be used: {}{message}. Ask its operator, or register the connector \
-             with oauth2_server_metadata",
-            field.strip_prefix('/').map(|field| format!("{field}: ")).unwrap_or_default()
-        ))
-    }
-}
-
 impl Server {
-    /// From `ExtendedOAuthServerMetadata` in a request.
+    /// From `ExtendedOAuthServerMetadata` in a request. Whoever wrote it is told what is wrong with it: nothing is left out.
     pub(crate) fn provided(metadata: &Value, allowed: Allowed) -> Result<Self, ConnectorsError> {
-        Self::new(metadata, Source::Provided, allowed)
+        let document = Document::of(metadata).map_err(|why| Flaw::whole(&why.to_string()));
+        document
+            .and_then(|document| Self::new(document, Source::Provided, allowed))
             .map_err(|flaw| ConnectorsError::invalid(&format!("{POINTER}{}", flaw.field), flaw.message))
     }
 
     /// From the document at an address (RFC 8414 §3, OpenID Connect Discovery §4).
     pub(crate) async fn fetched(
         url: &str,
+        exchange: &dyn Exchange,
+        allowed: Allowed,
+    ) -> Result<Self, ConnectorsError> {
+        Self::fetched_as(url, None, exchange, allowed).await
+    }
+
+    /// The same, where the operator says which issuer the document has to name, whatever its address is.
+    pub(crate) async fn fetched_as(
+        url: &str,
+        issuer: Option<&str>,
         exchange: &dyn Exchange,
         allowed: Allowed,
     ) -> Result<Self, ConnectorsError> {
@@ -147,43 +91,81 @@ impl Server {
         if answer.status() != StatusCode::OK {
             return Err(unusable(format!("status {}", answer.status().as_u16())));
         }
-        let mut document: Value =
-            serde_json::from_slice(answer.body()).map_err(|_| unusable("it is not JSON".into()))?;
-        // What tokens are for is the contract's extension, and not for an authorization server to say (THREATS row 11).
-        if let Value::Object(members) = &mut document {
-            members.retain(|name, _| !name.starts_with("x_"));
+        let document = Document::read(answer.body()).map_err(|what| unusable(format!("it is {what}")))?;
+        let server = Self::published(document, Source::Fetched, allowed);
+        let server = server.map_err(|flaw| flaw.published_by(&host))?;
+        let (is_named, message) = match issuer {
+            Some(issuer) => (
+                is_same_issuer(server.issuer(), issuer),
+                "it is not the one that oauth_issuer (--oauth-issuer) names",
+            ),
+            None => (
+                server.may_be_described_at(&url),
+                "it is not the issuer that this address belongs to. If that is right, name the issuer with oauth_issuer \
+                 (--oauth-issuer)",
+            ),
+        };
+        match is_named {
+            true => Ok(server),
+            false => Err(Flaw::new("issuer", message).published_by(&host)),
         }
-        let server =
-            Self::new(&document, Source::Fetched, allowed).map_err(|flaw| flaw.published_by(&host))?;
-        if !server.may_be_described_at(&url) {
-            let message = "it is not the issuer that this address belongs to";
-            return Err(Flaw::new("issuer", message).published_by(&host));
+    }
+
+    /// From what a server published about itself.
+    pub(super) fn published(mut document: Document, source: Source, allowed: Allowed) -> Result<Self, Flaw> {
+        // What tokens are for is the contract's extension, and not for an authorization server to say (THREATS row 11).
+        document.forget("x_");
+        let server = Self::new(document, source, allowed)?;
+        if !server.left_out.is_empty() {
+            let left_out = told(&server.left_out);
+            tracing::debug!(host = server.host(), left_out, "parts of OAuth metadata were not used");
         }
         Ok(server)
     }
 
-    /// From what discovery found.
+    /// From what discovery found, with the resource that it was found for.
     pub(super) fn found(
-        mut document: Value,
+        document: Document,
         resource: &str,
         scopes: &[String],
         source: Source,
         allowed: Allowed,
     ) -> Result<Self, Flaw> {
-        document["x_resource_url"] = resource.into();
-        document["x_scope"] = Some(scopes.join(" ")).filter(|scopes| !scopes.is_empty()).into();
-        Self::new(&document, source, allowed)
+        let mut server = Self::published(document, source, allowed)?;
+        server.metadata.check_people()?;
+        server.metadata.x_resource_url = Some(resource.to_owned());
+        server.metadata.x_scope = Some(scopes.join(" ")).filter(|scopes| !scopes.is_empty());
+        server.metadata.check_resource()?;
+        Ok(server)
     }
 
-    fn new(document: &Value, source: Source, allowed: Allowed) -> Result<Self, Flaw> {
-        let mut metadata: Metadata = serde_path_to_error::deserialize(document).map_err(|error| {
-            let path = error.path().iter().map(|segment| format!("/{segment}"));
-            let field = quoted(&path.collect::<String>(), &[]).replace(['[', ']'], "");
-            Flaw { field, message: quoted(&error.into_inner().to_string(), &[]) }
-        })?;
+    fn new(mut document: Document, source: Source, allowed: Allowed) -> Result<Self, Flaw> {
+        let mut metadata = Metadata::read(&mut document)?;
         metadata.x_source = Some(source.wire().into());
-        metadata.check(allowed)?;
-        Ok(Self { metadata, source })
+        metadata.check(&mut document, allowed)?;
+        if source == Source::Provided
+            && let Some(LeftOut { what, reason }) = document.first_left_out()
+        {
+            return Err(Flaw::new(what, reason.clone()));
+        }
+        metadata.drop_pages(&mut document);
+        Ok(Self { metadata, source, left_out: document.left_out() })
+    }
+
+    /// What the server publishes that could not be used, with reasons.
+    pub(crate) fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Remembers more of it.
+    pub(super) fn leave_out(&mut self, more: impl IntoIterator<Item = LeftOut>) {
+        self.left_out.extend(more);
+    }
+
+    /// For other tokens than those for the server that it was found for: the operator's word.
+    pub(crate) fn for_resource(mut self, resource: Option<&str>) -> Self {
+        self.metadata.x_resource_url = resource.map(str::to_owned);
+        self
     }
 
     /// Whether metadata of this issuer may stand at an address: no server may speak for another (RFC 8414 §3.3).
@@ -215,6 +197,11 @@ impl Server {
     /// Who gives the tokens.
     pub(crate) fn issuer(&self) -> &str {
         &self.metadata.issuer
+    }
+
+    /// Whether it is this one that gives the tokens.
+    pub(crate) fn is_of(&self, issuer: &str) -> bool {
+        is_same_issuer(self.issuer(), issuer)
     }
 
     /// What tokens are asked for (RFC 8707), if the server's tokens name what they are for.
@@ -254,69 +241,6 @@ impl Server {
     /// The host of the token endpoint, for messages.
     pub(crate) fn host(&self) -> String {
         host(&self.metadata.token_endpoint)
-    }
-}
-
-impl Metadata {
-    fn check(&mut self, allowed: Allowed) -> Result<(), Flaw> {
-        let issuer = Url::parse(&self.issuer)
-            .map_err(|error| Flaw::new("issuer", format!("it is not an address: {error}")))?;
-        check_address(&issuer, allowed).map_err(|message| Flaw::new("issuer", message))?;
-        if issuer.query().is_some() {
-            return Err(Flaw::new("issuer", "it must have no query"));
-        }
-        let endpoints = [
-            ("token_endpoint", Some(&self.token_endpoint)),
-            ("authorization_endpoint", self.authorization_endpoint.as_ref()),
-            ("registration_endpoint", self.registration_endpoint.as_ref()),
-            ("revocation_endpoint", self.revocation_endpoint.as_ref()),
-            ("introspection_endpoint", self.introspection_endpoint.as_ref()),
-        ];
-        for (field, endpoint) in endpoints {
-            if let Some(endpoint) = endpoint {
-                check_address(endpoint, allowed).map_err(|message| Flaw::new(field, message))?;
-            }
-        }
-        if let Some(endpoint) = &self.authorization_endpoint {
-            self.check_code_flow(endpoint)?;
-        }
-        if let Some(resource) = &self.x_resource_url {
-            let is_resource = Url::parse(resource).is_ok_and(|url| {
-                matches!(url.scheme(), "http" | "https") && url.has_host() && url.fragment().is_none()
-            });
-            if !is_resource {
-                let message = "it must be an address with https:// and without '#' (RFC 8707)";
-                return Err(Flaw::new("x_resource_url", message));
-            }
-        }
-        // Addresses that a person may be shown and click on, and that nothing depends on.
-        for page in [&mut self.service_documentation, &mut self.op_policy_uri, &mut self.op_tos_uri] {
-            page.take_if(|page| !Url::parse(page).is_ok_and(|url| matches!(url.scheme(), "http" | "https")));
-        }
-        Ok(())
-    }
-
-    /// What has to hold where a browser is sent to the authorization endpoint.
-    fn check_code_flow(&self, endpoint: &Url) -> Result<(), Flaw> {
-        if let Some((ours, _)) = endpoint.query_pairs().find(|(name, _)| OURS.contains(&name.as_ref())) {
-            let message = format!("it must not have the parameter '{ours}', which airlock sets");
-            return Err(Flaw::new("authorization_endpoint", message));
-        }
-        let lacks = |list: &Option<Vec<String>>, wanted: &str| {
-            list.as_ref().is_some_and(|list| !list.iter().any(|item| item == wanted))
-        };
-        if lacks(&self.grant_types_supported, "authorization_code") {
-            return Ok(());
-        }
-        if lacks(&self.response_types_supported, "code") {
-            let message = "the server does not give authorization codes ('code')";
-            return Err(Flaw::new("response_types_supported", message));
-        }
-        if lacks(&self.code_challenge_methods_supported, "S256") {
-            let message = "the server does not support PKCE with S256, which airlock always uses";
-            return Err(Flaw::new("code_challenge_methods_supported", message));
-        }
-        Ok(())
     }
 }
 
@@ -382,7 +306,6 @@ mod tests {
             "https://[::ffff:127.0.0.1]/",
             "//as.example/",
             "not an address",
-            "",
         ];
         for field in endpoints {
             for address in addresses {
@@ -406,8 +329,10 @@ mod tests {
             ("x_resource_url", json!("javascript:alert(1)")),
             ("x_resource_url", json!("https://mcp.example/#x")),
             ("token_endpoint", json!(null)),
-            ("scopes_supported", json!("a b")),
+            ("token_endpoint", json!("")),
+            ("scopes_supported", json!(7)),
             ("issuer", json!(7)),
+            ("issuer", json!("")),
         ];
         for (field, value) in others {
             let hostile = merged(good(), json!({ field: value }));
@@ -424,7 +349,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let (pointer, message) = flaw(&json!({ "issuer": "https://as.example" }));
-        assert_eq!((pointer.as_str(), message.as_str()), (POINTER, "missing field `token_endpoint`"));
+        assert_eq!((&*pointer, &*message), ("/oauth2_server_metadata/token_endpoint", "it is missing"));
         let (pointer, _) = flaw(&merged(good(), json!({ "scopes_supported": ["a", 7] })));
         assert_eq!(pointer, "/oauth2_server_metadata/scopes_supported/1");
         assert_eq!(flaw(&json!("text")).0, POINTER);
@@ -479,8 +404,15 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "127.0.0.1 publishes OAuth metadata that cannot be used: issuer: it is not the issuer that this address belongs \
-             to. Ask its operator, or register the connector with oauth2_server_metadata"
+             to. If that is right, name the issuer with oauth_issuer (--oauth-issuer). Ask its operator, or register the \
+             connector with oauth2_server_metadata"
         );
+        let fetch =
+            async |issuer| Server::fetched_as(&server.url("/foreign"), Some(issuer), &*wire, LOOPBACK).await;
+        assert_eq!(fetch("https://as.example").await.expect("a server").issuer(), "https://as.example");
+        for other in ["https://as.example/tenant", "https://evil.example", "as.example", ""] {
+            fetch(other).await.expect_err("another issuer");
+        }
     }
 
     #[tokio::test]

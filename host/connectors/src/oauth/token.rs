@@ -1,25 +1,14 @@
 //! Requests to the token endpoint: a code, a refresh token or a program's own proof against an access token.
 
-use std::{
-    borrow::Cow,
-    sync::atomic::{AtomicU16, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use futures::future::BoxFuture;
-use http::{HeaderValue, Request, Response};
-use oauth2::{
-    AsyncHttpClient, AuthType, AuthorizationCode, ClientId, ClientSecret, EndpointNotSet, EndpointSet,
-    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, TokenResponse, TokenUrl,
-    basic::{BasicClient, BasicErrorResponse, BasicTokenResponse, BasicTokenType},
-};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Client, Pending, Server,
-    client::Proof,
+    answer::{self, Refused},
     exchange::{self, Exchange},
-    quote::{ErrorAnswer, quoted},
+    post::{Post, post},
 };
 use crate::ConnectorsError;
 
@@ -51,9 +40,6 @@ pub(crate) enum RefreshFailure {
     Transient(String),
 }
 
-/// Codes that say nothing about what was sent (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
-const TRANSIENT: &[&str] = &["server_error", "temporarily_unavailable", "slow_down"];
-
 /// Exchanges the code that the browser brought back. `iss` is the parameter of that name beside it.
 pub(crate) async fn finish(
     server: &Server,
@@ -66,22 +52,14 @@ pub(crate) async fn finish(
     let Pending { facts, verifier } = pending;
     facts.check_issuer(iss)?;
     facts.check_unchanged(server, client)?;
-    let (oauth, extra) = (oauth(server, client), extra(server, client)?);
-    let mut request = oauth
-        .exchange_code(AuthorizationCode::new(code.to_owned()))
-        .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose_secret().to_owned()))
-        .set_redirect_uri(Cow::Owned(RedirectUrl::from_url(facts.redirect_uri.clone())));
-    for (name, value) in &extra {
-        request = request.add_extra_param(*name, value);
-    }
-    let channel = Channel::new(exchange);
-    let answer = request.request_async(&channel).await;
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("code_verifier", verifier.expose_secret()),
+        ("redirect_uri", facts.redirect_uri.as_str()),
+    ];
     let involved = [code, verifier.expose_secret()];
-    Ok(read(
-        answer,
-        &Asked { server, client, extra: &extra, scopes: &facts.scopes, channel: &channel },
-        &involved,
-    )?)
+    Ok(ask(server, client, &fields, &facts.scopes, &involved, exchange).await?)
 }
 
 /// Gets a new access token. `scopes` are those that were granted: they are not sent, so all of them stay, and stand for the
@@ -94,17 +72,9 @@ pub(crate) async fn refresh(
     scopes: &[String],
     exchange: &dyn Exchange,
 ) -> Result<Tokens, RefreshFailure> {
-    let extra = extra(server, client).map_err(|error| RefreshFailure::Rejected(error.to_string()))?;
-    let token = RefreshToken::new(refresh_token.expose_secret().to_owned());
-    let oauth = oauth(server, client);
-    let mut request = oauth.exchange_refresh_token(&token);
-    for (name, value) in &extra {
-        request = request.add_extra_param(*name, value);
-    }
-    let channel = Channel::new(exchange);
-    let answer = request.request_async(&channel).await;
-    let asked = Asked { server, client, extra: &extra, scopes, channel: &channel };
-    let mut tokens = read(answer, &asked, &[refresh_token.expose_secret()])?;
+    let token = refresh_token.expose_secret();
+    let fields = [("grant_type", "refresh_token"), ("refresh_token", token)];
+    let mut tokens = ask(server, client, &fields, scopes, &[token], exchange).await?;
     tokens.refresh.get_or_insert_with(|| refresh_token.clone());
     Ok(tokens)
 }
@@ -116,83 +86,44 @@ pub(crate) async fn client_credentials(
     scopes: &[String],
     exchange: &dyn Exchange,
 ) -> Result<Tokens, ConnectorsError> {
-    let (oauth, extra) = (oauth(server, client), extra(server, client)?);
-    let mut request = oauth.exchange_client_credentials().add_scopes(scopes.iter().cloned().map(Scope::new));
-    for (name, value) in &extra {
-        request = request.add_extra_param(*name, value);
+    let wanted = scopes.join(" ");
+    let mut fields = vec![("grant_type", "client_credentials")];
+    if !wanted.is_empty() {
+        fields.push(("scope", &wanted));
     }
-    let channel = Channel::new(exchange);
-    let answer = request.request_async(&channel).await;
-    Ok(read(answer, &Asked { server, client, extra: &extra, scopes, channel: &channel }, &[])?)
+    Ok(ask(server, client, &fields, scopes, &[], exchange).await?)
 }
 
-type OAuth = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
-
-fn oauth(server: &Server, client: &Client) -> OAuth {
-    let token_url = TokenUrl::from_url(server.metadata.token_endpoint.clone());
-    let oauth = BasicClient::new(ClientId::new(client.id.clone())).set_token_uri(token_url);
-    let secret = |secret: &SecretString| ClientSecret::new(secret.expose_secret().to_owned());
-    match &client.proof {
-        Proof::None | Proof::PrivateKeyJwt(_) => oauth.set_auth_type(AuthType::RequestBody),
-        Proof::SecretPost(text) => oauth.set_client_secret(secret(text)).set_auth_type(AuthType::RequestBody),
-        Proof::SecretBasic(text) => oauth.set_client_secret(secret(text)).set_auth_type(AuthType::BasicAuth),
+/// Asks the token endpoint. `involved` are the secrets among the fields.
+async fn ask(
+    server: &Server,
+    client: &Client,
+    fields: &[(&str, &str)],
+    scopes: &[String],
+    involved: &[&str],
+    exchange: &dyn Exchange,
+) -> Result<Tokens, Refused> {
+    // What the token is for (RFC 8707 §2.2).
+    let resource = server.resource().map(|resource| ("resource", resource));
+    let fields: Vec<(&str, &str)> = fields.iter().copied().chain(resource).collect();
+    let posted = post(&server.metadata.token_endpoint, server, client, &fields);
+    let Post { request, assertion } = posted.map_err(Refused::Unsent)?;
+    let answer = exchange::send(exchange, request).await.map_err(Refused::Failed)?;
+    let assertion = assertion.as_deref().map(String::as_str);
+    let secrets: Vec<&str> = client.secrets().chain(assertion).chain(involved.iter().copied()).collect();
+    let host = server.host();
+    let read = answer::read(&host, &answer, scopes, &secrets);
+    if let Err(refused) = &read {
+        tracing::debug!(host, status = answer.status().as_u16(), %refused, "there is no token");
     }
-}
-
-/// What goes with every request for tokens: the resource (RFC 8707 §2.2), and the signature of a client that signs.
-fn extra(server: &Server, client: &Client) -> Result<Vec<(&'static str, String)>, ConnectorsError> {
-    let mut extra = client.assertion(server)?;
-    extra.extend(server.resource().map(|resource| ("resource", resource.to_owned())));
-    Ok(extra)
-}
-
-/// [`Exchange`] as the `oauth2` crate wants it.
-struct Channel<'a> {
-    exchange: &'a dyn Exchange,
-    /// Of the last answer: the crate does not tell it.
-    status: AtomicU16,
-}
-
-impl<'a> Channel<'a> {
-    fn new(exchange: &'a dyn Exchange) -> Self {
-        Self { exchange, status: AtomicU16::new(0) }
-    }
-}
-
-impl<'c> AsyncHttpClient<'c> for Channel<'_> {
-    type Error = ConnectorsError;
-    type Future = BoxFuture<'c, Result<Response<Vec<u8>>, ConnectorsError>>;
-
-    fn call(&'c self, request: Request<Vec<u8>>) -> Self::Future {
-        Box::pin(async move {
-            let answer = exchange::send(self.exchange, request).await?;
-            self.status.store(answer.status().as_u16(), Ordering::Relaxed);
-            Ok(answer)
-        })
-    }
-}
-
-/// A request for tokens, as far as its answer depends on it.
-struct Asked<'a> {
-    server: &'a Server,
-    client: &'a Client,
-    extra: &'a [(&'static str, String)],
-    scopes: &'a [String],
-    channel: &'a Channel<'a>,
-}
-
-/// Why there are no tokens.
-enum Refused {
-    /// The server said no.
-    Rejected(String),
-    Failed(ConnectorsError),
+    read
 }
 
 impl From<Refused> for ConnectorsError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Rejected(message) => Self::Unauthorized(message),
-            Refused::Failed(error) => error,
+            Refused::Failed(error) | Refused::Unsent(error) => error,
         }
     }
 }
@@ -201,67 +132,10 @@ impl From<Refused> for RefreshFailure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Rejected(message) => Self::Rejected(message),
+            Refused::Unsent(error) => Self::Rejected(error.to_string()),
             Refused::Failed(error) => Self::Transient(error.to_string()),
         }
     }
-}
-
-/// Reads an answer. What is told of it holds none of the secrets that were sent.
-fn read(
-    answer: Result<BasicTokenResponse, RequestTokenError<ConnectorsError, BasicErrorResponse>>,
-    asked: &Asked<'_>,
-    involved: &[&str],
-) -> Result<Tokens, Refused> {
-    let host = asked.server.host();
-    let status = asked.channel.status.load(Ordering::Relaxed);
-    let assertion = asked.extra.iter().filter(|(name, _)| *name == "client_assertion");
-    let secrets: Vec<&str> = asked
-        .client
-        .secrets()
-        .chain(assertion.map(|(_, value)| value.as_str()))
-        .chain(involved.iter().copied())
-        .collect();
-    let rejected = |error: ErrorAnswer| {
-        let message = format!("{host} refused to give a token: {}", error.quoted(&secrets));
-        match TRANSIENT.contains(&error.error.as_str()) {
-            true => Refused::Failed(ConnectorsError::Upstream(message)),
-            false => Refused::Rejected(message),
-        }
-    };
-    let failed = |what: String| Refused::Failed(ConnectorsError::Upstream(what));
-    let answer = answer.map_err(|error| match error {
-        RequestTokenError::Request(error) => Refused::Failed(error),
-        RequestTokenError::ServerResponse(error) => rejected(ErrorAnswer {
-            error: error.error().as_ref().to_owned(),
-            error_description: error.error_description().cloned(),
-        }),
-        RequestTokenError::Parse(_, body) if let Some(error) = ErrorAnswer::read(&body) => rejected(error),
-        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => failed(format!(
-            "{host} answered a request for a token with status {status} and something that is not a token: check its \
-             token endpoint"
-        )),
-    })?;
-    if *answer.token_type() != BasicTokenType::Bearer {
-        let kind = quoted(answer.token_type().as_ref(), &secrets);
-        let message = format!("{host} gave a token of type '{kind}': only bearer tokens are supported");
-        return Err(failed(message));
-    }
-    let access = answer.access_token().secret();
-    if access.is_empty() || HeaderValue::from_str(access).is_err() {
-        return Err(failed(format!("{host} gave a token that cannot stand in a header")));
-    }
-    let refresh = answer.refresh_token().map(|token| token.secret()).filter(|token| !token.is_empty());
-    let granted = answer.scopes().map(|scopes| {
-        // Some well-known servers put commas between scopes, against RFC 6749 §3.3.
-        let scopes = scopes.iter().flat_map(|scope| scope.split(','));
-        scopes.filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
-    });
-    Ok(Tokens {
-        access: SecretString::from(access.as_str()),
-        refresh: refresh.map(|token| SecretString::from(token.as_str())),
-        expires_in: answer.expires_in(),
-        scopes: granted.unwrap_or_else(|| asked.scopes.to_vec()),
-    })
 }
 
 #[cfg(test)]
@@ -281,6 +155,7 @@ mod tests {
     use super::*;
     use crate::oauth::{
         begin,
+        document::Document,
         fixture::{Fixture, LOOPBACK, merged, wire},
         register,
         server::Source,
@@ -607,7 +482,8 @@ mod tests {
         world.refresh(&client).await.expect("tokens");
         assert_ne!(verified(&world, &key, Algorithm::ES256)["jti"], first["jti"]);
         // Found: the issuer.
-        let found = Server::found(world.fixture.metadata(), RESOURCE, &[], Source::Discovered, LOOPBACK);
+        let document = Document::of(&world.fixture.metadata()).expect("a document");
+        let found = Server::found(document, RESOURCE, &[], Source::Discovered, LOOPBACK);
         let found = World { server: found.ok().expect("a server"), ..world };
         client_credentials(&found.server, &client, &[], &*found.wire).await.expect("tokens");
         assert_eq!(verified(&found, &key, Algorithm::ES256)["aud"], found.fixture.origin);
