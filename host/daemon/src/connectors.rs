@@ -50,6 +50,14 @@ pub(crate) enum Command {
         /// For oauth2: the address of the authorization server's metadata.
         #[arg(long)]
         oauth_metadata: Option<String>,
+        /// For oauth2: the issuer of a server whose metadata are published under another name. Exactly that issuer is
+        /// accepted, and no other.
+        #[arg(long, value_name = "URL")]
+        oauth_issuer: Option<String>,
+        /// For oauth2: what tokens are asked for: an address instead of the server's, or none for an authorization server
+        /// that refuses the parameter 'resource'.
+        #[arg(long, value_name = "none|URL")]
+        oauth_resource: Option<String>,
         /// Others are made from it, with --from.
         #[arg(long)]
         template: bool,
@@ -65,6 +73,26 @@ pub(crate) enum Command {
         /// Who sees it: private, shared_workspace, shared_org.
         #[arg(long, default_value = "shared_workspace")]
         visibility: String,
+    },
+    /// Change a connector.
+    Update {
+        /// Its name or id.
+        name: String,
+        /// Another address. Credentials that were stored for the old one have to be stored again.
+        #[arg(long)]
+        server: Option<String>,
+        /// For people.
+        #[arg(long)]
+        description: Option<String>,
+        /// A title for people.
+        #[arg(long)]
+        title: Option<String>,
+        /// For oauth2: the issuer of a server whose metadata are published under another name; empty for none.
+        #[arg(long, value_name = "URL")]
+        oauth_issuer: Option<String>,
+        /// For oauth2: what tokens are asked for: none, an address, or empty for what the server says.
+        #[arg(long, value_name = "none|URL")]
+        oauth_resource: Option<String>,
     },
     /// Import an OpenAPI document again.
     Import {
@@ -192,6 +220,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             client_id,
             scopes,
             oauth_metadata,
+            oauth_issuer,
+            oauth_resource,
             template,
             from,
             description,
@@ -217,6 +247,11 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             }
             if let Some(url) = oauth_metadata {
                 body["oauth2_server_metadata_url"] = url.into();
+            }
+            for (field, value) in [("oauth_issuer", oauth_issuer), ("oauth_resource", oauth_resource)] {
+                if let Some(value) = value {
+                    body[field] = value.into();
+                }
             }
             if let Some(file) = operations {
                 body["operations"] = json_argument("--operations", &format!("@{}", file.display()))?;
@@ -247,6 +282,22 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             output.value(&connector, || {
                 println!("connector {} was registered{}", text(&connector["name"]), next_step(&connector));
             });
+        }
+        Command::Update { name, server, description, title, oauth_issuer, oauth_resource } => {
+            let mut body = json!({});
+            for (field, value) in [
+                ("server", server),
+                ("description", description),
+                ("title", title),
+                ("oauth_issuer", oauth_issuer),
+                ("oauth_resource", oauth_resource),
+            ] {
+                if let Some(value) = value {
+                    body[field] = value.into();
+                }
+            }
+            let connector = daemon.call(Method::PATCH, &path(&name, ""), Some(&body)).await?;
+            output.value(&connector, || println!("connector {} was changed", text(&connector["name"])));
         }
         Command::Import { name, document } => {
             let answer = import(daemon, &name, &document, read_document(&document)?).await?;

@@ -29,7 +29,6 @@ use crate::{
     credentials::{Credential, Credentials, State},
     egress::Egress,
     mcp::refused,
-    oauth::Exchange,
     registry::{Connector, Registry, method::MethodKind},
     vault::Vault,
 };
@@ -56,8 +55,6 @@ pub(crate) struct Authorization {
     audit: Arc<AuditLog>,
     lines: Arc<Lines>,
     egress: Egress,
-    /// The same as the protocol wants it.
-    exchange: Arc<dyn Exchange>,
     config: OAuthConfig,
     flows: Flows,
     refreshing: Refreshing,
@@ -78,7 +75,6 @@ impl Authorization {
     ) -> Result<Self, ConnectorsError> {
         Ok(Self {
             flows: Flows::open(&*records)?,
-            exchange: Arc::new(egress.clone()),
             refreshing: Refreshing::default(),
             records,
             vault,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Authorization, words::no_oauth};
 use crate::{
     ConnectorsError,
-    oauth::{self, Server, Source},
+    oauth::{self, PATIENCE, Search, Server, Source},
     protocol::trouble::Trouble,
     registry::{
         Connector, Protocol,
@@ -32,15 +32,20 @@ impl Authorization {
         let Some(Method::Oauth2(oauth)) = connector.method(MethodKind::Oauth2) else {
             return Err(no_oauth(connector));
         };
-        if let Some(server) = &oauth.server {
-            return Ok(server.clone());
+        if let Some(server) = oauth.authorization_server() {
+            return Ok(server);
         }
         let challenge = match self.reception(connector).await {
             Reception::Challenged(challenge) => Some(challenge),
             Reception::Refused | Reception::Unclear => None,
         };
-        let (said, allowed) = (challenge.as_ref(), self.egress.allowed());
-        let found = Server::discovered(&connector.server, said, &self.exchange, allowed).await?;
+        let search = Search {
+            server_url: &connector.server,
+            challenge: challenge.as_ref(),
+            issuer: oauth.issuer.as_deref(),
+            patience: PATIENCE,
+        };
+        let found = search.run(&self.egress, self.egress.allowed()).await.server?;
         let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
         self.registry.change(&*self.records, &connector.id, |changed| {
             // It may have another address by now.
@@ -54,7 +59,7 @@ impl Authorization {
             }
             Ok(Vec::new())
         })?;
-        Ok(found)
+        Ok(oauth.with_word(found))
     }
 
     /// What a server says to somebody without a credential who wants to see its tools.
@@ -104,8 +109,14 @@ impl Authorization {
             Reception::Refused => None,
             Reception::Unclear => return None,
         };
-        let (said, allowed) = (challenge.as_ref(), self.egress.allowed());
-        let found = Server::discovered(&connector.server, said, &self.exchange, allowed).await.ok()?;
+        let search = Search {
+            server_url: &connector.server,
+            challenge: challenge.as_ref(),
+            issuer: None,
+            // It has to end with its reasons before the caller gives up.
+            patience: FINDING_OUT / 2,
+        };
+        let found = search.run(&self.egress, self.egress.allowed()).await.server.ok()?;
         let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
         // Endpoints that nobody published are no sign of an authorization server.
         (found.source() != Source::Assumed).then(|| found_out(found, challenged))

@@ -206,6 +206,8 @@ impl Connectors {
         self.0.audit.note(Event {
             connector_id: Some(connector.id.clone()),
             connector: Some(connector.name.clone()),
+            // Ways round what is strictly right are written down with every change.
+            note: connector.switched(),
             ..Event::by(kind, who)
         })
     }

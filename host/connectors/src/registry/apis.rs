@@ -262,6 +262,8 @@ fn method(scheme: &SecurityKind, allowed: Allowed) -> Option<Method> {
                 scopes: flow.scopes.keys().cloned().collect(),
                 challenged: Vec::new(),
                 client_auth: None,
+                issuer: None,
+                resource: None,
             })))
         }),
         SecurityKind::OpenIdConnect { .. } | SecurityKind::Unsupported { .. } => None,

@@ -114,6 +114,14 @@ impl Connector {
         }
     }
 
+    /// The operator's ways round what is strictly right, for the log.
+    pub(crate) fn switched(&self) -> Option<String> {
+        match self.method(MethodKind::Oauth2) {
+            Some(Method::Oauth2(oauth)) => oauth.switched(),
+            _ => None,
+        }
+    }
+
     /// Where an API key goes.
     pub(crate) fn key_place(&self) -> Option<(KeyPlace, String)> {
         match self.method(MethodKind::ApiKey) {

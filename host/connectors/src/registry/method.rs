@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::switches::{Resource, Switches};
 use crate::{
     ConnectorsError,
     egress::{headers::check_header, secret::KeyPlace},
@@ -93,6 +94,12 @@ pub(crate) struct OAuth {
     pub(crate) challenged: Vec<String>,
     /// For client credentials: how the client proves itself.
     pub(crate) client_auth: Option<String>,
+    /// The operator's word on which issuer metadata have to name, wherever they are published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) issuer: Option<String>,
+    /// The operator's word on what tokens are asked for, instead of what is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resource: Option<Resource>,
 }
 
 /// How tokens are got.
@@ -189,7 +196,7 @@ impl Method {
                         ConnectorsError::invalid(&format!("{at}/auth_data/client_scopes"), message)
                     })?,
                 };
-                Ok(Self::Oauth2(Box::new(OAuth {
+                let mut oauth = OAuth {
                     grant,
                     server_given: given.is_some(),
                     server: given,
@@ -197,7 +204,11 @@ impl Method {
                     scopes,
                     challenged: Vec::new(),
                     client_auth,
-                })))
+                    issuer: None,
+                    resource: None,
+                };
+                Switches::read(&value["oauth_issuer"], &value["oauth_resource"], at)?.apply(&mut oauth);
+                Ok(Self::Oauth2(Box::new(oauth)))
             }
             other => {
                 let message = format!(
@@ -226,8 +237,19 @@ impl Method {
             Self::Oauth2(oauth) => {
                 value["grant_type"] = oauth.grant.as_str().into();
                 value["token_endpoint_auth_method"] = json!(oauth.client_auth);
-                value["oauth2_server_metadata"] = oauth.server.as_ref().map_or(Value::Null, Server::wire);
+                value["oauth2_server_metadata"] =
+                    oauth.authorization_server().map_or(Value::Null, |server| server.wire());
                 value["client_id"] = json!(oauth.client_id);
+                if let Some(issuer) = &oauth.issuer {
+                    value["oauth_issuer"] = issuer.as_str().into();
+                }
+                if let Some(resource) = &oauth.resource {
+                    value["oauth_resource"] = resource.as_str().into();
+                }
+                let left_out = oauth.server.as_ref().map(Server::left_out).unwrap_or_default();
+                if !left_out.is_empty() {
+                    value["oauth2_left_out"] = json!(left_out);
+                }
             }
             Self::None | Self::Basic | Self::Bearer { .. } => {}
         }
@@ -250,6 +272,8 @@ pub(crate) fn found_out(server: Server, challenged: Vec<String>) -> Vec<Method> 
         scopes: Vec::new(),
         challenged,
         client_auth: None,
+        issuer: None,
+        resource: None,
     };
     vec![Method::Oauth2(Box::new(oauth)), Method::Bearer { headers: Vec::new() }]
 }

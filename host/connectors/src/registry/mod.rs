@@ -9,6 +9,7 @@ mod register;
 mod request;
 pub(crate) mod scope;
 pub(crate) mod sharing;
+mod switches;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -13,6 +13,7 @@ use super::{
     headers,
     method::{forget_discovered, unknown},
     request::{Methods, Request},
+    switches,
 };
 use crate::{
     ConnectorsError,
@@ -31,7 +32,7 @@ impl Registry {
     ) -> Result<(Arc<Connector>, Vec<Skipped>), ConnectorsError> {
         let request = Request::parse(body)?;
         let headers = request.common_headers()?.unwrap_or_default();
-        let requested = request.methods(with.egress).await?;
+        let requested = request.methods(with.egress, true).await?;
         let missing =
             |field: &str| ConnectorsError::invalid(&format!("/{field}"), format!("'{field}' is missing"));
         let name = request.name.clone().ok_or_else(|| missing("name"))?;
@@ -149,7 +150,8 @@ impl Registry {
             return Err(ConnectorsError::Conflict(message.into()));
         }
         let headers = request.common_headers()?;
-        let requested = request.methods(with.egress).await?;
+        let requested = request.methods(with.egress, false).await?;
+        let switches = request.switches()?;
         let control = request.control.clone().map(Control::parse).transpose()?;
         if let Some(name) = &request.name {
             check_name(name)?;
@@ -184,6 +186,7 @@ impl Registry {
                 None if changed.server != before.server => forget_discovered(&mut changed.methods),
                 None => {}
             }
+            switches::change(changed, moved, &switches)?;
             let has_secret = before.headers.iter().any(|(_, value)| value.is_none());
             let headers = match headers {
                 Some(headers) => headers,

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Protocol, Visibility,
     method::{Method, MethodKind},
+    switches::{self, Switches},
 };
 use crate::{
     ConnectorsError,
@@ -32,6 +33,10 @@ pub(super) struct Request {
     pub(super) auth_data: Option<Value>,
     pub(super) oauth2_server_metadata: Option<Value>,
     pub(super) oauth2_server_metadata_url: Option<String>,
+    /// Ours: the issuer that the authorization server's metadata have to name, wherever they are published.
+    pub(super) oauth_issuer: Value,
+    /// Ours: what tokens are asked for: 'none' or an address.
+    pub(super) oauth_resource: Value,
     pub(super) connection_config: Option<Value>,
     pub(super) connection_secrets: Option<Value>,
     /// Ours: a list of operations of a REST API.
@@ -74,6 +79,18 @@ impl Request {
         Ok(request)
     }
 
+    /// The issuer that is named at the top or in a method.
+    fn oauth_issuer(&self) -> Option<&str> {
+        let in_methods = self.auth_methods.iter().flatten().map(|method| &method["oauth_issuer"]);
+        let named = std::iter::once(&self.oauth_issuer).chain(in_methods).find_map(Value::as_str);
+        named.filter(|issuer| !issuer.is_empty())
+    }
+
+    /// What is said at the top about the issuer and the resource of OAuth.
+    pub(super) fn switches(&self) -> Result<Switches, ConnectorsError> {
+        Switches::read(&self.oauth_issuer, &self.oauth_resource, "")
+    }
+
     /// Headers for every request; what is not marked as harmless is taken for a secret.
     pub(super) fn common_headers(&self) -> Result<Option<Vec<CommonHeader>>, ConnectorsError> {
         let text = |value: &Value| match value {
@@ -101,8 +118,13 @@ impl Request {
         Ok(Some(all))
     }
 
-    /// The methods that a request names; `None` if it names none.
-    pub(super) async fn methods(&self, egress: &Egress) -> Result<Option<Methods>, ConnectorsError> {
+    /// The methods that a request names; `None` if it names none. With `needs_oauth`, a request that says something about
+    /// OAuth without naming a method means OAuth.
+    pub(super) async fn methods(
+        &self,
+        egress: &Egress,
+        needs_oauth: bool,
+    ) -> Result<Option<Methods>, ConnectorsError> {
         let (request, allowed) = (self, egress.allowed());
         let server = |metadata: &Value, at: &str| {
             // It says where in the metadata the flaw is.
@@ -112,7 +134,7 @@ impl Request {
         let mut given = match (&request.oauth2_server_metadata, &request.oauth2_server_metadata_url) {
             (Some(metadata), _) if !metadata.is_null() => Some(server(metadata, "/oauth2_server_metadata")?),
             (_, Some(url)) => {
-                let fetched = Server::fetched(url, egress, allowed).await;
+                let fetched = Server::fetched_as(url, request.oauth_issuer(), egress, allowed).await;
                 Some(fetched.map_err(|error| {
                     ConnectorsError::invalid("/oauth2_server_metadata_url", error.to_string())
                 })?)
@@ -134,7 +156,9 @@ impl Request {
         }
         // The older clients' way to say it.
         let data = request.auth_data.as_ref().filter(|data| !data.is_null());
-        if (data.is_some() || given.is_some()) && !methods.iter().any(|m| m.kind() == MethodKind::Oauth2) {
+        let switches = request.switches()?;
+        let is_oauth = data.is_some() || given.is_some() || needs_oauth && !switches.is_empty();
+        if is_oauth && !methods.iter().any(|m| m.kind() == MethodKind::Oauth2) {
             let value = json!({ "method_type": "oauth2", "auth_data": data });
             methods.push(Method::parse(&value, "", &server)?);
         }
@@ -142,12 +166,12 @@ impl Request {
             client_secret = data["client_secret"].as_str().map(SecretString::from).or(client_secret);
         }
         for method in &mut methods {
-            if let Method::Oauth2(oauth) = method
-                && oauth.server.is_none()
-                && given.is_some()
-            {
+            let Method::Oauth2(oauth) = method else { continue };
+            if oauth.server.is_none() && given.is_some() {
                 (oauth.server, oauth.server_given) = (given.take(), true);
             }
+            switches.apply(oauth);
+            switches::check_issuer(oauth)?;
         }
         Ok((!methods.is_empty()).then_some(Methods { methods, client_secret }))
     }
