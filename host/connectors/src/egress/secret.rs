@@ -177,6 +177,10 @@ impl Secret {
             let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
             let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
             rendered.scrubber.add(text.trim_start_matches("Basic "));
+            if password.expose_secret().is_empty() {
+                // A key in the place of the user.
+                rendered.scrubber.add(username);
+            }
             rendered.set(AUTHORIZATION.as_str(), &text, true)?;
         }
         match (&self.api_key, key) {
@@ -189,11 +193,13 @@ impl Secret {
             _ => {}
         }
         for (name, value) in &self.headers {
+            rendered.parts(value.expose_secret());
             rendered.set(name, value.expose_secret(), true)?;
         }
         for header in common {
             if header.is_secret {
                 rendered.scrubber.add(header.value.expose_secret());
+                rendered.parts(header.value.expose_secret());
             }
             rendered.set(&header.name, header.value.expose_secret(), header.is_secret)?;
         }
@@ -202,6 +208,24 @@ impl Secret {
 }
 
 impl Rendered {
+    /// Services take the value of a header apart: what follows a scheme (`Bearer …`), a pair of user and password, the values
+    /// of cookies. They may come back one by one.
+    fn parts(&mut self, value: &str) {
+        if let Some((scheme, rest)) = value.split_once(' ') {
+            self.scrubber.add(rest.trim());
+            let pair =
+                scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(rest.trim()).ok()).flatten();
+            let pair = pair.map(Zeroizing::new);
+            let pair = pair.as_ref().and_then(|pair| std::str::from_utf8(pair).ok());
+            if let Some((user, password)) = pair.and_then(|pair| pair.split_once(':')) {
+                self.scrubber.add(if password.is_empty() { user } else { password });
+            }
+        }
+        for (_, part) in value.split([';', ',']).filter_map(|pair| pair.split_once('=')) {
+            self.scrubber.add(part.trim().trim_matches('"'));
+        }
+    }
+
     fn set(&mut self, name: &str, value: &str, is_secret: bool) -> Result<(), ConnectorsError> {
         let invalid = || ConnectorsError::Store(format!("the stored header '{name}' cannot be sent"));
         let name_typed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
@@ -255,6 +279,29 @@ mod tests {
         assert_eq!(rendered.query[0].1.expose_secret(), "the-api-key");
         let rendered = query.render(Some(&(KeyPlace::Header, "X-Key".into())), &[]).expect("renders");
         assert_eq!(header(&rendered, "x-key"), "the-api-key");
+    }
+
+    #[test]
+    fn row_01_parts_of_a_header_are_scrubbed_as_well() {
+        for (value, part) in [
+            ("Bearer the-token-0123", "the-token-0123"),
+            ("Basic dXNlcjphLXBhc3N3b3Jk", "a-password"),
+            ("basic YS1rZXktYXMtdXNlcjo=", "a-key-as-user"),
+            ("session=abcdef0123456789; theme=dark", "abcdef0123456789"),
+            ("Digest username=\"ada\", response=\"0123456789abcdef\"", "0123456789abcdef"),
+        ] {
+            let common = CommonHeader { name: "X-Key".into(), value: value.into(), is_secret: true };
+            let header = ("X-Key".to_owned(), SecretString::from(value));
+            let secret = Secret { headers: vec![header], ..Secret::default() };
+            for rendered in [secret.render(None, &[]), Secret::default().render(None, &[common])] {
+                let scrubber = rendered.expect("renders").scrubber;
+                assert_eq!(scrubber.text(part), "[REDACTED]", "{value}");
+                assert_eq!(scrubber.text("username theme session"), "username theme session");
+            }
+        }
+        let secret = Secret { basic: Some(("a-key-as-user".into(), "".into())), ..Secret::default() };
+        let rendered = secret.render(None, &[]).expect("renders");
+        assert_eq!(rendered.scrubber.text("a-key-as-user"), "[REDACTED]");
     }
 
     #[test]
