@@ -524,10 +524,8 @@ fn check_arguments(
     let Definitions::Http(api) = definitions else {
         return tools.check(&connector.name, call.tool, &call.arguments);
     };
-    let operation = api.operation(&connector.name, call.tool)?;
     let empty = Map::new();
-    let flat = operation.flat(call.arguments.as_object().unwrap_or(&empty))?;
-    tools.check(&connector.name, call.tool, &Value::Object(flat.into_owned()))
+    api.check(&connector.name, call.tool, call.arguments.as_object().unwrap_or(&empty))
 }
 
 /// The scopes that a server misses, if that is why it refused.

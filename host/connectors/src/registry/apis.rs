@@ -9,7 +9,7 @@ use std::{
 use airlock_engine::records::{Change, Records};
 use chrono::Utc;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{
@@ -21,7 +21,7 @@ use crate::{
     egress::{Egress, address::Allowed, headers::check_header, secret::KeyPlace},
     oauth::Server,
     protocol::tools::Tools,
-    rest::{self, Operation, SecurityKind, Skipped},
+    rest::{self, Checks, Operation, SecurityKind, Skipped},
 };
 
 const TABLE: &str = "operations";
@@ -40,6 +40,7 @@ pub fn document_server(document: &[u8]) -> Result<Option<String>, ConnectorsErro
 /// The operations of one API.
 pub(crate) struct Api {
     operations: HashMap<String, Operation>,
+    checks: Checks,
     /// The same as tools, by name.
     pub(crate) tools: Arc<Tools>,
 }
@@ -50,7 +51,7 @@ impl Api {
         list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
         let operations =
             operations.into_iter().map(|operation| (operation.slug.clone(), operation)).collect();
-        Self { operations, tools: Arc::new(Tools::new(list)) }
+        Self { operations, checks: Checks::default(), tools: Arc::new(Tools::new(list)) }
     }
 
     pub(crate) fn operation(&self, connector: &str, slug: &str) -> Result<&Operation, ConnectorsError> {
@@ -60,6 +61,18 @@ impl Api {
                  it has"
             ))
         })
+    }
+}
+
+impl Api {
+    /// Checks the arguments of a call, flat or grouped by place, before anything is sent.
+    pub(crate) fn check(
+        &self,
+        connector: &str,
+        slug: &str,
+        arguments: &Map<String, Value>,
+    ) -> Result<(), ConnectorsError> {
+        self.checks.check(self.operation(connector, slug)?, arguments)
     }
 }
 

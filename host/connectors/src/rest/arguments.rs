@@ -90,10 +90,24 @@ impl Operation {
         match arguments.keys().find(|name| !open && !self.has_argument(name)) {
             None => Ok(()),
             Some(name) => {
-                let message = format!("'{}' has no argument of this name", self.slug);
+                let message = format!(
+                    "'{}' has no argument of this name in the API's document{}. airlock checked this by itself and sent \
+                     nothing",
+                    self.slug,
+                    listed(self.names())
+                );
                 Err(invalid(&[name], message))
             }
         }
+    }
+
+    /// The names of all arguments.
+    fn names(&self) -> Vec<&str> {
+        let fields = self.body.iter().flat_map(|body| match &body.given {
+            Given::Whole(argument) => vec![argument.as_str()],
+            Given::Fields { names, .. } => names.iter().map(String::as_str).collect(),
+        });
+        self.parameters.iter().map(|parameter| parameter.argument.as_str()).chain(fields).collect()
     }
 
     fn argument(&self, place: Place, name: &str) -> Option<&str> {
@@ -108,8 +122,15 @@ impl Operation {
     /// The names in a place, for a message.
     fn known(&self, place: Place) -> String {
         let names = self.parameters.iter().filter(|parameter| parameter.place == place);
-        let names: Vec<_> = names.take(20).map(|parameter| parameter.name.as_str()).collect();
-        if names.is_empty() { String::new() } else { format!("; it has {}", names.join(", ")) }
+        listed(names.map(|parameter| parameter.name.as_str()).collect())
+    }
+}
+
+fn listed(names: Vec<&str>) -> String {
+    match names.len() {
+        0 => String::new(),
+        1..=20 => format!("; it has {}", names.join(", ")),
+        more => format!("; it has {} and {} more", names[..20].join(", "), more - 20),
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     document::{pointer, resolve},
-    schema::fits,
+    schema::{fits, withheld},
 };
 
 /// Bytes of an example's body.
@@ -94,7 +94,7 @@ impl<'a> Sampler<'a> {
             }
         }
         for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-            if property.get("writeOnly") != Some(&Value::Bool(true))
+            if !withheld(self.root, property, "writeOnly").0
                 && let Some(value) = self.sample(property)
             {
                 fields.insert(name.clone(), value);

@@ -15,6 +15,7 @@ mod answer;
 mod arguments;
 mod body;
 mod by_hand;
+mod check;
 mod document;
 mod example;
 mod keys;
@@ -23,6 +24,7 @@ mod request;
 mod schema;
 pub(crate) mod security;
 mod slug;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -31,9 +33,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
+pub use self::survey::{Survey, survey};
 pub(crate) use self::{
     answer::answer,
     by_hand::by_hand,
+    check::Checks,
     example::Example,
     openapi::{import, server_of},
     security::{SecurityKind, SecurityScheme},
@@ -84,6 +88,12 @@ pub(crate) struct Operation {
     /// The media type of a good answer.
     accept: Option<String>,
     input_schema: Box<RawValue>,
+    /// What arguments are checked by where [`Operation::input_schema`] is cut: the whole, without what is said to people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check_schema: Option<Box<RawValue>>,
+    /// Not even that is the whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_cut: bool,
     /// Of a good answer's data, if it is JSON.
     output_schema: Option<Box<RawValue>>,
     example: Option<Example>,

@@ -15,7 +15,7 @@ use super::{
     body::{self, rank},
     document::{self, resolve, step},
     example, keys, request,
-    schema::{Direction, Schemas, Uses, short, size},
+    schema::{Direction, Schemas, Uses, short, size, values},
     security::{self, Hidden, SecurityKind, SecurityScheme},
     slug,
 };
@@ -27,9 +27,14 @@ const MAX_PARAMETERS: usize = 500;
 /// What `*/*` stands for.
 const ANY: &str = "application/json";
 
-/// Bytes of the schemas of one operation. An output schema describes; an input schema also checks, so it may be longer.
+/// Bytes of the schemas of one operation that are shown: people and models read them.
 const MAX_INPUT: usize = 32 << 10;
 const MAX_OUTPUT: usize = 8 << 10;
+
+/// Bytes of a schema that arguments are checked by, if that is more than what is shown, and of all of them together.
+/// Beyond, what is shown is what is checked. The longest that is known, of DocuSign's envelopes, has 0.4 MB.
+const MAX_CHECK: usize = 2 << 20;
+const MAX_CHECKS: usize = 32 << 20;
 
 /// Bytes of everything that is imported from one document: short documents can be long when each operation stands for
 /// itself.
@@ -193,6 +198,8 @@ pub(super) struct Importer<'a> {
     /// Credentials that are parameters of operations without being declared as such.
     undeclared: BTreeSet<(Place, String)>,
     bytes: usize,
+    /// Of `bytes`, those of the schemas that are not shown.
+    checks: usize,
 }
 
 impl<'a> Importer<'a> {
@@ -206,6 +213,7 @@ impl<'a> Importer<'a> {
             servers: servers(root),
             undeclared: BTreeSet::new(),
             bytes: 0,
+            checks: 0,
         }
     }
 
@@ -267,7 +275,8 @@ impl<'a> Importer<'a> {
         if !required.is_empty() {
             input.insert("required".into(), required.into_iter().collect());
         }
-        let input = self.schemas.complete(input, uses, Direction::Sent, MAX_INPUT);
+        let shown = self.schemas.complete(&input, &uses, MAX_INPUT);
+        let check = if shown.whole { None } else { self.check(&input, &uses) };
         let (accept, output, example) = self.success(source, verb);
 
         let text = |name: &str| source.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -292,12 +301,27 @@ impl<'a> Importer<'a> {
             body,
             hidden: self.hidden.queries(),
             accept,
-            input_schema: raw(&input)?,
+            input_schema: raw(&shown.schema)?,
+            is_cut: !shown.whole && check.is_none(),
+            check_schema: check.as_ref().map(raw).transpose()?,
             output_schema: output.as_ref().map(raw).transpose()?,
             example,
         };
         self.bytes += size(&operation);
         Ok(operation)
+    }
+
+    /// The whole of a schema that is too long to be shown, without what it says to people.
+    fn check(&mut self, input: &Map<String, Value>, uses: &Uses) -> Option<Value> {
+        let limit = MAX_CHECK.min(MAX_CHECKS - self.checks);
+        let check = self.schemas.assertions(input, uses, limit);
+        match &check {
+            Some(check) => self.checks += size(check),
+            // There is no room for this one, and none for others like it: trying would only take time.
+            None if limit < MAX_CHECK => self.checks = MAX_CHECKS,
+            None => {}
+        }
+        check
     }
 
     /// Follows a reference to a part that operations share, and counts what it leads to.
@@ -554,21 +578,12 @@ impl<'a> Importer<'a> {
             let mut uses = Uses::new();
             match self.schemas.translate(schema, Direction::Received, &mut uses) {
                 Value::Object(schema) if !schema.is_empty() => {
-                    Some(self.schemas.complete(schema, uses, Direction::Received, MAX_OUTPUT))
+                    Some(self.schemas.complete(&schema, &uses, MAX_OUTPUT).schema)
                 }
                 _ => None,
             }
         });
         (accept, output, example::example(self.root, status, chosen))
-    }
-}
-
-/// How many values there are in a value.
-fn values(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => items.iter().map(values).sum::<usize>() + 1,
-        Value::Object(fields) => fields.values().map(values).sum::<usize>() + 1,
-        _ => 1,
     }
 }
 

@@ -1,0 +1,292 @@
+//! Arguments are checked by an operation's schema before anything is sent.
+//!
+//! What is checked here is checked by the service as well, so nothing may be refused that would reach it in a form it
+//! takes. Parameters and the fields of forms travel as text: `5` and `"5"`, `true` and `"true"`, one value and a list of it
+//! are the same request. Where such a value does not fit as it was given, the other ways to write the same are tried. In
+//! JSON bodies a text is a text.
+//!
+//! A refusal says which argument, what was expected there, and that it was airlock that refused, by the document: whoever
+//! reads it knows whom to ask. Values are not repeated.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use jsonschema::{
+    Draft, ValidationError, Validator,
+    error::{TypeKind, ValidationErrorKind},
+};
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+
+use super::{
+    Format, Operation, Style,
+    request::text,
+    schema::{pattern_options, short, typed},
+};
+use crate::ConnectorsError;
+
+/// Bytes of schemas whose compiled form is kept.
+const MAX_KEPT: usize = 8 << 20;
+
+/// Values that are written in another way, and errors that are looked at to find them.
+const MAX_TURNS: usize = 32;
+const MAX_ERRORS: usize = 64;
+
+/// Alternatives inside alternatives that an error leads through.
+const MAX_LEVELS: usize = 8;
+
+/// Characters of what was expected.
+const MAX_EXPECTED: usize = 300;
+
+/// What checks the arguments of one API's operations, kept while it is used.
+#[derive(Default)]
+pub(crate) struct Checks(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    validators: HashMap<String, Arc<Validator>>,
+    bytes: usize,
+}
+
+impl Checks {
+    /// Checks arguments in either form.
+    pub(crate) fn check(
+        &self,
+        operation: &Operation,
+        arguments: &Map<String, Value>,
+    ) -> Result<(), ConnectorsError> {
+        let flat = operation.flat(arguments)?;
+        operation.check_names(&flat)?;
+        let Some(validator) = self.validator(operation) else { return Ok(()) };
+        let is_there =
+            |(name, value): &(&String, &Value)| !value.is_null() || !operation.travels_as_text(name);
+        let given = flat.iter().filter(is_there).map(|(name, value)| (name.clone(), value.clone()));
+        match refusal(&validator, operation, Value::Object(given.collect())) {
+            None => Ok(()),
+            Some(error) => {
+                let (place, reason) = told(&error, 0);
+                let message = format!(
+                    "the arguments of '{}' do not fit the API's document: {place} {reason}. airlock checked this by \
+                     itself and sent nothing: if the service would take it, mend the document and import it again",
+                    operation.slug
+                );
+                Err(ConnectorsError::Invalid { pointer: format!("/arguments{place}"), message })
+            }
+        }
+    }
+
+    fn validator(&self, operation: &Operation) -> Option<Arc<Validator>> {
+        let known = self.0.lock().validators.get(&operation.slug).cloned();
+        if known.is_some() {
+            return known;
+        }
+        let schema = operation.check_schema.as_ref().unwrap_or(&operation.input_schema);
+        let bytes = schema.get().len();
+        // A schema that cannot be used checks nothing: the service does.
+        let validator = Arc::new(compile(&serde_json::from_str(schema.get()).ok()?)?);
+        let mut kept = self.0.lock();
+        if kept.bytes + bytes > MAX_KEPT {
+            *kept = Kept::default();
+        }
+        kept.bytes += bytes;
+        kept.validators.insert(operation.slug.clone(), Arc::clone(&validator));
+        Some(validator)
+    }
+}
+
+/// Formats are words to people, here and for most services.
+pub(super) fn compile(schema: &Value) -> Option<Validator> {
+    let options = jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .should_validate_formats(false)
+        .with_pattern_options(pattern_options());
+    options.build(schema).ok()
+}
+
+impl Operation {
+    /// Whether an argument is written as text: a number and its digits are the same then.
+    fn travels_as_text(&self, argument: &str) -> bool {
+        match self.parameters.iter().find(|parameter| parameter.argument == argument) {
+            Some(parameter) => parameter.style != Style::Json,
+            None => match self.body.as_ref().map(|body| &body.format) {
+                Some(Format::Form { .. }) => true,
+                Some(Format::Multipart { files }) => !files.contains(argument),
+                _ => false,
+            },
+        }
+    }
+
+    /// What stands between the items of a list in an argument that is written as one text.
+    fn separator(&self, argument: &str) -> Option<char> {
+        let parameter = self.parameters.iter().find(|parameter| parameter.argument == argument)?;
+        match parameter.style {
+            Style::Simple => Some(','),
+            Style::Form if !parameter.explode => Some(','),
+            Style::SpaceDelimited if !parameter.explode => Some(' '),
+            Style::PipeDelimited if !parameter.explode => Some('|'),
+            _ => None,
+        }
+    }
+}
+
+/// Why arguments are refused, if they are in every way to write them.
+fn refusal(
+    validator: &Validator,
+    operation: &Operation,
+    mut given: Value,
+) -> Option<ValidationError<'static>> {
+    let mut tried = HashSet::new();
+    for _ in 0..MAX_TURNS {
+        if validator.is_valid(&given) {
+            return None;
+        }
+        let errors = validator.iter_errors(&given).take(MAX_ERRORS).map(|error| error.to_owned());
+        let errors: Vec<ValidationError<'static>> = errors.collect();
+        let mut places = errors.iter().map(|error| error.instance_path().to_string());
+        let place = places.find(|place| {
+            argument(place).is_some_and(|name| operation.travels_as_text(&name)) && !tried.contains(place)
+        });
+        let Some(place) = place else { return errors.into_iter().next() };
+        let as_given = given.pointer(&place).cloned().unwrap_or_default();
+        let separator = argument(&place).filter(|_| is_whole(&place)).map(|name| operation.separator(&name));
+        for other in rewritten(&as_given, separator) {
+            set(&mut given, &place, other);
+            let is_below = |error: ValidationError<'_>| error.instance_path().to_string().starts_with(&place);
+            if !validator.iter_errors(&given).take(MAX_ERRORS).any(is_below) {
+                break;
+            }
+            set(&mut given, &place, as_given.clone());
+        }
+        tried.insert(place);
+    }
+    validator.validate(&given).err().map(|error| error.to_owned())
+}
+
+fn set(given: &mut Value, place: &str, value: Value) {
+    if let Some(old) = given.pointer_mut(place) {
+        *old = value;
+    }
+}
+
+/// The argument that a place is in.
+fn argument(place: &str) -> Option<String> {
+    let first = place.strip_prefix('/')?.split('/').next()?;
+    Some(first.replace("~1", "/").replace("~0", "~"))
+}
+
+fn is_whole(place: &str) -> bool {
+    place.matches('/').count() == 1
+}
+
+/// Other values that are the same as text. `whole`: it is all of an argument, with what stands between the items of a list.
+fn rewritten(value: &Value, whole: Option<Option<char>>) -> Vec<Value> {
+    let mut found = vec![as_typed(value), as_text(value)];
+    if let Some(separator) = whole {
+        match value {
+            Value::Array(items) => {
+                if let [only] = items.as_slice() {
+                    found.extend([only.clone(), as_typed(only), as_text(only)]);
+                }
+                if let Some(separator) = separator {
+                    let texts: Vec<_> = items.iter().filter_map(text).collect();
+                    found.push(texts.join(&separator.to_string()).into());
+                }
+            }
+            Value::Object(_) => {}
+            single => {
+                let separated = single.as_str().zip(separator).map(|(text, separator)| text.split(separator));
+                let lists: [Vec<Value>; 2] =
+                    [vec![single.clone()], separated.into_iter().flatten().map(Value::from).collect()];
+                for list in lists.map(Value::from) {
+                    found.extend([as_typed(&list), as_text(&list), list]);
+                }
+            }
+        }
+    }
+    found.retain(|other| other != value);
+    found
+}
+
+/// Texts that are numbers or truth values become those.
+fn as_typed(value: &Value) -> Value {
+    match value {
+        Value::String(text) => typed(text).unwrap_or_else(|| value.clone()),
+        Value::Array(items) => items.iter().map(as_typed).collect(),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(name, field)| (name.clone(), as_typed(field))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn as_text(value: &Value) -> Value {
+    match value {
+        Value::Number(_) | Value::Bool(_) => value.to_string().into(),
+        Value::Array(items) => items.iter().map(as_text).collect(),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(name, field)| (name.clone(), as_text(field))).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Where an error is and what it says, of the alternative that was meant if there are several.
+fn told(error: &ValidationError<'_>, level: usize) -> (String, String) {
+    let place = error.instance_path().to_string();
+    let context = match error.kind() {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => context,
+        _ => return (place, short(&error.masked().to_string(), MAX_EXPECTED)),
+    };
+    let meant = context.iter().filter(|errors| !errors.iter().any(|error| tells_apart(error, &place)));
+    // The one with the fewest faults.
+    let nearest = meant.filter(|errors| !errors.is_empty()).min_by_key(|errors| errors.len());
+    if let Some(first) = nearest.and_then(|errors| errors.first()).filter(|_| level < MAX_LEVELS) {
+        return told(first, level + 1);
+    }
+    // None was meant: what would choose one?
+    let choosing: Vec<_> =
+        context.iter().filter_map(|errors| errors.iter().find(|error| tells_apart(error, &place))).collect();
+    let mut places: Vec<_> = choosing.iter().map(|error| error.instance_path().to_string()).collect();
+    places.dedup();
+    let mut expected: Vec<String> = choosing.iter().flat_map(|error| expected(error)).collect();
+    expected.sort();
+    expected.dedup();
+    match places.as_slice() {
+        [only] if !expected.is_empty() => {
+            let expected = short(&expected.join(", "), MAX_EXPECTED);
+            (only.clone(), format!("is none of what its alternatives expect: {expected}"))
+        }
+        _ => (place, format!("fits none of its {} alternatives", context.len())),
+    }
+}
+
+/// Whether an alternative is refused because another one was meant: by its kind, or by a field that has one value in each.
+fn tells_apart(error: &ValidationError<'_>, place: &str) -> bool {
+    let at = error.instance_path().to_string();
+    let is_field = at.strip_prefix(place).is_some_and(|rest| rest.matches('/').count() == 1);
+    match error.kind() {
+        ValidationErrorKind::Type { .. } => at == place,
+        ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. } => at == place || is_field,
+        ValidationErrorKind::FalseSchema => at == place,
+        _ => false,
+    }
+}
+
+fn expected(error: &ValidationError<'_>) -> Vec<String> {
+    match error.kind() {
+        ValidationErrorKind::Enum { options } => {
+            options.as_array().into_iter().flatten().map(Value::to_string).collect()
+        }
+        ValidationErrorKind::Constant { expected_value } => vec![expected_value.to_string()],
+        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => vec![format!("type {kind}")],
+        ValidationErrorKind::Type { kind: TypeKind::Multiple(kinds) } => {
+            kinds.iter().map(|kind| format!("type {kind}")).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
