@@ -39,7 +39,7 @@ pub use registry::{
     scope::Scope,
     sharing::Sharing,
 };
-pub use rest::{Survey, survey};
+pub use rest::{Bundle, Origin, Survey, survey};
 pub use vault::{
     keyring::{Keyring, KeyringError},
     master_key::{InvalidMasterKey, MasterKey},

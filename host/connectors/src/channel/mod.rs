@@ -70,7 +70,7 @@ impl Lines {
             Some((key, credential)) => credential.open(&*self.records, &self.vault, connector, key)?,
         };
         let common = headers::open(&*self.records, &self.vault, connector)?;
-        secret.render(connector.key_place().as_ref(), &common)
+        secret.render(&connector.keys(), &common)
     }
 
     /// The MCP session over a channel.

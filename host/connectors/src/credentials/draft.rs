@@ -12,7 +12,7 @@ use crate::{
     ConnectorsError,
     egress::{
         headers::check_header,
-        secret::{ClientSecret, Secret},
+        secret::{ClientSecret, KeyPlace, KeySpec, Secret},
     },
     registry::{
         Connector,
@@ -38,7 +38,7 @@ struct Request {
     credentials: Option<RequestSecret>,
 }
 
-/// `ConnectionCredentialsInput`, with `basic` and `api_key` of our own.
+/// `ConnectionCredentialsInput`, with `basic`, `api_key` and `api_keys` of our own.
 #[derive(Deserialize)]
 struct RequestSecret {
     bearer_token: Option<String>,
@@ -46,6 +46,7 @@ struct RequestSecret {
     oauth: Option<RequestClient>,
     basic: Option<RequestBasic>,
     api_key: Option<String>,
+    api_keys: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -85,7 +86,7 @@ impl RequestSecret {
         let given = [
             (MethodKind::Bearer, bearer.is_some() || !headers.is_empty()),
             (MethodKind::Basic, self.basic.is_some()),
-            (MethodKind::ApiKey, self.api_key.is_some()),
+            (MethodKind::ApiKey, self.api_key.is_some() || self.api_keys.is_some()),
             (MethodKind::Oauth2, self.oauth.is_some()),
         ];
         let mut given = given.into_iter().filter(|(_, given)| *given).map(|(kind, _)| kind);
@@ -139,11 +140,8 @@ impl RequestSecret {
                 secret.basic = Some((username, password.into()));
             }
             Method::ApiKey { .. } => {
-                secret.api_key = self.api_key.map(SecretString::from);
-                if let Some(key) = &secret.api_key {
-                    check_value(key.expose_secret())
-                        .map_err(|message| ConnectorsError::invalid("/credentials/api_key", message))?;
-                }
+                (secret.api_key, secret.api_keys) =
+                    keys(&connector.keys(), self.api_key, self.api_keys.unwrap_or_default())?;
             }
             Method::Oauth2(oauth) => {
                 let Some(client) = self.oauth else { return Ok((kind, secret)) };
@@ -184,6 +182,55 @@ impl RequestClient {
             secret: self.client_secret.map(Into::into),
             private_key: self.client_private_key.map(Into::into),
         })
+    }
+}
+
+/// The only key, or all of several by what the connector calls them.
+type Keys = (Option<SecretString>, Vec<(String, SecretString)>);
+
+fn keys(
+    wanted: &[KeySpec],
+    single: Option<String>,
+    mut named: BTreeMap<String, String>,
+) -> Result<Keys, ConnectorsError> {
+    let invalid =
+        |field: &str, message: String| ConnectorsError::invalid(&format!("/credentials{field}"), message);
+    let check = |key: &KeySpec, value: &str, field: &str| {
+        let good = check_value(value).map_err(str::to_owned).and_then(|()| match key.place {
+            KeyPlace::Cookie if !value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';') => {
+                Err("a cookie's value is ASCII without spaces and semicolons".into())
+            }
+            _ => Ok(()),
+        });
+        good.map_err(|message| invalid(field, message))
+    };
+    let known = || wanted.iter().map(KeySpec::id).collect::<Vec<_>>().join(", ");
+    match (single, wanted) {
+        (Some(_), _) if !named.is_empty() => Err(invalid("", "give api_key or api_keys, not both".into())),
+        (Some(key), [only]) => {
+            check(only, &key, "/api_key")?;
+            Ok((Some(key.into()), Vec::new()))
+        }
+        (Some(_), _) => {
+            let message =
+                format!("this connector takes several keys together: give api_keys with {}", known());
+            Err(invalid("/api_key", message))
+        }
+        (None, _) => {
+            let mut found = Vec::new();
+            for key in wanted {
+                let name = named.keys().find(|name| key.is_called(name)).cloned();
+                let Some(value) = name.and_then(|name| named.remove(&name)) else {
+                    return Err(invalid("/api_keys", format!("the key '{}' is missing", key.id())));
+                };
+                check(key, &value, "/api_keys")?;
+                found.push((key.id().to_owned(), value.into()));
+            }
+            match named.is_empty() {
+                true => Ok((None, found)),
+                false => Err(invalid("/api_keys", format!("there is another key here than {}", known()))),
+            }
+        }
     }
 }
 

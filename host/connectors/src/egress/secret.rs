@@ -7,12 +7,16 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, COOKIE},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{ConnectorsError, egress::scrub::Scrubber};
+use super::{headers::check_header, scrub::Scrubber};
+use crate::ConnectorsError;
 
 /// What authenticates. A credential of one method fills what belongs to the method.
 #[derive(Default)]
@@ -23,8 +27,10 @@ pub(crate) struct Secret {
     pub(crate) headers: Vec<(String, SecretString)>,
     /// User and password.
     pub(crate) basic: Option<(String, SecretString)>,
-    /// A key for the connector's header or query parameter.
+    /// A key for the connector's header, query parameter or cookie.
     pub(crate) api_key: Option<SecretString>,
+    /// Several keys that go together, by what the connector calls them.
+    pub(crate) api_keys: Vec<(String, SecretString)>,
     /// What a client of the client credentials grant has.
     pub(crate) client: Option<ClientSecret>,
     /// What an authorization server gave.
@@ -53,6 +59,8 @@ struct Stored {
     username: Option<String>,
     password: Option<String>,
     api_key: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    api_keys: BTreeMap<String, String>,
     client_id: Option<String>,
     client_secret: Option<String>,
     client_key: Option<String>,
@@ -62,7 +70,7 @@ struct Stored {
 
 impl Drop for Stored {
     fn drop(&mut self) {
-        self.headers.values_mut().for_each(Zeroize::zeroize);
+        self.headers.values_mut().chain(self.api_keys.values_mut()).for_each(Zeroize::zeroize);
         for secret in [
             &mut self.bearer,
             &mut self.password,
@@ -87,6 +95,7 @@ impl Secret {
         stored.bearer = self.bearer.as_ref().map(open);
         stored.headers = self.headers.iter().map(|(name, value)| (name.clone(), open(value))).collect();
         stored.api_key = self.api_key.as_ref().map(open);
+        stored.api_keys = self.api_keys.iter().map(|(name, value)| (name.clone(), open(value))).collect();
         if let Some((username, password)) = &self.basic {
             stored.username = Some(username.clone());
             stored.password = Some(open(password));
@@ -107,11 +116,13 @@ impl Secret {
         let mut stored: Stored = serde_json::from_slice(bytes)?;
         let secret = |text: &mut Option<String>| text.take().map(SecretString::from);
         let headers = std::mem::take(&mut stored.headers);
+        let api_keys = std::mem::take(&mut stored.api_keys);
         Ok(Self {
             bearer: secret(&mut stored.bearer),
             headers: headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
             basic: stored.username.take().zip(secret(&mut stored.password)),
             api_key: secret(&mut stored.api_key),
+            api_keys: api_keys.into_iter().map(|(name, value)| (name, value.into())).collect(),
             client: stored.client_id.take().map(|id| ClientSecret {
                 id,
                 secret: secret(&mut stored.client_secret),
@@ -129,7 +140,8 @@ impl Secret {
             self.tokens.iter().flat_map(|tokens| std::iter::once(&tokens.access).chain(&tokens.refresh));
         let headers = self.headers.iter().map(|(_, value)| value);
         let basic = self.basic.iter().map(|(_, password)| password);
-        self.bearer.iter().chain(headers).chain(basic).chain(&self.api_key).chain(client).chain(tokens)
+        let keys = self.api_key.iter().chain(self.api_keys.iter().map(|(_, value)| value));
+        self.bearer.iter().chain(headers).chain(basic).chain(keys).chain(client).chain(tokens)
     }
 }
 
@@ -141,6 +153,48 @@ pub(crate) enum KeyPlace {
     Header,
     /// Into the query.
     Query,
+    /// Into a cookie, which the host sets.
+    Cookie,
+}
+
+/// A key that a request carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeySpec {
+    /// What the API's document calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scheme: Option<String>,
+    /// Where it goes.
+    pub(crate) place: KeyPlace,
+    /// The header's, the query parameter's or the cookie's name.
+    pub(crate) name: String,
+}
+
+impl KeySpec {
+    /// Whether it can be sent: it says why not.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.place {
+            KeyPlace::Header => check_header(&self.name, "x"),
+            KeyPlace::Cookie if http::HeaderName::from_bytes(self.name.as_bytes()).is_err() => {
+                Err(format!("'{}' is not the name of a cookie", self.name))
+            }
+            _ if self.name.is_empty() => Err("give the name of the header or query parameter".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What it is called in a credential.
+    pub(crate) fn id(&self) -> &str {
+        self.scheme.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether a credential means it by this name.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.id() == name
+            || match self.place {
+                KeyPlace::Header => self.name.eq_ignore_ascii_case(name),
+                KeyPlace::Query | KeyPlace::Cookie => self.name == name,
+            }
+    }
 }
 
 /// A header that goes with every request of a connector.
@@ -159,10 +213,10 @@ pub(crate) struct Rendered {
 }
 
 impl Secret {
-    /// Puts the secret where it belongs. `key` says where the connector takes an API key.
+    /// Puts the secret where it belongs. `keys` says where the connector takes API keys.
     pub(crate) fn render(
         &self,
-        key: Option<&(KeyPlace, String)>,
+        keys: &[KeySpec],
         common: &[CommonHeader],
     ) -> Result<Rendered, ConnectorsError> {
         let mut rendered =
@@ -183,15 +237,7 @@ impl Secret {
             }
             rendered.set(AUTHORIZATION.as_str(), &text, true)?;
         }
-        match (&self.api_key, key) {
-            (Some(value), Some((KeyPlace::Header, name))) => {
-                rendered.set(name, value.expose_secret(), true)?;
-            }
-            (Some(value), Some((KeyPlace::Query, name))) => {
-                rendered.query.push((name.clone(), value.clone()));
-            }
-            _ => {}
-        }
+        self.render_keys(keys, &mut rendered)?;
         for (name, value) in &self.headers {
             rendered.parts(value.expose_secret());
             rendered.set(name, value.expose_secret(), true)?;
@@ -204,6 +250,35 @@ impl Secret {
             rendered.set(&header.name, header.value.expose_secret(), header.is_secret)?;
         }
         Ok(rendered)
+    }
+
+    /// Keys that are needed together go together or not at all.
+    fn render_keys(&self, keys: &[KeySpec], rendered: &mut Rendered) -> Result<(), ConnectorsError> {
+        if self.api_key.is_none() && self.api_keys.is_empty() {
+            return Ok(());
+        }
+        let mut cookies = Zeroizing::new(String::new());
+        for key in keys {
+            let named = self.api_keys.iter().find(|(name, _)| key.is_called(name)).map(|(_, value)| value);
+            let value = named.or(self.api_key.as_ref().filter(|_| keys.len() == 1)).ok_or_else(|| {
+                ConnectorsError::Conflict(format!(
+                    "the credential lacks the key '{}', which the connector takes now: store it again with api_keys",
+                    key.id()
+                ))
+            })?;
+            match key.place {
+                KeyPlace::Header => rendered.set(&key.name, value.expose_secret(), true)?,
+                KeyPlace::Query => rendered.query.push((key.name.clone(), value.clone())),
+                KeyPlace::Cookie => {
+                    let separator = if cookies.is_empty() { "" } else { "; " };
+                    cookies.push_str(&format!("{separator}{}={}", key.name, value.expose_secret()));
+                }
+            }
+        }
+        match cookies.is_empty() {
+            true => Ok(()),
+            false => rendered.set(COOKIE.as_str(), &cookies, true),
+        }
     }
 }
 
@@ -251,6 +326,7 @@ mod tests {
             headers: vec![("X-Key".into(), "header-1".into())],
             basic: Some(("user".into(), "password-1".into())),
             api_key: Some("key-1".into()),
+            api_keys: vec![("id".into(), "key-2".into())],
             client: Some(ClientSecret {
                 id: "client".into(),
                 secret: Some("client-1".into()),
@@ -260,25 +336,70 @@ mod tests {
         };
         let again = Secret::from_bytes(&secret.to_bytes().expect("is written")).expect("is read");
         let values: Vec<&str> = again.values().map(ExposeSecret::expose_secret).collect();
-        let all =
-            ["token-1", "header-1", "password-1", "key-1", "client-1", "pem-1", "access-1", "refresh-1"];
+        let all = [
+            "token-1",
+            "header-1",
+            "password-1",
+            "key-1",
+            "key-2",
+            "client-1",
+            "pem-1",
+            "access-1",
+            "refresh-1",
+        ];
         assert_eq!(values, all);
         assert_eq!(again.client.map(|client| client.id).as_deref(), Some("client"));
     }
 
     #[test]
     fn each_method_has_its_place_in_a_request_and_is_scrubbed() {
-        let key = (KeyPlace::Query, "api_key".to_owned());
+        let key = |place| [KeySpec { scheme: None, place, name: "X-Key".into() }];
         let basic = Secret { basic: Some(("user".into(), "a-password".into())), ..Secret::default() };
-        let rendered = basic.render(None, &[]).expect("renders");
+        let rendered = basic.render(&[], &[]).expect("renders");
         assert_eq!(header(&rendered, "authorization"), "Basic dXNlcjphLXBhc3N3b3Jk");
         assert_eq!(rendered.scrubber.text("dXNlcjphLXBhc3N3b3Jk"), "[REDACTED]");
         let query = Secret { api_key: Some("the-api-key".into()), ..Secret::default() };
-        let rendered = query.render(Some(&key), &[]).expect("renders");
+        let rendered = query.render(&key(KeyPlace::Query), &[]).expect("renders");
         assert!(rendered.headers.is_empty());
         assert_eq!(rendered.query[0].1.expose_secret(), "the-api-key");
-        let rendered = query.render(Some(&(KeyPlace::Header, "X-Key".into())), &[]).expect("renders");
+        let rendered = query.render(&key(KeyPlace::Header), &[]).expect("renders");
         assert_eq!(header(&rendered, "x-key"), "the-api-key");
+        let rendered = query.render(&key(KeyPlace::Cookie), &[]).expect("renders");
+        assert_eq!(header(&rendered, "cookie"), "X-Key=the-api-key");
+        assert!(rendered.headers["cookie"].is_sensitive());
+    }
+
+    #[test]
+    fn keys_that_are_needed_together_are_sent_together_or_not_at_all() {
+        let key = |scheme: &str, place, name: &str| KeySpec {
+            scheme: Some(scheme.into()),
+            place,
+            name: name.into(),
+        };
+        let keys = [
+            key("id", KeyPlace::Header, "X-Id"),
+            key("key", KeyPlace::Query, "key"),
+            key("session", KeyPlace::Cookie, "sid"),
+            key("more", KeyPlace::Cookie, "more"),
+        ];
+        let named = |names: &[&str]| {
+            names.iter().map(|name| ((*name).into(), format!("value-of-{name}").into())).collect::<Vec<_>>()
+        };
+        let secret = Secret { api_keys: named(&["x-id", "key", "sid", "more"]), ..Secret::default() };
+        let rendered = secret.render(&keys, &[]).expect("renders");
+        assert_eq!(header(&rendered, "x-id"), "value-of-x-id");
+        assert_eq!(header(&rendered, "cookie"), "sid=value-of-sid; more=value-of-more");
+        assert_eq!(
+            (rendered.query.len(), rendered.scrubber.text("value-of-sid").as_ref()),
+            (1, "[REDACTED]")
+        );
+        for lacking in [
+            Secret { api_keys: named(&["id", "key"]), ..Secret::default() },
+            Secret { api_key: Some("only-one-of-them".into()), ..Secret::default() },
+        ] {
+            let error = lacking.render(&keys, &[]).err().expect("keys are missing").to_string();
+            assert!(error.contains("lacks the key") && !error.contains("only-one"), "{error}");
+        }
     }
 
     #[test]
@@ -293,14 +414,14 @@ mod tests {
             let common = CommonHeader { name: "X-Key".into(), value: value.into(), is_secret: true };
             let header = ("X-Key".to_owned(), SecretString::from(value));
             let secret = Secret { headers: vec![header], ..Secret::default() };
-            for rendered in [secret.render(None, &[]), Secret::default().render(None, &[common])] {
+            for rendered in [secret.render(&[], &[]), Secret::default().render(&[], &[common])] {
                 let scrubber = rendered.expect("renders").scrubber;
                 assert_eq!(scrubber.text(part), "[REDACTED]", "{value}");
                 assert_eq!(scrubber.text("username theme session"), "username theme session");
             }
         }
         let secret = Secret { basic: Some(("a-key-as-user".into(), "".into())), ..Secret::default() };
-        let rendered = secret.render(None, &[]).expect("renders");
+        let rendered = secret.render(&[], &[]).expect("renders");
         assert_eq!(rendered.scrubber.text("a-key-as-user"), "[REDACTED]");
     }
 
@@ -312,7 +433,7 @@ mod tests {
             is_secret: true,
         };
         let secret = Secret { bearer: Some("of-the-user".into()), ..Secret::default() };
-        let rendered = secret.render(None, &[common]).expect("renders");
+        let rendered = secret.render(&[], &[common]).expect("renders");
         assert_eq!(header(&rendered, "authorization"), "Custom from-the-administrator");
         assert_eq!(rendered.scrubber.text("Custom from-the-administrator"), "[REDACTED]");
     }

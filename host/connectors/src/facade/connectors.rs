@@ -27,9 +27,13 @@ impl Connectors {
         is_owner: bool,
         body: Value,
     ) -> Result<Value, ConnectorsError> {
-        let (connector, _) = self.0.registry.create(self.0.with(), who, is_owner, body).await?;
+        let (connector, told) = self.0.registry.create(self.0.with(), who, is_owner, body).await?;
         self.note(who, Kind::ConnectorCreated, &connector)?;
-        Ok(self.wire(&*self.found_out(connector).await, who, false))
+        let mut answer = self.wire(&*self.found_out(connector).await, who, false);
+        if let Some(told) = told {
+            told.tell(&mut answer);
+        }
+        Ok(answer)
     }
 
     /// The connector with what its server says about authentication, if nobody said it.
@@ -96,14 +100,15 @@ impl Connectors {
         source: Option<&str>,
     ) -> Result<Value, ConnectorsError> {
         let found = self.0.registry.owned(who, is_owner, connector)?;
-        let (changed, skipped) = self.0.registry.import(self.0.with(), &found, &document, source).await?;
+        let (changed, told) = self.0.registry.import(self.0.with(), &found, &document, source).await?;
         self.0.lines.forget(&changed.id);
         self.note(who, Kind::ConnectorChanged, &changed)?;
         let operations = changed.api.as_ref().map_or(0, |api| api.operations);
-        Ok(json!({
-            "message": format!("connector '{}' has {operations} operations", changed.name),
-            "operations": operations, "skipped": skipped,
-        }))
+        let mut answer = json!({
+            "message": format!("connector '{}' has {operations} operations", changed.name), "operations": operations,
+        });
+        told.tell(&mut answer);
+        Ok(answer)
     }
 
     /// Removes a connector with everybody's credentials for it. Tokens are revoked at their server where it can be done.

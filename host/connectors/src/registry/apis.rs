@@ -14,14 +14,19 @@ use url::Url;
 
 use super::{
     ApiSource, Connector, Protocol, Registry, With, check_server, headers,
-    method::{Grant, Method, OAuth},
+    method::{Grant, HeaderSpec, Method, OAuth},
 };
 use crate::{
     ConnectorsError,
-    egress::{Egress, address::Allowed, headers::check_header, secret::KeyPlace},
+    egress::{
+        Egress,
+        address::Allowed,
+        headers::check_header,
+        secret::{KeyPlace, KeySpec},
+    },
     oauth::Server,
     protocol::tools::Tools,
-    rest::{self, Checks, Operation, SecurityKind, Skipped},
+    rest::{self, Checks, KeyIn, Note, OAuthFlow, Operation, Skipped, WayKind},
 };
 
 const TABLE: &str = "operations";
@@ -35,6 +40,22 @@ pub const MAX_DOCUMENT: usize = 64 << 20;
 /// If the document cannot be read.
 pub fn document_server(document: &[u8]) -> Result<Option<String>, ConnectorsError> {
     rest::server_of(document, None)
+}
+
+/// What an import has to say.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Operations that were left out, and why.
+    pub(crate) skipped: Vec<Skipped>,
+    /// Parts that were left out or guessed.
+    pub(crate) notes: Vec<Note>,
+}
+
+impl Told {
+    /// Puts it into an answer.
+    pub(crate) fn tell(&self, answer: &mut Value) {
+        (answer["skipped"], answer["notes"]) = (json!(self.skipped), json!(self.notes));
+    }
 }
 
 /// The operations of one API.
@@ -107,10 +128,10 @@ impl Registry {
         found: &Connector,
         document: &[u8],
         source: Option<&str>,
-    ) -> Result<(Arc<Connector>, Vec<Skipped>), ConnectorsError> {
+    ) -> Result<(Arc<Connector>, Told), ConnectorsError> {
         let mut new = found.clone();
         let is_template = new.api.as_ref().map(|api| api.is_template);
-        let (changes, skipped) = imported(with, &mut new, document, source, is_template).await?;
+        let (changes, told) = imported(with, &mut new, document, source, is_template).await?;
         let changed = self.change(with.records, &found.id, |changed| {
             (changed.api, changed.methods) = (new.api, new.methods);
             changed.modified_at = Utc::now();
@@ -122,7 +143,7 @@ impl Registry {
             Ok(changes)
         })?;
         self.apis.0.lock().remove(&changed.id);
-        Ok((changed, skipped))
+        Ok((changed, told))
     }
 
     /// The changes that remove the operations of a connector, unless they are its template's.
@@ -144,7 +165,7 @@ pub(super) async fn imported(
     document: &[u8],
     source: Option<&str>,
     is_template: Option<bool>,
-) -> Result<(Vec<Change>, Vec<Skipped>), ConnectorsError> {
+) -> Result<(Vec<Change>, Told), ConnectorsError> {
     must_speak_http(connector)?;
     let document = document.to_vec();
     let read = tokio::task::spawn_blocking(move || rest::import(&document)).await;
@@ -152,7 +173,8 @@ pub(super) async fn imported(
     if !connector.methods_given {
         connector.methods = methods(&api, with.egress.allowed());
     }
-    Ok((with_operations(with.records, connector, &api.operations, source, is_template)?, api.skipped))
+    let changes = with_operations(with.records, connector, &api.operations, source, is_template)?;
+    Ok((changes, Told { skipped: api.skipped, notes: api.notes }))
 }
 
 /// The same for operations that are written by hand.
@@ -228,13 +250,7 @@ fn methods(api: &rest::Api, allowed: Allowed) -> Vec<Method> {
     if !api.operations.iter().any(|operation| operation.requires_auth) {
         return vec![Method::None, Method::Bearer { headers: Vec::new() }];
     }
-    let mut methods: Vec<Method> = Vec::new();
-    for scheme in &api.security {
-        let Some(method) = method(&scheme.kind, allowed) else { continue };
-        if methods.iter().all(|other| other.kind() != method.kind()) {
-            methods.push(method);
-        }
-    }
+    let mut methods: Vec<Method> = api.ways.iter().filter_map(|way| method(&way.kind, allowed)).collect();
     // A token that one has anyway can stand for what the document describes otherwise.
     if methods.iter().all(|method| matches!(method, Method::Oauth2(_))) {
         methods.push(Method::Bearer { headers: Vec::new() });
@@ -242,43 +258,57 @@ fn methods(api: &rest::Api, allowed: Allowed) -> Vec<Method> {
     methods
 }
 
-fn method(scheme: &SecurityKind, allowed: Allowed) -> Option<Method> {
-    match scheme {
-        SecurityKind::Bearer => Some(Method::Bearer { headers: Vec::new() }),
-        SecurityKind::Basic => Some(Method::Basic),
-        SecurityKind::ApiKeyHeader { header } => {
-            check_header(header, "x").ok()?;
-            Some(Method::ApiKey { place: KeyPlace::Header, name: header.clone() })
-        }
-        SecurityKind::ApiKeyQuery { parameter } => {
-            Some(Method::ApiKey { place: KeyPlace::Query, name: parameter.clone() })
-        }
-        SecurityKind::OAuth2 { flows } => flows.iter().find_map(|flow| {
-            let grant = match flow.grant.as_str() {
-                "authorizationCode" => Grant::AuthorizationCode,
-                "clientCredentials" => Grant::ClientCredentials,
-                _ => return None,
+fn method(way: &WayKind, allowed: Allowed) -> Option<Method> {
+    match way {
+        WayKind::Bearer { headers } => {
+            let header = |name: &String| {
+                let name = check_header(name, "x").is_ok().then(|| name.clone())?;
+                Some(HeaderSpec { name, is_required: true, is_secret: true })
             };
-            let token = Url::parse(flow.token_url.as_deref()?).ok()?;
-            let server = Server::provided(
-                &json!({
-                    "issuer": token.origin().ascii_serialization(), "token_endpoint": token,
-                    "authorization_endpoint": flow.authorization_url,
-                }),
-                allowed,
-            );
-            Some(Method::Oauth2(Box::new(OAuth {
-                grant,
-                server: Some(server.ok()?),
-                server_given: true,
-                client_id: None,
-                scopes: flow.scopes.keys().cloned().collect(),
-                challenged: Vec::new(),
-                client_auth: None,
-                issuer: None,
-                resource: None,
-            })))
-        }),
-        SecurityKind::OpenIdConnect { .. } | SecurityKind::Unsupported { .. } => None,
+            Some(Method::Bearer { headers: headers.iter().map(header).collect::<Option<_>>()? })
+        }
+        WayKind::Basic => Some(Method::Basic),
+        WayKind::Keys(keys) => {
+            let mut keys = keys.iter().map(|key| {
+                let place = match key.place {
+                    KeyIn::Header => KeyPlace::Header,
+                    KeyIn::Query => KeyPlace::Query,
+                    KeyIn::Cookie => KeyPlace::Cookie,
+                };
+                KeySpec { scheme: Some(key.scheme.clone()), place, name: key.name.clone() }
+            });
+            let first = keys.next()?;
+            let more: Vec<KeySpec> = keys.collect();
+            let is_good = |key: &KeySpec| key.check().is_ok();
+            (is_good(&first) && more.iter().all(is_good)).then_some(Method::ApiKey { first, more })
+        }
+        WayKind::OAuth2 { flows } => flows.iter().find_map(|flow| oauth(flow, allowed)),
     }
+}
+
+fn oauth(flow: &OAuthFlow, allowed: Allowed) -> Option<Method> {
+    let grant = match flow.grant.as_str() {
+        "authorizationCode" => Grant::AuthorizationCode,
+        "clientCredentials" => Grant::ClientCredentials,
+        _ => return None,
+    };
+    let token = Url::parse(flow.token_url.as_deref()?).ok()?;
+    let server = Server::provided(
+        &json!({
+            "issuer": token.origin().ascii_serialization(), "token_endpoint": token,
+            "authorization_endpoint": flow.authorization_url,
+        }),
+        allowed,
+    );
+    Some(Method::Oauth2(Box::new(OAuth {
+        grant,
+        server: Some(server.ok()?),
+        server_given: true,
+        client_id: None,
+        scopes: flow.scopes.keys().cloned().collect(),
+        challenged: Vec::new(),
+        client_auth: None,
+        issuer: None,
+        resource: None,
+    })))
 }

@@ -10,7 +10,7 @@ use super::{
     method::{Grant, Method, MethodKind, OAuth},
     scope::Scope,
 };
-use crate::{control::Control, egress::secret::KeyPlace};
+use crate::{control::Control, egress::secret::KeySpec};
 
 /// A registered connector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,11 +122,11 @@ impl Connector {
         }
     }
 
-    /// Where an API key goes.
-    pub(crate) fn key_place(&self) -> Option<(KeyPlace, String)> {
+    /// The keys that a credential of method `api_key` has.
+    pub(crate) fn keys(&self) -> Vec<KeySpec> {
         match self.method(MethodKind::ApiKey) {
-            Some(Method::ApiKey { place, name }) => Some((*place, name.clone())),
-            _ => None,
+            Some(Method::ApiKey { first, more }) => std::iter::once(first).chain(more).cloned().collect(),
+            _ => Vec::new(),
         }
     }
 

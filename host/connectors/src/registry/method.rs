@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::switches::{Resource, Switches};
 use crate::{
     ConnectorsError,
-    egress::{headers::check_header, secret::KeyPlace},
+    egress::{
+        headers::check_header,
+        secret::{KeyPlace, KeySpec},
+    },
     oauth::Server,
 };
 
@@ -52,15 +55,43 @@ pub(crate) enum Method {
     },
     /// User and password.
     Basic,
-    /// A key.
+    /// A key, or several that are needed together.
     ApiKey {
-        /// Where it goes.
-        place: KeyPlace,
-        /// The header's or the query parameter's name.
-        name: String,
+        /// The only one, or the first.
+        #[serde(flatten)]
+        first: KeySpec,
+        /// The others.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        more: Vec<KeySpec>,
     },
     /// OAuth 2.
     Oauth2(Box<OAuth>),
+}
+
+impl KeySpec {
+    fn parse(value: &Value, at: &str) -> Result<Self, ConnectorsError> {
+        let text = |field: &str| value[field].as_str();
+        let invalid =
+            |field: &str, message: String| ConnectorsError::invalid(&format!("{at}{field}"), message);
+        let name = text("name").filter(|name| !name.is_empty());
+        let name =
+            name.ok_or_else(|| invalid("/name", "give the name of the header or query parameter".into()))?;
+        let place = match text("in").unwrap_or("header") {
+            "header" => KeyPlace::Header,
+            "query" => KeyPlace::Query,
+            "cookie" => KeyPlace::Cookie,
+            other => {
+                return Err(invalid("/in", format!("'{other}' is not a place: use header, query or cookie")));
+            }
+        };
+        let key = Self { scheme: text("scheme").map(str::to_owned), place, name: name.to_owned() };
+        key.check().map_err(|message| invalid("/name", message))?;
+        Ok(key)
+    }
+
+    fn wire(&self) -> Value {
+        json!({ "scheme": self.scheme, "in": self.place, "name": self.name })
+    }
 }
 
 /// `ConnectorAuthenticationHeader`
@@ -121,6 +152,9 @@ impl Grant {
     }
 }
 
+/// Keys of one credential.
+const MAX_KEYS: usize = 10;
+
 /// How a client of the client credentials grant may prove itself.
 const CLIENT_AUTH: [&str; 3] = ["client_secret_post", "client_secret_basic", "private_key_jwt"];
 
@@ -154,19 +188,24 @@ impl Method {
             "bearer" => Ok(Self::Bearer { headers }),
             "basic" => Ok(Self::Basic),
             "api_key" => {
-                let Some(name) = text("name").filter(|name| !name.is_empty()) else {
-                    return invalid("/name", "give the name of the header or query parameter".into());
+                let Some(keys) = value["keys"].as_array() else {
+                    return Ok(Self::ApiKey { first: KeySpec::parse(value, at)?, more: Vec::new() });
                 };
-                let place = match text("in").unwrap_or("header") {
-                    "header" => KeyPlace::Header,
-                    "query" => KeyPlace::Query,
-                    other => return invalid("/in", format!("'{other}' is not a place: use header or query")),
-                };
-                if place == KeyPlace::Header {
-                    check_header(name, "x")
-                        .map_err(|message| ConnectorsError::invalid(&format!("{at}/name"), message))?;
+                let mut parsed: Vec<KeySpec> = Vec::new();
+                for (number, key) in keys.iter().enumerate() {
+                    let key = KeySpec::parse(key, &format!("{at}/keys/{number}"))?;
+                    if parsed.iter().any(|other| other.is_called(key.id()) || key.is_called(other.id())) {
+                        return invalid(
+                            &format!("/keys/{number}"),
+                            "two keys have one name: give each a scheme".into(),
+                        );
+                    }
+                    parsed.push(key);
                 }
-                Ok(Self::ApiKey { place, name: name.to_owned() })
+                if parsed.is_empty() || parsed.len() > MAX_KEYS {
+                    return invalid("/keys", format!("1 to {MAX_KEYS} keys are expected here"));
+                }
+                Ok(Self::ApiKey { first: parsed.remove(0), more: parsed })
             }
             "oauth2" => {
                 let grant = match text("grant_type").unwrap_or("authorization_code") {
@@ -230,9 +269,12 @@ impl Method {
             Self::Bearer { headers } if !headers.is_empty() => {
                 value["headers"] = json!(headers);
             }
-            Self::ApiKey { place, name } => {
-                value["in"] = json!(place);
-                value["name"] = name.as_str().into();
+            Self::ApiKey { first, more } => {
+                value["in"] = json!(first.place);
+                value["name"] = first.name.as_str().into();
+                if !more.is_empty() {
+                    value["keys"] = std::iter::once(first).chain(more).map(KeySpec::wire).collect();
+                }
             }
             Self::Oauth2(oauth) => {
                 value["grant_type"] = oauth.grant.as_str().into();

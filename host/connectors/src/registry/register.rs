@@ -9,17 +9,14 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    ApiSource, Connector, Protocol, Registry, Visibility, With, apis, check_name, check_server, client,
-    headers,
+    ApiSource, Connector, Protocol, Registry, Visibility, With,
+    apis::{self, Told},
+    check_name, check_server, client, headers,
     method::{forget_discovered, unknown},
     request::{Methods, Request},
     switches,
 };
-use crate::{
-    ConnectorsError,
-    control::Control,
-    rest::{self, Skipped},
-};
+use crate::{ConnectorsError, control::Control, rest};
 
 impl Registry {
     /// Registers a connector, and says what of a document was left out.
@@ -29,7 +26,7 @@ impl Registry {
         who: &Principal,
         is_owner: bool,
         body: Value,
-    ) -> Result<(Arc<Connector>, Vec<Skipped>), ConnectorsError> {
+    ) -> Result<(Arc<Connector>, Option<Told>), ConnectorsError> {
         let request = Request::parse(body)?;
         let headers = request.common_headers()?.unwrap_or_default();
         let requested = request.methods(with.egress, true).await?;
@@ -92,7 +89,7 @@ impl Registry {
                 .as_ref()
                 .and_then(|template| Some(ApiSource { is_template: false, ..template.api.clone()? })),
         };
-        let (mut changes, mut skipped) = (Vec::new(), Vec::new());
+        let (mut changes, mut told) = (Vec::new(), None);
         match requested {
             Some(Methods { methods, client_secret }) => {
                 connector.methods = methods;
@@ -110,15 +107,14 @@ impl Registry {
             changes.extend(made.map_err(|error| error.under("/operations"))?);
         }
         if let Some((document, url)) = &document {
-            let (imported, left_out) =
+            let (imported, said) =
                 apis::imported(with, &mut connector, document, Some(url), request.is_template).await?;
-            tracing::info!(connector = connector.name, skipped = left_out.len(), "a document was imported");
             changes.extend(imported);
-            skipped = left_out;
+            told = Some(said);
         }
         let connector = self.save(with.records, connector, changes)?;
         tracing::info!(connector = connector.name, user = %who.user, "a connector was registered");
-        Ok((connector, skipped))
+        Ok((connector, told))
     }
 
     /// A connector that others can be made from.

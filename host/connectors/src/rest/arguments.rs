@@ -4,10 +4,11 @@
 //! stands in several places belongs to the path, then the query, then the header; the others are called `query_NAME`,
 //! `header_NAME`. A body that is not a plain object, or one with a field that is called like a parameter, is the argument
 //! `body` (`request_body` if there is a parameter of that name). When the body's schema lets fields through that it does
-//! not name, every argument that is no parameter is such a field.
+//! not name, every argument that is no parameter is such a field. Where the body may be of several media types, the
+//! argument `content_type` chooses one (`request_content_type` if that name is taken).
 //!
-//! The grouped form is accepted as well: `{"path": {…}, "query": {…}, "header": {…}, "body": …}`. Arguments are grouped
-//! when all of their keys are among these four and at least one of them is no argument of the operation. So
+//! The grouped form is accepted as well: `{"path": {…}, "query": {…}, "header": {…}, "body": …}`, with `content_type`
+//! beside them. Arguments are grouped when all of their keys are among these four and at least one of them is no argument of the operation. So
 //! `{"path": {"id": 1}}` is grouped, and for an operation with a parameter called `path` it is not.
 
 use std::borrow::Cow;
@@ -25,13 +26,18 @@ impl Operation {
         &self,
         arguments: &'a Map<String, Value>,
     ) -> Result<Cow<'a, Map<String, Value>>, ConnectorsError> {
+        let chooser = self.body.as_ref().and_then(|body| body.chooser.as_deref());
+        let is_group = |key: &String| GROUPS.contains(&key.as_str());
         let is_grouped = !arguments.is_empty()
-            && arguments.keys().all(|key| GROUPS.contains(&key.as_str()))
-            && arguments.keys().any(|key| !self.has_argument(key));
+            && arguments.keys().all(|key| is_group(key) || chooser == Some(key))
+            && arguments.keys().any(|key| is_group(key) && !self.has_argument(key));
         if !is_grouped {
             return Ok(Cow::Borrowed(arguments));
         }
         let mut flat = Map::new();
+        if let Some((name, value)) = chooser.and_then(|chooser| arguments.get_key_value(chooser)) {
+            flat.insert(name.clone(), value.clone());
+        }
         for place in [Place::Path, Place::Query, Place::Header] {
             let group = place.as_str();
             let values = match arguments.get(group) {
@@ -60,7 +66,9 @@ impl Operation {
             }
             (Some(Value::Object(fields)), Some(Given::Fields { .. })) => {
                 for (name, value) in fields {
-                    if self.parameters.iter().any(|parameter| parameter.argument == *name) {
+                    if chooser == Some(name)
+                        || self.parameters.iter().any(|parameter| parameter.argument == *name)
+                    {
                         let message = "the body has no such field, and there is a parameter of this name";
                         return Err(invalid(&["body", name], message));
                     }
@@ -77,9 +85,12 @@ impl Operation {
 
     fn has_argument(&self, name: &str) -> bool {
         self.parameters.iter().any(|parameter| parameter.argument == name)
-            || self.body.as_ref().is_some_and(|body| match &body.given {
-                Given::Whole(argument) => argument == name,
-                Given::Fields { names, .. } => names.contains(name),
+            || self.body.as_ref().is_some_and(|body| {
+                body.chooser.as_deref() == Some(name)
+                    || match &body.given {
+                        Given::Whole(argument) => argument == name,
+                        Given::Fields { names, .. } => names.contains(name),
+                    }
             })
     }
 

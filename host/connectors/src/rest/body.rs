@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use http::HeaderValue;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::{
-    Format, Given, Operation,
+    Body, Choice, Format, Given, Operation,
     arguments::invalid,
+    multipart,
+    openapi::Kinds,
     request::{deep, encode as percent, text},
 };
 use crate::ConnectorsError;
@@ -17,7 +21,7 @@ use crate::ConnectorsError;
 /// The best rank.
 pub(super) const JSON: u8 = 0;
 
-/// The order in which media types are chosen.
+/// The order in which media types of answers are chosen.
 pub(super) fn rank(media: &str) -> u8 {
     match essence(media).as_str() {
         "application/json" => JSON,
@@ -30,9 +34,85 @@ pub(super) fn rank(media: &str) -> u8 {
     }
 }
 
+/// The order in which media types of bodies are chosen among those that fit.
+pub(super) fn preference(media: &str, is_binary: bool) -> u8 {
+    let essence = essence(media);
+    match Media::of(media) {
+        Media::Json if essence == "application/json" => JSON,
+        Media::Json => 1,
+        Media::Merge if essence == "application/merge-patch+json" => 2,
+        Media::Merge => 3,
+        Media::Patch => 4,
+        // Bytes are what a file is first.
+        Media::Any if is_binary => 11,
+        Media::Any => 5,
+        Media::Form => 6,
+        Media::Multipart => 7,
+        Media::Text if essence == "text/plain" => 8,
+        Media::Yaml | Media::Text => 9,
+        Media::Bytes if essence == "application/octet-stream" => 10,
+        Media::Bytes => 12,
+        Media::OtherMultipart => 13,
+    }
+}
+
+/// What can be said with a media type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Media {
+    Json,
+    /// JSON Patch: a list of operations (RFC 6902).
+    Patch,
+    /// An object that is laid over another (RFC 7396, and Kubernetes' own kind).
+    Merge,
+    /// `*/*`, `application/*`.
+    Any,
+    Form,
+    Multipart,
+    /// Parts without names: they cannot be written from fields.
+    OtherMultipart,
+    Yaml,
+    Text,
+    Bytes,
+}
+
+impl Media {
+    pub(super) fn of(media: &str) -> Self {
+        let essence = essence(media);
+        match essence.as_str() {
+            "*/*" | "application/*" => Self::Any,
+            "application/json-patch+json" | "application/json-patch-query+json" => Self::Patch,
+            other if other.ends_with("merge-patch+json") => Self::Merge,
+            _ if is_json(media) => Self::Json,
+            _ if is_form(media) => Self::Form,
+            _ if is_multipart(media) => Self::Multipart,
+            other if other.starts_with("multipart/") => Self::OtherMultipart,
+            other if is_yaml(other) => Self::Yaml,
+            _ if is_text(media) => Self::Text,
+            _ => Self::Bytes,
+        }
+    }
+
+    /// Whether values of these types can be written so.
+    pub(super) fn fits(self, kinds: Kinds, is_binary: bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Json | Self::Yaml => !is_binary,
+            Self::Patch => kinds.has(Kinds::ARRAY),
+            Self::Merge | Self::Form | Self::Multipart => kinds.has(Kinds::OBJECT),
+            Self::Text | Self::Bytes => kinds.has(Kinds::STRING),
+            Self::OtherMultipart => false,
+        }
+    }
+}
+
 /// The type without its parameters, in lower case.
 fn essence(media: &str) -> String {
     media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn is_yaml(essence: &str) -> bool {
+    essence.ends_with("+yaml")
+        || ["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"].contains(&essence)
 }
 
 pub(super) fn is_json(media: &str) -> bool {
@@ -59,7 +139,10 @@ pub(super) fn is_text(media: &str) -> bool {
         "application/javascript",
         "application/sql",
     ];
-    essence.starts_with("text/") || essence.ends_with("+xml") || known.contains(&essence.as_str())
+    essence.starts_with("text/")
+        || essence.ends_with("+xml")
+        || is_yaml(&essence)
+        || known.contains(&essence.as_str())
 }
 
 /// The body for arguments in their flat form.
@@ -68,13 +151,17 @@ pub(super) fn encode(
     arguments: &Map<String, Value>,
 ) -> Result<Option<(HeaderValue, Vec<u8>)>, ConnectorsError> {
     let Some(body) = &operation.body else { return Ok(None) };
+    let chosen = body.chooser.as_deref().and_then(|chooser| Some((chooser, arguments.get(chooser)?)));
+    let chosen = chosen.filter(|(_, value)| !value.is_null());
     let (value, steps) = match &body.given {
         Given::Whole(argument) => (arguments.get(argument).cloned(), vec![argument.as_str()]),
         Given::Fields { names, open } => {
-            let is_parameter =
-                |name: &str| operation.parameters.iter().any(|parameter| parameter.argument == name);
+            let is_another = |name: &str| {
+                operation.parameters.iter().any(|parameter| parameter.argument == name)
+                    || body.chooser.as_deref() == Some(name)
+            };
             let fields =
-                arguments.iter().filter(|(name, _)| names.contains(*name) || *open && !is_parameter(name));
+                arguments.iter().filter(|(name, _)| names.contains(*name) || *open && !is_another(name));
             let fields: Map<_, _> = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
             ((!fields.is_empty() || body.required).then_some(Value::Object(fields)), Vec::new())
         }
@@ -85,23 +172,27 @@ pub(super) fn encode(
             false => Ok(None),
         };
     };
-    let mut content_type = body.media.clone();
-    let bytes = match &body.format {
+    let (media, format) = body.choose(chosen, &value)?;
+    let mut content_type = media.to_owned();
+    let bytes = match format {
         Format::Json => value.to_string().into_bytes(),
         Format::Text => match value {
             Value::String(text) => text.into_bytes(),
             _ => return Err(invalid(&steps, "a text is expected here")),
         },
-        Format::Bytes => {
-            decoded(&value).ok_or_else(|| invalid(&steps, "bytes in base64 are expected here"))?
+        Format::Bytes => match &value {
+            Value::String(text) => decoded(text).map(|(bytes, _)| bytes),
+            _ => None,
         }
+        .ok_or_else(|| invalid(&steps, "bytes in base64 are expected here"))?,
         Format::Form { deep, joined } => {
             let text = form(deep, joined, &object(value, &steps)?).map_err(|problem| problem.at(&steps))?;
             text.into_bytes()
         }
-        Format::Multipart { files } => {
+        Format::Multipart { files, texts, parts } => {
             let fields = object(value, &steps)?;
-            let (boundary, bytes) = multipart(files, &fields).map_err(|problem| problem.at(&steps))?;
+            let form = multipart::Form { files, texts, parts };
+            let (boundary, bytes) = form.encode(&fields).map_err(|problem| problem.at(&steps))?;
             content_type = format!("multipart/form-data; boundary={boundary}");
             bytes
         }
@@ -112,19 +203,115 @@ pub(super) fn encode(
     Ok(Some((content_type, bytes)))
 }
 
-fn decoded(value: &Value) -> Option<Vec<u8>> {
-    STANDARD.decode(value.as_str()?.trim_end()).ok()
+impl Body {
+    /// The media type that the caller names, else the first that the value fits.
+    fn choose<'a>(
+        &'a self,
+        chosen: Option<(&str, &'a Value)>,
+        value: &Value,
+    ) -> Result<(&'a str, &'a Format), ConnectorsError> {
+        let Some((chooser, chosen)) = chosen else {
+            if self.media.contains('*') {
+                let chooser = self.chooser.as_deref().unwrap_or("content_type");
+                return Err(invalid(&[chooser], format!("say which of {} the body is", self.media)));
+            }
+            let choice = self.choices.iter().find(|choice| choice.takes_all(value));
+            let choice =
+                choice.or_else(|| self.choices.iter().find(|choice| choice.takes_files(value, self)));
+            let choice = choice.or_else(|| self.choices.iter().find(|choice| choice.takes(value)));
+            return Ok(choice.map_or((&self.media, &self.format), |choice| (&choice.media, &choice.format)));
+        };
+        let named = chosen.as_str().unwrap_or_default();
+        if let Some(choice) = self.choices.iter().find(|choice| choice.media == named) {
+            return Ok((&choice.media, &choice.format));
+        }
+        if let Some((kind, "*")) = self.media.split_once('/')
+            && named
+                .split_once('/')
+                .is_some_and(|(own, rest)| own.eq_ignore_ascii_case(kind) && is_token(rest))
+        {
+            return Ok((named, &self.format));
+        }
+        let known: Vec<_> = self.choices.iter().map(|choice| choice.media.as_str()).collect();
+        let known = if known.is_empty() { self.media.clone() } else { known.join(", ") };
+        Err(invalid(&[chooser], format!("one of these media types is expected here: {known}")))
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
+}
+
+impl Choice {
+    fn takes(&self, value: &Value) -> bool {
+        Kinds(self.kinds).has(Kinds::of(value))
+    }
+
+    /// Whether it knows everything that is given, and is given all that it needs.
+    fn takes_all(&self, value: &Value) -> bool {
+        self.takes(value)
+            && value.as_object().is_none_or(|fields| {
+                fields.keys().all(|name| self.names.contains(name))
+                    && self.required.iter().all(|name| fields.contains_key(name))
+                    && !self.is_lossy(fields)
+            })
+    }
+
+    /// Whether a file that is given as one would be written as JSON.
+    fn is_lossy(&self, fields: &Map<String, Value>) -> bool {
+        let is_file = |value: &Value| {
+            let has = |name: &str| value.get(name).is_some_and(Value::is_string);
+            has("data") && (has("filename") || has("content_type"))
+        };
+        !matches!(self.format, Format::Multipart { .. })
+            && fields
+                .values()
+                .any(|value| is_file(value) || value.as_array().is_some_and(|list| list.iter().any(is_file)))
+    }
+
+    /// Whether one of the fields is a file here, and nothing that the first choice knows.
+    fn takes_files(&self, value: &Value, body: &Body) -> bool {
+        let Format::Multipart { files, .. } = &self.format else { return false };
+        let is_known_first =
+            |name: &String| body.choices.first().is_some_and(|first| first.names.contains(name));
+        value.as_object().is_some_and(|fields| {
+            fields.keys().any(|name| files.contains(name) && !is_known_first(name))
+                || body.choices.first().is_some_and(|first| first.is_lossy(fields))
+        })
+    }
+}
+
+/// Bytes from base64 of either alphabet, with line breaks and without padding as well, or from a `data:` address, with the
+/// media type that it names.
+pub(super) fn decoded(text: &str) -> Option<(Vec<u8>, Option<String>)> {
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+    let (media, text) = match text.strip_prefix("data:").and_then(|rest| rest.split_once(',')) {
+        Some((about, text)) => {
+            let media = about.strip_suffix(";base64")?;
+            (Some(media.to_owned()).filter(|media| !media.is_empty()), text)
+        }
+        None => (None, text),
+    };
+    let plain = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => other,
+    });
+    Some((ENGINE.decode(plain.collect::<Vec<u8>>()).ok()?, media))
 }
 
 /// A field that cannot be written.
-struct Problem<'a> {
-    field: &'a str,
-    message: &'static str,
+pub(super) struct Problem {
+    pub(super) place: Vec<String>,
+    pub(super) message: &'static str,
 }
 
-impl Problem<'_> {
+impl Problem {
     fn at(&self, steps: &[&str]) -> ConnectorsError {
-        invalid(&steps.iter().copied().chain([self.field]).collect::<Vec<_>>(), self.message)
+        let place = steps.iter().copied().chain(self.place.iter().map(String::as_str));
+        invalid(&place.collect::<Vec<_>>(), self.message)
     }
 }
 
@@ -136,17 +323,18 @@ fn object(value: Value, steps: &[&str]) -> Result<Map<String, Value>, Connectors
 }
 
 /// `application/x-www-form-urlencoded`.
-fn form<'a>(
+fn form(
     in_brackets: &BTreeSet<String>,
     joined: &BTreeSet<String>,
-    fields: &'a Map<String, Value>,
-) -> Result<String, Problem<'a>> {
+    fields: &Map<String, Value>,
+) -> Result<String, Problem> {
     let mut pairs = Vec::new();
     for (name, value) in fields {
         let encoded = percent(name);
         match value {
             value if in_brackets.contains(name) => {
-                deep(&encoded, value, 0, &mut pairs).map_err(|message| Problem { field: name, message })?;
+                deep(&encoded, value, 0, &mut pairs)
+                    .map_err(|message| Problem { place: vec![name.clone()], message })?;
             }
             Value::Array(items) if joined.contains(name) => {
                 let texts: Vec<_> = items.iter().filter_map(text).map(|text| percent(&text)).collect();
@@ -159,70 +347,6 @@ fn form<'a>(
         }
     }
     Ok(pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&"))
-}
-
-/// `multipart/form-data` (RFC 7578): the boundary and the bytes.
-fn multipart<'a>(
-    files: &BTreeSet<String>,
-    fields: &'a Map<String, Value>,
-) -> Result<(String, Vec<u8>), Problem<'a>> {
-    let mut parts = Vec::new();
-    for (name, value) in fields {
-        let values = match value {
-            Value::Array(items) => items.iter().collect(),
-            single => vec![single],
-        };
-        for value in values.into_iter().filter(|value| !value.is_null()) {
-            parts.push(match files.contains(name) {
-                true => file(name, value)
-                    .ok_or(Problem { field: name, message: "a file's bytes in base64 are expected here" })?,
-                false => field(name, value),
-            });
-        }
-    }
-    // Whoever writes the parts cannot write the boundary into them: it is a digest of them. The same arguments give the
-    // same bytes.
-    let digest = parts.iter().fold(Sha256::new(), |digest, part| digest.chain_update(part));
-    let boundary = format!("airlock-{}", &hex::encode(digest.finalize())[..32]);
-    let mut bytes = Vec::new();
-    for part in parts {
-        bytes.extend_from_slice(format!("--{boundary}\r\n").as_bytes());
-        bytes.extend_from_slice(&part);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
-    Ok((boundary, bytes))
-}
-
-/// A field: text, or JSON when it is not a single value.
-fn field(name: &str, value: &Value) -> Vec<u8> {
-    let disposition = format!("Content-Disposition: form-data; name=\"{}\"\r\n", quoted(name));
-    match value {
-        Value::Object(_) | Value::Array(_) => {
-            format!("{disposition}Content-Type: application/json\r\n\r\n{value}").into_bytes()
-        }
-        single => format!("{disposition}\r\n{}", text(single).unwrap_or_default()).into_bytes(),
-    }
-}
-
-/// A file: base64, alone or with its name and type.
-fn file(name: &str, value: &Value) -> Option<Vec<u8>> {
-    let about = |field: &str| value.get(field).and_then(Value::as_str);
-    let bytes = decoded(value.get("data").unwrap_or(value))?;
-    let media = about("content_type").unwrap_or("application/octet-stream");
-    let media = HeaderValue::from_str(media).ok()?;
-    let head = format!(
-        "Content-Disposition: form-data; name=\"{}\"; filename=\"{}\"\r\nContent-Type: {}\r\n\r\n",
-        quoted(name),
-        quoted(about("filename").unwrap_or(name)),
-        media.to_str().ok()?,
-    );
-    Some([head.into_bytes(), bytes].concat())
-}
-
-/// A name between quotes, as browsers write it: it cannot end the quotes or the line (THREATS row 6).
-fn quoted(name: &str) -> String {
-    name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 #[cfg(test)]
@@ -340,9 +464,16 @@ mod tests {
             ("upload-photo", json!({ "id": 1, "photo": "%" }), "/arguments/photo", "base64"),
             (
                 "upload-photo",
-                json!({ "id": 1, "photo": { "data": "eA==", "content_type": "a\r\nb" } }),
-                "/arguments/photo",
+                json!({ "id": 1, "photo": "eA==", "more": ["eA==", "%"] }),
+                "/arguments/more/1",
                 "base64",
+            ),
+            ("upload-photo", json!({ "id": 1, "photo": { "data": "%" } }), "/arguments/photo/data", "base64"),
+            (
+                "upload-photo",
+                json!({ "id": 1, "photo": { "data": "eA==", "content_type": "a\r\nb" } }),
+                "/arguments/photo/content_type",
+                "a media type",
             ),
         ] {
             let (at, message) = refused(slug, arguments);

@@ -60,7 +60,7 @@ pub(crate) fn by_hand(value: &Value) -> Result<Vec<Operation>, ConnectorsError> 
     }
     let mut root = json!({ "operations": written.iter().map(|written| &written.source).collect::<Vec<_>>() });
     keys::redact(&mut root);
-    let nothing = json!({});
+    let nothing = Map::new();
     let mut importer = Importer::new(&root);
     let mut named: BTreeMap<String, usize> = BTreeMap::new();
     let mut operations = Vec::new();

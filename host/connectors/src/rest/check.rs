@@ -112,7 +112,7 @@ impl Operation {
             Some(parameter) => parameter.style != Style::Json,
             None => match self.body.as_ref().map(|body| &body.format) {
                 Some(Format::Form { .. }) => true,
-                Some(Format::Multipart { files }) => !files.contains(argument),
+                Some(Format::Multipart { files, .. }) => !files.contains(argument),
                 _ => false,
             },
         }

@@ -14,12 +14,15 @@
 mod answer;
 mod arguments;
 mod body;
+mod bundle;
 mod by_hand;
 mod check;
 mod document;
 mod example;
 mod keys;
+mod multipart;
 mod openapi;
+mod reference;
 mod request;
 mod schema;
 pub(crate) mod security;
@@ -27,20 +30,24 @@ mod slug;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-pub use self::survey::{Survey, survey};
 pub(crate) use self::{
     answer::answer,
     by_hand::by_hand,
     check::Checks,
     example::Example,
     openapi::{import, server_of},
-    security::{SecurityKind, SecurityScheme},
+    security::{KeyIn, OAuthFlow, Way, WayKind},
+};
+pub use self::{
+    bundle::{Bundle, Origin},
+    survey::{Survey, survey},
 };
 
 /// A REST API as its document describes it.
@@ -52,11 +59,14 @@ pub(crate) struct Api {
     pub(crate) version: String,
     /// Base addresses, absolute or relative to the document's own address. Variables have their defaults.
     pub(crate) servers: Vec<String>,
-    pub(crate) security: Vec<SecurityScheme>,
+    /// How one may authenticate, what the document names first before the rest.
+    pub(crate) ways: Vec<Way>,
     /// By slug.
     pub(crate) operations: Vec<Operation>,
     /// Operations that cannot be called, and why.
     pub(crate) skipped: Vec<Skipped>,
+    /// What else is not as the document says, or was guessed.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// An operation that was left out.
@@ -64,6 +74,14 @@ pub(crate) struct Api {
 pub(crate) struct Skipped {
     /// `GET /pets/{id}`.
     pub(crate) operation: String,
+    pub(crate) reason: String,
+}
+
+/// A part that was left out of an operation or of the document, or was guessed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// `GET /pets/{id}`, or what part of the document it is.
+    pub(crate) place: String,
     pub(crate) reason: String,
 }
 
@@ -151,10 +169,30 @@ enum Style {
 /// What a request's body is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Body {
+    /// `image/*` when the caller says which.
     media: String,
     format: Format,
     required: bool,
     given: Given,
+    /// When there are several media types: all of them, what is taken first before the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    choices: Vec<Choice>,
+    /// The argument that chooses one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chooser: Option<String>,
+}
+
+/// One of the media types of a body, with what tells it from the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Choice {
+    media: String,
+    format: Format,
+    /// The JSON types that it may be; see [`openapi::Kinds`].
+    kinds: u8,
+    /// Its fields, those that it must have, and whether it may have others.
+    names: BTreeSet<String>,
+    required: BTreeSet<String>,
+    open: bool,
 }
 
 /// How a body is written.
@@ -167,13 +205,28 @@ enum Format {
         deep: BTreeSet<String>,
         joined: BTreeSet<String>,
     },
-    /// One part for each field. Those in `files` come as base64.
+    /// One part for each field. Those in `files` come as base64; those of them in `texts` only when they say so, a plain
+    /// text being one.
     Multipart {
         files: BTreeSet<String>,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        texts: BTreeSet<String>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        parts: BTreeMap<String, Part>,
     },
     Text,
     /// From base64.
     Bytes,
+}
+
+/// How a document says that a part is written (`encoding`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Part {
+    content_type: Option<String>,
+    #[serde(default)]
+    deep: bool,
+    #[serde(default)]
+    joined: bool,
 }
 
 /// Where a body stands among the arguments.

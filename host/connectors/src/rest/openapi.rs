@@ -1,28 +1,41 @@
 //! OpenAPI 3.0 and 3.1 documents become operations.
 //!
-//! What a document gets wrong costs the operation that it is wrong in, and nothing else. What it leaves out is filled in
-//! as the specification says, and where that says nothing, so that a call is possible: a path parameter that nobody
-//! declared is a text or a number.
+//! What a document gets wrong costs the least that it can: a note, a part, the operation that it is wrong in, and never the
+//! others. What it leaves out is filled in as the specification says, and where that says nothing, so that a call is
+//! possible: a path parameter that nobody declared is a text or a number. What cannot be read but must be sent costs the
+//! operation: nothing is called with less than its document asks for.
+
+mod bodies;
+mod files;
+mod kinds;
+mod parameters;
+mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use http::HeaderName;
 use serde_json::{Map, Value, json, value::to_raw_value};
-use url::Url;
 
+pub(super) use self::kinds::Kinds;
+use self::parameters::Declared;
+pub(crate) use self::servers::server_of;
 use super::{
-    Api, Body, Format, Given, Operation, Parameter, Place, Skipped, Style, Verb,
+    Api, Note, Operation, Skipped, Verb,
     body::{self, rank},
-    document::{self, resolve, step},
-    example, keys, request,
+    document::{self, step},
+    example, keys, reference,
+    reference::{Broken, follow},
+    request,
     schema::{Direction, Schemas, Uses, short, size, values},
-    security::{self, Hidden, SecurityKind, SecurityScheme},
+    security::{self, Hidden, SecurityKind, SecurityScheme, Way},
     slug,
 };
 use crate::ConnectorsError;
 
 const MAX_OPERATIONS: usize = 5_000;
 const MAX_PARAMETERS: usize = 500;
+
+/// Notes about one document.
+const MAX_NOTES: usize = 1_000;
 
 /// What `*/*` stands for.
 const ANY: &str = "application/json";
@@ -49,49 +62,55 @@ const MAX_DESCRIPTION: usize = 4_000;
 
 /// Reads a document. Keys that stand in it are taken out.
 pub(crate) fn import(document: &[u8]) -> Result<Api, ConnectorsError> {
-    let mut root = document::read(document)?;
-    check_version(&root)?;
+    let (mut root, remarks) = document::read(document)?;
+    let newer = check_version(&root)?;
+    let invalid = |message: String| ConnectorsError::invalid("/paths", message);
+    reference::settle(&mut root).map_err(|message| invalid(message.into()))?;
     keys::redact(&mut root);
     let paths = root.get("paths").and_then(Value::as_object);
-    let paths =
-        paths.ok_or_else(|| ConnectorsError::invalid("/paths", "an object of paths is expected here"))?;
+    let paths = paths.ok_or_else(|| invalid("an object of paths is expected here".into()))?;
+    if let Err(broken) = follow(&root, &root["paths"]) {
+        return Err(invalid(format!("what is expected here {broken}")));
+    }
     let mut importer = Importer::new(&root);
+    importer.here = "document".into();
+    remarks.into_texts().into_iter().chain(newer).for_each(|remark| importer.note(remark));
+    importer.missing_files();
+    importer.check_servers();
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
-    for (path, item) in paths.iter().filter(|(path, _)| !path.starts_with("x-")) {
-        let Some(item) = resolve(&root, item) else {
-            skipped
-                .push(Skipped { operation: path.clone(), reason: "it is described in another file".into() });
-            continue;
+    for (path, item) in reference::own_fields(paths) {
+        let item = match importer.item(item) {
+            Ok(item) => item,
+            Err(reason) => {
+                skipped.push(Skipped { operation: path.clone(), reason });
+                continue;
+            }
         };
-        importer.schemas.charge(values(item));
-        for (verb, source) in Verb::ALL.into_iter().filter_map(|verb| Some((verb, of(item, verb)?))) {
+        for (name, member) in item {
+            let Some(verb) = verb(name, item) else {
+                skipped.extend(unserved(name, member, path));
+                continue;
+            };
             if found.len() >= MAX_OPERATIONS {
-                let message = format!("the document has more than {MAX_OPERATIONS} operations");
-                return Err(ConnectorsError::invalid("/paths", message));
+                return Err(invalid(format!("the document has more than {MAX_OPERATIONS} operations")));
             }
             let identity = format!("{} {path}", verb.as_str());
-            match importer.operation(verb, path, source, item) {
+            match importer.operation(verb, path, member, item) {
                 Ok(operation) => found.push((identity, operation)),
                 Err(reason) => skipped.push(Skipped { operation: identity, reason }),
             }
         }
-        if item.get("trace").is_some() {
-            let reason = "a TRACE gives back the credential that was sent".to_owned();
-            skipped.push(Skipped { operation: format!("TRACE {path}"), reason });
-        }
         if importer.bytes > MAX_IMPORTED {
-            let message = format!("the operations would take more than {} MB", MAX_IMPORTED >> 20);
-            return Err(ConnectorsError::invalid("/paths", message));
+            return Err(invalid(format!("the operations would take more than {} MB", MAX_IMPORTED >> 20)));
         }
         if importer.schemas.work() > MAX_WORK {
-            let message = "the operations refer to long parts of the document too often";
-            return Err(ConnectorsError::invalid("/paths", message));
+            return Err(invalid("the operations refer to long parts of the document too often".into()));
         }
     }
     if found.is_empty() {
         let reason = skipped.first().map(|first| format!(": {} cannot, {}", first.operation, first.reason));
         let message = format!("there is no operation that can be called{}", reason.unwrap_or_default());
-        return Err(ConnectorsError::invalid("/paths", message));
+        return Err(invalid(message));
     }
     let text = |pointer: &str| root.pointer(pointer).and_then(Value::as_str);
     let version = root.pointer("/info/version").map(|version| match version {
@@ -99,38 +118,76 @@ pub(crate) fn import(document: &[u8]) -> Result<Api, ConnectorsError> {
         // In YAML, 1.0 is a number.
         other => other.to_string(),
     });
+    let servers = importer.servers.clone();
+    let (ways, notes) = importer.finish();
     Ok(Api {
         title: short(text("/info/title").unwrap_or_default(), MAX_TITLE),
         description: text("/info/description").map(|text| short(text, MAX_DESCRIPTION)),
         version: short(&version.unwrap_or_default(), MAX_TITLE),
-        servers: servers(&root),
+        servers,
         operations: name(found, &mut skipped),
-        security: importer.into_schemes(),
+        ways,
         skipped,
+        notes,
     })
 }
 
-fn check_version(root: &Value) -> Result<(), ConnectorsError> {
+/// Whether a document can be read; a remark about one that is read as an older version.
+fn check_version(root: &Value) -> Result<Option<String>, ConnectorsError> {
+    let invalid = |message: String| Err(ConnectorsError::invalid("/openapi", message));
     let version = match root.get("openapi") {
-        Some(Value::String(version)) => version.clone(),
+        Some(Value::String(version)) => version.trim().to_owned(),
         Some(Value::Number(version)) => version.to_string(),
-        _ if root.get("swagger").is_some() => "Swagger 2.0".into(),
-        _ => {
-            let message = "an OpenAPI document says its version here, such as 3.1.0";
-            return Err(ConnectorsError::invalid("/openapi", message));
+        _ if root.get("swagger").is_some() => {
+            return invalid(
+                "OpenAPI 3.0 and 3.1 can be imported, Swagger 2.0 cannot: convert the document first, for instance with \
+                 `npx swagger2openapi FILE -o openapi.json`"
+                    .into(),
+            );
         }
+        _ => return invalid("an OpenAPI document says its version here, such as 3.1.0".into()),
     };
-    if version.starts_with("3.0") || version.starts_with("3.1") {
-        return Ok(());
+    match version.strip_prefix("3") {
+        Some("" | ".0" | ".1") => Ok(None),
+        Some(minor) if minor.starts_with(".0.") || minor.starts_with(".1.") => Ok(None),
+        // What is new in it is looked at where it stands.
+        Some(minor) if minor.starts_with(".2") => {
+            Ok(Some(format!("it is OpenAPI {}: what it shares with 3.1 is read", short(&version, 20))))
+        }
+        _ => invalid(format!(
+            "OpenAPI 3.0 and 3.1 can be imported, {} cannot: convert the document first",
+            short(&version, 20)
+        )),
     }
-    let version = short(&version, 20);
-    let message =
-        format!("OpenAPI 3.0 and 3.1 can be imported, {version} cannot: convert the document first");
-    Err(ConnectorsError::invalid("/openapi", message))
 }
 
-fn of(item: &Value, verb: Verb) -> Option<&Value> {
-    item.get(verb.as_str().to_ascii_lowercase()).filter(|operation| operation.is_object())
+/// The verb that a member of a path item stands for. Small letters are as it should be, and go before others.
+fn verb(name: &str, item: &Map<String, Value>) -> Option<Verb> {
+    let verb = Verb::parse(name)?;
+    let proper = verb.as_str().to_ascii_lowercase();
+    (name == proper || !item.contains_key(&proper)).then_some(verb)
+}
+
+/// What there is to say about a member of a path item that is no operation of ours.
+fn unserved(name: &str, member: &Value, path: &str) -> Vec<Skipped> {
+    let skipped = |name: &str, reason: &str| Skipped {
+        operation: format!("{} {path}", short(&name.to_ascii_uppercase(), 40)),
+        reason: reason.into(),
+    };
+    match name {
+        "parameters" | "servers" | "summary" | "description" | "$ref" | "$comment" => Vec::new(),
+        name if name.starts_with("x-") => Vec::new(),
+        "additionalOperations" => {
+            let more = member.as_object().into_iter().flatten();
+            more.map(|(name, _)| skipped(name, "methods of one's own are not served")).collect()
+        }
+        name if name.eq_ignore_ascii_case("trace") => {
+            vec![skipped(name, "a TRACE gives back the credential that was sent")]
+        }
+        name if Verb::parse(name).is_some() => vec![skipped(name, "the path has this method twice")],
+        name if name.eq_ignore_ascii_case("query") => vec![skipped(name, "this method is not served")],
+        name => vec![skipped(name, "there is no such method")],
+    }
 }
 
 /// Gives each operation a slug of its own and sorts by it.
@@ -155,39 +212,6 @@ fn name(found: Vec<(String, Operation)>, skipped: &mut Vec<Skipped>) -> Vec<Oper
     named.into_values().collect()
 }
 
-/// Base addresses. Variables have their defaults and no other values: nobody who calls chooses a host (THREATS row 4).
-fn servers(of: &Value) -> Vec<String> {
-    let Some(servers) = of.get("servers").and_then(Value::as_array).filter(|servers| !servers.is_empty())
-    else {
-        return vec!["/".into()];
-    };
-    let address = |server: &Value| {
-        let mut url = server.get("url")?.as_str()?.to_owned();
-        for (name, variable) in server.get("variables").and_then(Value::as_object).into_iter().flatten() {
-            url = url.replace(&format!("{{{name}}}"), variable.get("default")?.as_str()?);
-        }
-        (!url.contains(['{', '}'])).then_some(url)
-    };
-    servers.iter().filter_map(address).collect()
-}
-
-/// The first base address that a document names, in full. `at` is the document's own address, if it has one.
-pub(crate) fn server_of(document: &[u8], at: Option<&Url>) -> Result<Option<String>, ConnectorsError> {
-    let root = document::read(document)?;
-    check_version(&root)?;
-    let whole = |server: &String| match at {
-        Some(at) => at.join(server).ok().map(String::from),
-        None => Url::parse(server).is_ok().then(|| server.clone()),
-    };
-    Ok(servers(&root).iter().find_map(whole))
-}
-
-/// A parameter as it is declared, with its schema translated.
-struct Declared {
-    parameter: Parameter,
-    schema: Map<String, Value>,
-}
-
 /// Turns the operations of one document into ours.
 pub(super) struct Importer<'a> {
     root: &'a Value,
@@ -195,8 +219,13 @@ pub(super) struct Importer<'a> {
     schemes: Vec<SecurityScheme>,
     hidden: Hidden,
     servers: Vec<String>,
-    /// Credentials that are parameters of operations without being declared as such.
-    undeclared: BTreeSet<(Place, String)>,
+    /// The sets of schemes that operations ask for, each once.
+    alternatives: Vec<Vec<String>>,
+    /// Of what notes are about.
+    here: String,
+    notes: Vec<Note>,
+    /// Notes beyond the limit.
+    more_notes: usize,
     bytes: usize,
     /// Of `bytes`, those of the schemas that are not shown.
     checks: usize,
@@ -210,25 +239,50 @@ impl<'a> Importer<'a> {
             schemas: Schemas::new(root),
             hidden: Hidden::by(&schemes),
             schemes,
-            servers: servers(root),
-            undeclared: BTreeSet::new(),
+            servers: servers::servers(root),
+            alternatives: security::needs(root, &Value::Null, &[]).alternatives,
+            here: String::new(),
+            notes: Vec::new(),
+            more_notes: 0,
             bytes: 0,
             checks: 0,
         }
     }
 
-    /// The declared security schemes, and those that the names of parameters give away.
-    fn into_schemes(self) -> Vec<SecurityScheme> {
-        let mut schemes = self.schemes;
-        for (place, name) in self.undeclared {
-            let kind = match place {
-                _ if name.eq_ignore_ascii_case("authorization") => continue,
-                Place::Query => SecurityKind::ApiKeyQuery { parameter: name.clone() },
-                Place::Path | Place::Header => SecurityKind::ApiKeyHeader { header: name.clone() },
-            };
-            schemes.push(SecurityScheme { name, kind });
+    /// Says something about what is being read.
+    fn note(&mut self, reason: String) {
+        match self.notes.len() < MAX_NOTES {
+            true => self.notes.push(Note { place: self.here.clone(), reason }),
+            false => self.more_notes += 1,
         }
-        schemes
+    }
+
+    /// Files that were referred to and could not be had.
+    fn missing_files(&mut self) {
+        let missing = self.root.get(reference::MISSING).and_then(Value::as_object).into_iter().flatten();
+        for (file, why) in missing.take(100) {
+            let why = why.as_str().unwrap_or("it could not be had");
+            self.note(format!("the file {} is missing: {}", reference::address(file), short(why, 200)));
+        }
+    }
+
+    fn item(&mut self, item: &'a Value) -> Result<&'a Map<String, Value>, String> {
+        let found = follow(self.root, item).map_err(|broken| format!("it {broken}"))?;
+        self.schemas.charge(values(found));
+        found
+            .as_object()
+            .ok_or_else(|| format!("an object of operations is expected here, and it is {}", what(found)))
+    }
+
+    /// How one may authenticate, and everything that there is to say.
+    fn finish(mut self) -> (Vec<Way>, Vec<Note>) {
+        let (ways, notes) = security::ways(&self.schemes, &self.alternatives);
+        self.notes.extend(notes);
+        if self.more_notes > 0 {
+            let reason = format!("there are {} more notes of such kinds", self.more_notes);
+            self.notes.push(Note { place: "document".into(), reason });
+        }
+        (ways, self.notes)
     }
 
     /// One operation, or why it cannot be called. `item` holds what the operations of a path share.
@@ -237,25 +291,44 @@ impl<'a> Importer<'a> {
         verb: Verb,
         path: &str,
         source: &'a Value,
-        item: &'a Value,
+        item: &'a Map<String, Value>,
     ) -> Result<Operation, String> {
-        let root = self.root;
-        request::check_template(path)?;
-        if let Some(own) = [source, item].into_iter().find(|of| of.get("servers").is_some()) {
-            let own = servers(own);
-            if !own.iter().any(|server| self.servers.contains(server)) {
-                return Err("it has a server of its own: register that as a connector of its own".into());
-            }
+        self.here = format!("{} {}", verb.as_str(), short(path, 300));
+        let noted = self.notes.len();
+        let read = self.read_operation(verb, path, source, item);
+        if read.is_err() {
+            // The reason says enough.
+            self.notes.truncate(noted);
         }
-        let (mut requires_auth, scopes) = security::needs(root, source);
+        read
+    }
+
+    fn read_operation(
+        &mut self,
+        verb: Verb,
+        path: &str,
+        source: &'a Value,
+        item: &'a Map<String, Value>,
+    ) -> Result<Operation, String> {
+        let source = self.follow(source).map_err(|broken| format!("it {broken}"))?;
+        let Some(members) = source.as_object() else {
+            return Err(format!("an object is expected here, and it is {}", what(source)));
+        };
+        request::check_template(path)?;
+        self.check_own_servers(members, item)?;
         let mut uses = Uses::new();
-        let (declared, needs_key) = self.parameters(path, source, item, &mut uses)?;
-        requires_auth |= needs_key;
+        let found = self.parameters(path, members, item, &mut uses)?;
+        let mut needs = security::needs(self.root, source, &found.keys);
+        if found.authorization && needs.alternatives.is_empty() {
+            let token = self.undeclared(SecurityKind::Bearer, "Authorization");
+            needs = security::needs(self.root, source, &[token]);
+        }
+        self.check_security(&needs)?;
 
         let mut properties = Map::new();
         let mut required = BTreeSet::new();
         let mut parameters = Vec::new();
-        for Declared { mut parameter, schema } in declared {
+        for Declared { mut parameter, schema } in found.kept {
             while properties.contains_key(&parameter.argument) {
                 parameter.argument = format!("{}_{}", parameter.place.as_str(), parameter.argument);
             }
@@ -267,7 +340,7 @@ impl<'a> Importer<'a> {
         }
         let mut input = Map::from_iter([("type".into(), json!("object"))]);
         input.insert("additionalProperties".into(), json!(false));
-        let body = match source.get("requestBody") {
+        let body = match source.get("requestBody").filter(|body| !body.is_null()) {
             Some(body) => self.body(body, &mut properties, &mut required, &mut input, &mut uses)?,
             None => None,
         };
@@ -295,8 +368,8 @@ impl<'a> Importer<'a> {
             description,
             verb,
             path: path.to_owned(),
-            requires_auth,
-            scopes,
+            requires_auth: needs.requires_auth,
+            scopes: needs.scopes,
             parameters,
             body,
             hidden: self.hidden.queries(),
@@ -308,6 +381,11 @@ impl<'a> Importer<'a> {
             example,
         };
         self.bytes += size(&operation);
+        for names in needs.alternatives {
+            if !self.alternatives.contains(&names) && self.alternatives.len() < MAX_PARAMETERS {
+                self.alternatives.push(names);
+            }
+        }
         Ok(operation)
     }
 
@@ -325,223 +403,26 @@ impl<'a> Importer<'a> {
     }
 
     /// Follows a reference to a part that operations share, and counts what it leads to.
-    fn follow(&self, value: &'a Value) -> Option<&'a Value> {
-        let found = resolve(self.root, value)?;
+    fn follow(&self, value: &'a Value) -> Result<&'a Value, Broken> {
+        let found = follow(self.root, value)?;
         if !std::ptr::eq(found, value) {
             self.schemas.charge(values(found));
         }
-        Some(found)
+        Ok(found)
     }
 
-    /// The parameters that callers give, by place and name, and whether one that they do not give is a required key.
-    fn parameters(
-        &mut self,
-        path: &str,
-        source: &'a Value,
-        item: &'a Value,
-        uses: &mut Uses,
-    ) -> Result<(Vec<Declared>, bool), String> {
-        let list = |of: &'a Value| of.get("parameters").and_then(Value::as_array).into_iter().flatten();
-        let mut declared: BTreeMap<(Place, String), &'a Value> = BTreeMap::new();
-        // The operation's own come later and replace those of the path.
-        if list(item).chain(list(source)).count() > MAX_PARAMETERS {
-            return Err(format!("it has more than {MAX_PARAMETERS} parameters"));
-        }
-        for parameter in list(item).chain(list(source)) {
-            let Some(parameter) = self.follow(parameter) else {
-                return Err("one of its parameters is described in another file or nowhere".into());
-            };
-            let text = |name: &str| parameter.get(name).and_then(Value::as_str).unwrap_or_default();
-            let place = match text("in") {
-                "path" => Place::Path,
-                "query" => Place::Query,
-                "header" => Place::Header,
-                // Cookies are the host's alone.
-                _ => continue,
-            };
-            if !text("name").is_empty() {
-                declared.insert((place, text("name").to_owned()), parameter);
+    /// Refuses an operation for which there can be no credential.
+    fn check_security(&self, needs: &security::Needs) -> Result<(), String> {
+        let mut first = None;
+        for names in &needs.alternatives {
+            match security::way(&self.schemes, names) {
+                Ok(_) => return Ok(()),
+                Err(reason) => first = first.or(Some(reason)),
             }
         }
-        let names = request::names(path);
-        let mut needs_key = false;
-        let mut kept = Vec::new();
-        for ((place, name), source) in &declared {
-            match place {
-                Place::Path if !names.contains(&name.as_str()) => continue,
-                Place::Header if HeaderName::from_bytes(name.as_bytes()).is_err() => continue,
-                Place::Header if self.hidden.header(name) => continue,
-                Place::Query if self.hidden.query(name) => continue,
-                Place::Header | Place::Query if keys::is_credential(name) => {
-                    needs_key |= source.get("required") == Some(&Value::Bool(true));
-                    self.undeclared.insert((*place, name.clone()));
-                    continue;
-                }
-                Place::Header if request::is_reserved(name) => continue,
-                _ => kept.push(self.parameter(*place, name, source, uses)?),
-            }
-        }
-        for name in names {
-            if !declared.contains_key(&(Place::Path, name.to_owned())) {
-                let source = json!({ "schema": { "type": ["string", "integer"] } });
-                kept.push(self.parameter(Place::Path, name, &source, uses)?);
-            }
-        }
-        kept.sort_by(|a, b| {
-            (a.parameter.place, &a.parameter.name).cmp(&(b.parameter.place, &b.parameter.name))
-        });
-        Ok((kept, needs_key))
-    }
-
-    fn parameter(
-        &mut self,
-        place: Place,
-        name: &str,
-        source: &Value,
-        uses: &mut Uses,
-    ) -> Result<Declared, String> {
-        let content =
-            source.get("content").and_then(Value::as_object).and_then(|content| content.iter().next());
-        let (style, schema) = match (content, source.get("style").and_then(Value::as_str), place) {
-            (Some((media, content)), ..) if body::is_json(media) => (Style::Json, content.get("schema")),
-            (Some((media, _)), ..) => return Err(format!("its parameter '{name}' is written as {media}")),
-            (None, None | Some("form"), Place::Query) => (Style::Form, source.get("schema")),
-            (None, None | Some("simple"), Place::Path | Place::Header) => {
-                (Style::Simple, source.get("schema"))
-            }
-            (None, Some("spaceDelimited"), Place::Query) => (Style::SpaceDelimited, source.get("schema")),
-            (None, Some("pipeDelimited"), Place::Query) => (Style::PipeDelimited, source.get("schema")),
-            (None, Some("deepObject"), Place::Query) => (Style::DeepObject, source.get("schema")),
-            (None, Some(style), _) => return Err(format!("its parameter '{name}' has the style '{style}'")),
-        };
-        let schema = schema.map(|schema| self.schemas.translate(schema, Direction::Sent, uses));
-        let mut schema = match schema {
-            Some(Value::Object(schema)) => schema,
-            _ => Map::new(),
-        };
-        if let Some(text) = source.get("description").and_then(Value::as_str) {
-            schema.insert("description".into(), short(text, MAX_DESCRIPTION / 4).into());
-        }
-        if let Some(example) = source.get("example").filter(|example| size(example) <= MAX_TITLE) {
-            schema.entry("examples").or_insert_with(|| json!([example]));
-        }
-        let flag = |name: &str| source.get(name).and_then(Value::as_bool);
-        let parameter = Parameter {
-            argument: name.to_owned(),
-            name: name.to_owned(),
-            place,
-            required: place == Place::Path || flag("required") == Some(true),
-            style,
-            explode: flag("explode").unwrap_or(style == Style::Form),
-        };
-        Ok(Declared { parameter, schema })
-    }
-
-    /// The body, and what it adds to the arguments.
-    fn body(
-        &mut self,
-        source: &'a Value,
-        properties: &mut Map<String, Value>,
-        required: &mut BTreeSet<String>,
-        input: &mut Map<String, Value>,
-        uses: &mut Uses,
-    ) -> Result<Option<Body>, String> {
-        const ANYTHING: &Value = &Value::Bool(true);
-        let source = self.follow(source).ok_or("its body is described in another file or nowhere")?;
-        let is_required = source.get("required") == Some(&Value::Bool(true));
-        let content = source.get("content").and_then(Value::as_object);
-        let Some((media, about)) = content.and_then(best) else {
-            return Ok(None);
-        };
-        let schema = about.get("schema").unwrap_or(ANYTHING);
-        let fields = self.schemas.fields(schema, Direction::Sent);
-        let format = self.format(media, about, schema);
-        let body = |given: Given| {
-            let media = if media.contains('*') { ANY } else { media };
-            Some(Body { media: media.to_owned(), format: format.clone(), required: is_required, given })
-        };
-        let takes_fields = matches!(format, Format::Json | Format::Form { .. } | Format::Multipart { .. });
-        let fields = fields.filter(|fields| {
-            let is_free = fields.properties.keys().all(|name| !properties.contains_key(*name));
-            // A body that may be missing, but has a required field when it is there, cannot be told apart otherwise.
-            takes_fields
-                && is_free
-                && (is_required || fields.required.is_empty() && fields.combinations.is_empty())
-        });
-        let Some(fields) = fields else {
-            let mut argument = "body".to_owned();
-            while properties.contains_key(&argument) {
-                argument = format!("request_{argument}");
-            }
-            let mut schema = match &format {
-                Format::Text => json!({ "type": "string" }),
-                Format::Bytes => {
-                    json!({ "type": "string", "contentEncoding": "base64", "contentMediaType": media })
-                }
-                _ => self.schemas.translate(schema, Direction::Sent, uses),
-            };
-            if let (Some(text), Value::Object(schema)) = (source.get("description"), &mut schema)
-                && text.is_string()
-            {
-                schema.insert("description".into(), text.clone());
-            }
-            if is_required {
-                required.insert(argument.clone());
-            }
-            properties.insert(argument.clone(), schema);
-            return Ok(body(Given::Whole(argument)));
-        };
-        for (name, property) in &fields.properties {
-            let mut schema = self.schemas.translate(property, Direction::Sent, uses);
-            if let Format::Multipart { files } = &format
-                && files.contains(*name)
-            {
-                schema = file_schema(schema);
-            }
-            properties.insert((*name).to_owned(), schema);
-        }
-        required.extend(fields.required.iter().map(|name| (*name).to_owned()));
-        match fields.others {
-            None => {}
-            Some(Value::Bool(true)) => {
-                input.remove("additionalProperties");
-            }
-            Some(others) => {
-                let others = self.schemas.translate(others, Direction::Sent, uses);
-                input.insert("additionalProperties".into(), others);
-            }
-        }
-        if !fields.combinations.is_empty() {
-            input.insert("allOf".into(), fields.combinations.into());
-        }
-        let names = fields.properties.keys().map(|name| (*name).to_owned()).collect();
-        Ok(body(Given::Fields { names, open: fields.others.is_some() }))
-    }
-
-    fn format(&self, media: &str, about: &Value, schema: &'a Value) -> Format {
-        let encodings = || about.get("encoding").and_then(Value::as_object).into_iter().flatten();
-        match media {
-            _ if body::is_form(media) => Format::Form {
-                deep: encodings()
-                    .filter(|(_, encoding)| {
-                        encoding.get("style").and_then(Value::as_str) == Some("deepObject")
-                    })
-                    .map(|(name, _)| name.clone())
-                    .collect(),
-                joined: encodings()
-                    .filter(|(_, encoding)| encoding.get("explode") == Some(&Value::Bool(false)))
-                    .map(|(name, _)| name.clone())
-                    .collect(),
-            },
-            _ if body::is_multipart(media) => {
-                let fields = self.schemas.fields(schema, Direction::Sent);
-                let fields = fields.into_iter().flat_map(|fields| fields.properties);
-                let files = fields.filter(|(_, property)| is_file(self.root, property));
-                Format::Multipart { files: files.map(|(name, _)| name.to_owned()).collect() }
-            }
-            _ if body::is_json(media) || media.contains('*') => Format::Json,
-            _ if body::is_text(media) => Format::Text,
-            _ => Format::Bytes,
+        match first {
+            Some(reason) if needs.requires_auth => Err(reason),
+            _ => Ok(()),
         }
     }
 
@@ -563,8 +444,12 @@ impl<'a> Importer<'a> {
         let Some((_, status, response)) = good.min_by_key(|(order, ..)| *order) else {
             return (None, None, None);
         };
-        let Some(response) = self.follow(response) else {
-            return (None, None, None);
+        let response = match self.follow(response) {
+            Ok(response) => response,
+            Err(broken) => {
+                self.note(format!("its answer {broken}: nothing is known of it"));
+                return (None, None, None);
+            }
         };
         let content = response.get("content").and_then(Value::as_object);
         let chosen = content.and_then(best).filter(|_| verb != Verb::Head);
@@ -593,35 +478,26 @@ fn best(content: &Map<String, Value>) -> Option<(&str, &Value)> {
     found.map(|(media, about)| (media.as_str(), about))
 }
 
-/// Whether a field of a multipart body is a file, or a list of files.
-fn is_file(root: &Value, property: &Value) -> bool {
-    let Some(property) = resolve(root, property) else { return false };
-    let is_text = |name: &str, wanted: &str| property.get(name).and_then(Value::as_str) == Some(wanted);
-    is_text("format", "binary")
-        || property.get("contentMediaType").is_some() && property.get("contentEncoding").is_none()
-        || is_text("type", "array") && property.get("items").is_some_and(|items| is_file(root, items))
+/// What kind of value it is, for a message.
+fn what(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
 }
 
-/// What callers give for a file.
-fn file_schema(declared: Value) -> Value {
-    let text = json!({ "type": "string", "contentEncoding": "base64" });
-    let file = json!({
-        "anyOf": [text, {
-            "type": "object",
-            "properties": {
-                "data": text, "filename": { "type": "string" }, "content_type": { "type": "string" },
-            },
-            "required": ["data"], "additionalProperties": false,
-        }],
-    });
-    let mut schema = match declared.get("type").and_then(Value::as_str) {
-        Some("array") => json!({ "type": "array", "items": file }),
-        _ => file,
-    };
-    if let Some(description) = declared.get("description") {
-        schema["description"] = description.clone();
+/// True or false, also as a text.
+fn flag(value: Option<&Value>) -> Option<bool> {
+    match value? {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
+        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
     }
-    schema
 }
 
 /// Makes the references of a schema that stands for itself lead to where it stands in a larger document.

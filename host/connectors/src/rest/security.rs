@@ -3,41 +3,82 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::document::resolve;
+use super::{
+    Note,
+    reference::{follow, own_fields},
+    schema::short,
+};
 
-/// A security scheme: a proposal for a credential's method.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SecurityScheme {
+/// A security scheme.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SecurityScheme {
     /// Its name in the document.
-    pub(crate) name: String,
-    #[serde(flatten)]
-    pub(crate) kind: SecurityKind,
+    pub(super) name: String,
+    pub(super) kind: SecurityKind,
 }
 
 /// What a security scheme asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum SecurityKind {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SecurityKind {
     Bearer,
     Basic,
-    ApiKeyHeader {
-        header: String,
+    /// A scheme of HTTP whose value is the same for each request: the whole header is what one has.
+    Header {
+        scheme: String,
     },
-    ApiKeyQuery {
-        parameter: String,
+    Key {
+        place: KeyIn,
+        name: String,
     },
-    #[serde(rename = "oauth2")]
     OAuth2 {
         flows: Vec<OAuthFlow>,
     },
-    OpenIdConnect {
-        url: String,
-    },
-    /// Cookies, mutual TLS, digest: it cannot be used.
+    OpenIdConnect,
+    /// Client certificates, schemes with challenges: it cannot be used.
     Unsupported {
         what: String,
+    },
+}
+
+/// Where a key goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum KeyIn {
+    Header,
+    Query,
+    Cookie,
+}
+
+/// A key that a request carries.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Key {
+    /// The scheme's name in the document.
+    pub(crate) scheme: String,
+    pub(crate) place: KeyIn,
+    pub(crate) name: String,
+}
+
+/// What one credential is made of: a proposal for a connector's method.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Way {
+    /// The schemes that it fulfils.
+    pub(crate) schemes: Vec<String>,
+    pub(crate) kind: WayKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WayKind {
+    /// A token, or headers, or both.
+    Bearer {
+        headers: Vec<String>,
+    },
+    Basic,
+    Keys(Vec<Key>),
+    OAuth2 {
+        flows: Vec<OAuthFlow>,
     },
 }
 
@@ -59,20 +100,19 @@ pub(super) struct Hidden {
     /// In lower case.
     headers: BTreeSet<String>,
     queries: BTreeSet<String>,
+    cookies: BTreeSet<String>,
 }
 
 impl Hidden {
     pub(super) fn by(schemes: &[SecurityScheme]) -> Self {
         let mut hidden = Self::default();
         for scheme in schemes {
-            match &scheme.kind {
-                SecurityKind::ApiKeyHeader { header } => {
-                    hidden.headers.insert(header.to_ascii_lowercase());
-                }
-                SecurityKind::ApiKeyQuery { parameter } => {
-                    hidden.queries.insert(parameter.clone());
-                }
-                _ => {}
+            if let SecurityKind::Key { place, name } = &scheme.kind {
+                match place {
+                    KeyIn::Header => hidden.headers.insert(name.to_ascii_lowercase()),
+                    KeyIn::Query => hidden.queries.insert(name.clone()),
+                    KeyIn::Cookie => hidden.cookies.insert(name.clone()),
+                };
             }
         }
         hidden
@@ -86,6 +126,10 @@ impl Hidden {
         self.queries.contains(name)
     }
 
+    pub(super) fn cookie(&self, name: &str) -> bool {
+        self.cookies.contains(name)
+    }
+
     pub(super) fn queries(&self) -> Vec<String> {
         self.queries.iter().cloned().collect()
     }
@@ -94,27 +138,65 @@ impl Hidden {
 /// The schemes of a document, by name.
 pub(super) fn schemes(root: &Value) -> Vec<SecurityScheme> {
     let all = root.pointer("/components/securitySchemes").and_then(Value::as_object);
-    let known = all.into_iter().flatten().filter_map(|(name, scheme)| {
-        Some(SecurityScheme { name: name.clone(), kind: kind(resolve(root, scheme)?) })
+    let known = all.into_iter().flat_map(own_fields).map(|(name, scheme)| SecurityScheme {
+        name: name.clone(),
+        kind: match follow(root, scheme) {
+            Ok(scheme) => kind(scheme),
+            Err(broken) => SecurityKind::Unsupported { what: format!("a scheme that {broken}") },
+        },
     });
     let mut known: Vec<_> = known.collect();
     known.sort_by(|a, b| a.name.cmp(&b.name));
     known
 }
 
+/// Schemes of HTTP whose value depends on the request or on what the server says first.
+const CHALLENGES: [&str; 8] =
+    ["digest", "negotiate", "ntlm", "mutual", "scram-sha-1", "scram-sha-256", "hoba", "dpop"];
+
 fn kind(scheme: &Value) -> SecurityKind {
-    let text = |name: &str| scheme.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    match (text("type").as_str(), text("scheme").to_ascii_lowercase().as_str(), text("in").as_str()) {
+    let text = |name: &str| scheme.get(name).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+    let lower = |name: &str| text(name).to_ascii_lowercase();
+    let unsupported = |what: String| SecurityKind::Unsupported { what };
+    match (lower("type").as_str(), lower("scheme").as_str(), lower("in").as_str()) {
         ("http", "bearer", _) => SecurityKind::Bearer,
-        ("http", "basic", _) => SecurityKind::Basic,
-        ("http", other, _) => SecurityKind::Unsupported { what: format!("HTTP {other}") },
-        ("apiKey", _, "header") if text("name").eq_ignore_ascii_case("authorization") => SecurityKind::Bearer,
-        ("apiKey", _, "header") => SecurityKind::ApiKeyHeader { header: text("name") },
-        ("apiKey", _, "query") => SecurityKind::ApiKeyQuery { parameter: text("name") },
-        ("apiKey", _, place) => SecurityKind::Unsupported { what: format!("a key in a {place}") },
+        ("http", "basic", _) | ("basic", ..) => SecurityKind::Basic,
+        ("http", "", _) => unsupported("HTTP authentication without the name of its scheme".into()),
+        ("http", other, _) if CHALLENGES.contains(&other) => unsupported(format!("HTTP {other}")),
+        ("http", ..) => SecurityKind::Header { scheme: text("scheme") },
+        ("apikey", _, "header") if lower("name") == "authorization" => SecurityKind::Bearer,
+        ("apikey", _, place @ ("header" | "query" | "cookie")) => {
+            let place = match place {
+                "header" => KeyIn::Header,
+                "query" => KeyIn::Query,
+                _ => KeyIn::Cookie,
+            };
+            match check_key(place, &text("name")) {
+                Ok(()) => SecurityKind::Key { place, name: text("name") },
+                Err(why) => unsupported(why),
+            }
+        }
+        ("apikey", _, "") => unsupported("a key without a place".into()),
+        ("apikey", _, place) => unsupported(format!("a key in '{}'", short(place, 40))),
         ("oauth2", ..) => SecurityKind::OAuth2 { flows: flows(&scheme["flows"]) },
-        ("openIdConnect", ..) => SecurityKind::OpenIdConnect { url: text("openIdConnectUrl") },
-        (other, ..) => SecurityKind::Unsupported { what: other.to_owned() },
+        ("openidconnect", ..) => SecurityKind::OpenIdConnect,
+        ("mutualtls", ..) => unsupported("a client certificate (mutualTLS)".into()),
+        ("", ..) => unsupported("a scheme without a type".into()),
+        (other, ..) => unsupported(format!("a scheme of type '{}'", short(other, 40))),
+    }
+}
+
+/// Whether a key can go where it is to go.
+fn check_key(place: KeyIn, name: &str) -> Result<(), String> {
+    let is_token = http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+    match place {
+        _ if name.is_empty() => Err("a key without a name".into()),
+        KeyIn::Header if !is_token => Err("a key in a header whose name is none".into()),
+        KeyIn::Header if super::request::is_reserved(name) => {
+            Err(format!("a key in the header '{name}', which is set by the host alone"))
+        }
+        KeyIn::Cookie if !is_token => Err("a key in a cookie whose name is none".into()),
+        _ => Ok(()),
     }
 }
 
@@ -139,20 +221,192 @@ fn flows(flows: &Value) -> Vec<OAuthFlow> {
     flows
 }
 
-/// Whether an operation needs a credential, and the scopes of the first alternative that names some. An empty list or an
-/// empty alternative means that it works without.
-pub(super) fn needs(root: &Value, operation: &Value) -> (bool, Vec<String>) {
-    let wanted = operation.get("security").or_else(|| root.get("security")).and_then(Value::as_array);
-    let alternatives: Vec<_> = wanted.into_iter().flatten().filter_map(Value::as_object).collect();
-    let needed = !alternatives.is_empty() && alternatives.iter().all(|schemes| !schemes.is_empty());
-    let scopes = alternatives.into_iter().map(|schemes| {
+/// What an operation asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// It does not work without a credential.
+    pub(super) requires_auth: bool,
+    /// Of the first alternative that names some.
+    pub(super) scopes: Vec<String>,
+    /// The names of schemes that are needed together, one of these sets.
+    pub(super) alternatives: Vec<Vec<String>>,
+}
+
+/// What an operation asks for: its own list, else the document's. An empty list or an empty alternative means that it
+/// works without. `parameters` are schemes that it needs beside, because it has them among its parameters.
+pub(super) fn needs(root: &Value, operation: &Value, parameters: &[String]) -> Needs {
+    let listed =
+        [operation, root].into_iter().find_map(|of| of.get("security").filter(|listed| !listed.is_null()));
+    let listed: Vec<&Map<String, Value>> = match listed {
+        Some(Value::Array(listed)) => listed.iter().filter_map(Value::as_object).collect(),
+        // Some forget the list.
+        Some(Value::Object(one)) => vec![one],
+        _ => Vec::new(),
+    };
+    let scopes = listed.iter().map(|schemes| {
         let scopes = schemes.values().filter_map(Value::as_array).flatten();
         scopes.filter_map(|scope| scope.as_str().map(str::to_owned)).collect::<Vec<_>>()
     });
     let mut scopes = scopes.into_iter().find(|scopes| !scopes.is_empty()).unwrap_or_default();
     scopes.sort();
     scopes.dedup();
-    (needed, scopes)
+    let with = |schemes: Vec<String>| {
+        let more = parameters.iter().filter(|name| !schemes.contains(name)).cloned().collect::<Vec<_>>();
+        [schemes, more].concat()
+    };
+    let mut alternatives: Vec<_> =
+        listed.iter().map(|schemes| with(schemes.keys().cloned().collect())).collect();
+    if alternatives.is_empty() {
+        alternatives.push(with(Vec::new()));
+    }
+    let requires_auth = alternatives.iter().all(|schemes| !schemes.is_empty());
+    alternatives.retain(|schemes| !schemes.is_empty());
+    Needs { requires_auth, scopes, alternatives }
+}
+
+/// The credential that fulfils schemes together, what there is to say about it, or why there is none.
+pub(super) fn way(schemes: &[SecurityScheme], names: &[String]) -> Result<(Way, Option<String>), String> {
+    let (mut token, mut flows, mut basic, mut whole, mut keys) = (false, None, false, None, Vec::new());
+    let mut note = None;
+    for name in names {
+        match schemes.iter().find(|scheme| scheme.name == *name).map(|scheme| &scheme.kind) {
+            Some(SecurityKind::Bearer) => token = true,
+            Some(SecurityKind::OpenIdConnect) => {
+                token = true;
+                note = Some(format!(
+                    "'{}' is OpenID Connect: store a token that you have as a bearer credential, or register the \
+                     connector with oauth2",
+                    short(name, 60)
+                ));
+            }
+            Some(SecurityKind::OAuth2 { flows: listed }) => {
+                flows.get_or_insert_with(Vec::new).extend(listed.iter().cloned());
+            }
+            Some(SecurityKind::Basic) => basic = true,
+            Some(SecurityKind::Header { scheme }) => {
+                whole = Some(scheme.as_str());
+                note = Some(format!(
+                    "'{}' is HTTP {}: store the whole header Authorization",
+                    short(name, 60),
+                    short(scheme, 40)
+                ));
+            }
+            Some(SecurityKind::Key { place, name: key }) => {
+                keys.push(Key { scheme: name.clone(), place: *place, name: key.clone() });
+            }
+            Some(SecurityKind::Unsupported { what }) => {
+                return Err(format!("it wants {what}, which is not served"));
+            }
+            None => {
+                token = true;
+                note = Some(format!(
+                    "the security scheme '{}' is not described: it is taken for a bearer token",
+                    short(name, 60)
+                ));
+            }
+        }
+    }
+    let together =
+        names.iter().map(|name| format!("'{}'", short(name, 60))).collect::<Vec<_>>().join(" and ");
+    if [token || flows.is_some(), basic, whole.is_some()].into_iter().filter(|&one| one).count() > 1 {
+        return Err(format!("it wants {together} together, which have one place, the header Authorization"));
+    }
+    let beside = !keys.is_empty() && (token || flows.is_some() || basic || whole.is_some());
+    if beside && keys.iter().any(|key| key.place != KeyIn::Header) {
+        return Err(format!(
+            "it wants {together} together, and only headers can go beside a token or a password"
+        ));
+    }
+    let headers: Vec<String> = keys.iter().map(|key| key.name.clone()).collect();
+    if beside && (flows.is_some() || basic) {
+        note = Some(format!(
+            "{together} are needed together: give the connector {} as a header of every request (global_headers)",
+            headers.join(", ")
+        ));
+    }
+    let kind = match (flows, token) {
+        (Some(flows), is_token) if !is_token || flows.iter().any(OAuthFlow::is_usable) => {
+            WayKind::OAuth2 { flows }
+        }
+        _ if basic => WayKind::Basic,
+        _ if whole.is_some() => {
+            WayKind::Bearer { headers: [vec!["Authorization".to_owned()], headers].concat() }
+        }
+        (_, true) => WayKind::Bearer { headers },
+        _ => WayKind::Keys(keys),
+    };
+    Ok((Way { schemes: names.to_vec(), kind }, note))
+}
+
+/// The ways of a document: those that operations ask for in their order, then those that it describes besides. A connector
+/// has one method of a kind: of two where one wants more it is that one, else the first, and the other is noted.
+pub(super) fn ways(schemes: &[SecurityScheme], alternatives: &[Vec<String>]) -> (Vec<Way>, Vec<Note>) {
+    let (mut ways, mut notes): (Vec<Way>, Vec<Note>) = (Vec::new(), Vec::new());
+    let described = schemes.iter().map(|scheme| vec![scheme.name.clone()]);
+    let asked = alternatives.len();
+    for (number, names) in alternatives.iter().cloned().chain(described).enumerate() {
+        let is_asked = number < asked;
+        if !is_asked && alternatives.iter().any(|asked| asked.contains(&names[0])) {
+            continue;
+        }
+        let place = format!("security {}", short(&names.join(" + "), 100));
+        let (way, note) = match way(schemes, &names) {
+            Ok(found) => found,
+            Err(reason) => {
+                notes.push(Note { place, reason });
+                continue;
+            }
+        };
+        let same = ways
+            .iter_mut()
+            .find(|other| std::mem::discriminant(&other.kind) == std::mem::discriminant(&way.kind));
+        match same {
+            None => ways.push(way),
+            Some(other) if other.covers(&way) => {}
+            Some(other) if is_asked && way.covers(other) => *other = way,
+            Some(other) => {
+                let reason = format!(
+                    "the connector takes {} instead, because it has one method of a kind: register another connector for \
+                     this one",
+                    short(&other.schemes.join(" + "), 100)
+                );
+                notes.push(Note { place, reason });
+                continue;
+            }
+        }
+        notes.extend(note.map(|reason| Note { place, reason }));
+    }
+    (ways, notes)
+}
+
+impl Way {
+    /// Whether a credential of this way is one of the other as well.
+    fn covers(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (WayKind::Keys(own), WayKind::Keys(others)) => {
+                let has =
+                    |wanted: &Key| own.iter().any(|key| key.place == wanted.place && key.name == wanted.name);
+                others.iter().all(has)
+            }
+            (WayKind::Bearer { headers: own }, WayKind::Bearer { headers: others }) => {
+                others.iter().all(|name| own.iter().any(|own| own.eq_ignore_ascii_case(name)))
+            }
+            (WayKind::Basic, WayKind::Basic) => true,
+            (WayKind::OAuth2 { flows: own }, WayKind::OAuth2 { flows: others }) => {
+                // Whichever has one that can be used is as good.
+                own == others
+                    || own.iter().any(OAuthFlow::is_usable)
+                    || !others.iter().any(OAuthFlow::is_usable)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl OAuthFlow {
+    fn is_usable(&self) -> bool {
+        matches!(self.grant.as_str(), "authorizationCode" | "clientCredentials") && self.token_url.is_some()
+    }
 }
 
 #[cfg(test)]
@@ -182,29 +436,106 @@ mod tests {
             "i": { "$ref": "#/components/securitySchemes/b" },
             "j": { "type": "apiKey", "in": "header", "name": "authorization" },
             "k": { "type": "http", "scheme": "digest" },
+            "l": { "type": "http", "scheme": "Token" },
+            "m": { "$ref": "#/gone" },
+            "n": { "type": "apiKey", "in": "header", "name": "Cookie" },
+            "o": null,
         } } });
         let schemes = schemes(&root);
-        let stored = serde_json::to_value(&schemes).expect("JSON");
-        assert_eq!(serde_json::from_value::<Vec<SecurityScheme>>(stored.clone()).expect("schemes"), schemes);
-        let types: Vec<_> = stored.as_array().expect("a list").iter().map(|scheme| &scheme["type"]).collect();
+        let kinds: Vec<String> = schemes.iter().map(|scheme| format!("{:?}", scheme.kind)).collect();
         let expected = [
-            "bearer",
-            "basic",
-            "api_key_header",
-            "api_key_query",
-            "unsupported",
-            "oauth2",
-            "open_id_connect",
-            "unsupported",
-            "basic",
-            "bearer",
-            "unsupported",
+            "Bearer",
+            "Basic",
+            "Key { place: Header, name: \"X-Key\" }",
+            "Key { place: Query, name: \"key\" }",
+            "Key { place: Cookie, name: \"session\" }",
+            "OAuth2",
+            "OpenIdConnect",
+            "Unsupported { what: \"a client certificate (mutualTLS)\" }",
+            "Basic",
+            "Bearer",
+            "Unsupported { what: \"HTTP digest\" }",
+            "Header { scheme: \"Token\" }",
+            "Unsupported { what: \"a scheme that is described nowhere: there is no #/gone\" }",
+            "Unsupported { what: \"a key in the header 'Cookie', which is set by the host alone\" }",
+            "Unsupported { what: \"a scheme without a type\" }",
         ];
-        assert_eq!(types, expected);
-        assert_eq!(stored[5]["flows"][0]["grant"], "authorizationCode");
-        assert_eq!(stored[5]["flows"][0]["scopes"], json!({ "read": "Reads" }));
+        assert_eq!(kinds.len(), expected.len());
+        for (kind, expected) in kinds.iter().zip(expected) {
+            assert!(kind.starts_with(expected), "{kind} {expected}");
+        }
+        let SecurityKind::OAuth2 { flows } = &schemes[5].kind else { panic!("{schemes:?}") };
+        assert_eq!(
+            (flows[0].grant.as_str(), flows[0].scopes["read"].as_str()),
+            ("authorizationCode", "Reads")
+        );
         let hidden = Hidden::by(&schemes);
-        assert!(hidden.header("x-key") && hidden.query("key") && !hidden.query("X-Key"));
+        assert!(
+            hidden.header("x-key")
+                && hidden.query("key")
+                && !hidden.query("X-Key")
+                && hidden.cookie("session")
+        );
+    }
+
+    #[test]
+    fn two_schemes_of_one_requirement_are_one_credential() {
+        let key = |name: &str, place: &str| json!({ "type": "apiKey", "in": place, "name": name });
+        let root = json!({ "components": { "securitySchemes": {
+            "id": key("X-App-Id", "header"), "key": key("X-App-Key", "header"), "query": key("key", "query"),
+            "cookie": key("sid", "cookie"), "bearer": { "type": "http", "scheme": "bearer" },
+            "basic": { "type": "http", "scheme": "basic" }, "oauth": { "type": "oauth2", "flows": {} },
+            "oauth2": { "type": "oauth2", "flows": {} }, "tls": { "type": "mutualTLS" },
+            "oidc": { "type": "openIdConnect", "openIdConnectUrl": "x" },
+        } } });
+        let schemes = schemes(&root);
+        let way = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            match super::way(&schemes, &names) {
+                Ok((Way { kind: WayKind::Keys(keys), .. }, note)) => {
+                    let keys: Vec<_> =
+                        keys.iter().map(|key| format!("{:?} {}", key.place, key.name)).collect();
+                    (keys.join(", "), note.unwrap_or_default())
+                }
+                Ok((Way { kind: WayKind::Bearer { headers }, .. }, note)) => {
+                    (format!("bearer {}", headers.join(", ")), note.unwrap_or_default())
+                }
+                Ok((Way { kind: WayKind::Basic, .. }, note)) => ("basic".into(), note.unwrap_or_default()),
+                Ok((Way { kind: WayKind::OAuth2 { .. }, .. }, note)) => {
+                    ("oauth".into(), note.unwrap_or_default())
+                }
+                Err(reason) => ("none".into(), reason),
+            }
+        };
+        for (names, kind, said) in [
+            (&["id", "key"][..], "Header X-App-Id, Header X-App-Key", ""),
+            (&["id", "query", "cookie"], "Header X-App-Id, Query key, Cookie sid", ""),
+            (&["bearer", "id"], "bearer X-App-Id", ""),
+            (&["oauth", "oauth2"], "oauth", ""),
+            (&["bearer", "oauth"], "bearer ", ""),
+            (&["oauth", "id"], "oauth", "give the connector X-App-Id as a header of every request"),
+            (&["basic", "id"], "basic", "give the connector X-App-Id"),
+            (&["basic", "query"], "none", "only headers can go beside"),
+            (&["basic", "bearer"], "none", "one place, the header Authorization"),
+            (&["tls"], "none", "it wants a client certificate (mutualTLS), which is not served"),
+            (&["oidc"], "bearer ", "'oidc' is OpenID Connect"),
+            (&["nobody"], "bearer ", "'nobody' is not described"),
+        ] {
+            let (found, why) = way(names);
+            assert!(
+                found == kind && why.contains(said) && why.is_empty() == said.is_empty(),
+                "{names:?}: {found}: {why}"
+            );
+        }
+        let sets = |sets: &[&[&str]]| -> Vec<Vec<String>> {
+            sets.iter().map(|set| set.iter().map(|&name| name.to_owned()).collect()).collect()
+        };
+        let (ways, notes) =
+            super::ways(&schemes, &sets(&[&["id"], &["oauth"], &["id", "key"], &["query"], &["key"]]));
+        assert!(matches!(&ways[0].kind, WayKind::Keys(keys) if keys.len() == 2), "{ways:?}");
+        assert!(matches!(&ways[1].kind, WayKind::OAuth2 { .. }) && ways.len() == 4, "{ways:?}");
+        let query = notes.iter().find(|note| note.place == "security query").expect("a note");
+        assert!(query.reason.contains("takes id + key instead"), "{query:?}");
     }
 
     #[test]
@@ -216,9 +547,16 @@ mod tests {
             (json!({ "security": [] }), (false, Vec::new())),
             (json!({ "security": [{}, { "key": [] }] }), (false, Vec::new())),
             (json!({ "security": [{ "key": [] }, { "oauth": ["admin"] }] }), (true, scopes(&["admin"]))),
+            (json!({ "security": null }), (true, scopes(&["read", "write"]))),
+            (json!({ "security": { "key": ["a"] } }), (true, scopes(&["a"]))),
         ] {
-            assert_eq!(needs(&root, &operation), expected, "{operation}");
+            let found = needs(&root, &operation, &[]);
+            assert_eq!((found.requires_auth, found.scopes), expected, "{operation}");
         }
-        assert_eq!(needs(&json!({}), &json!({})), (false, Vec::new()));
+        assert_eq!(needs(&json!({}), &json!({}), &[]), Needs::default());
+        let more = needs(&root, &json!({}), &["X-Key".to_owned()]);
+        assert_eq!(more.alternatives, [["oauth", "X-Key"]]);
+        let alone = needs(&json!({}), &json!({}), &["X-Key".to_owned()]);
+        assert!(alone.requires_auth && alone.alternatives == [["X-Key"]]);
     }
 }

@@ -26,7 +26,7 @@ fn a_document_says_what_it_is_and_where() {
     assert_eq!((api.title.as_str(), api.version.as_str()), ("Pets", "1.0"));
     assert_eq!(api.servers, ["https://eu.pets.example/v1"]);
     assert_eq!(crm().servers, ["/"]);
-    assert_eq!(api.security.len(), 3, "{:?}", api.security);
+    assert_eq!(api.ways.len(), 2, "{:?}", api.ways);
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn row_19_what_authenticates_is_not_shown() {
     let shown = schema(list);
     let names: Vec<_> = shown["properties"].as_object().expect("properties").keys().collect();
     assert_eq!(names, ["X-Trace", "filter", "ids", "kinds", "limit", "more", "tags", "where", "words"]);
-    let found = api.security.iter().find(|scheme| scheme.name == "api_key").expect("a scheme");
-    assert_eq!(found.kind, SecurityKind::ApiKeyQuery { parameter: "api_key".into() });
+    let noted = api.notes.iter().find(|note| note.place == "security api_key").expect("a note");
+    assert!(noted.reason.contains("the connector takes key instead"), "{noted:?}");
     let crm = crm();
     let patch = operation(&crm, "patch-contacts-contact-id");
     assert!(patch.requires_auth && !schema(patch).to_string().contains("X-Api-Key"));

@@ -34,6 +34,7 @@ use serde_json::{Map, Value, json};
 use self::{cut::Definition, parts::Part};
 pub(super) use self::{
     dialect::{pattern_options, typed},
+    fields::Fields,
     parts::withheld,
     size::{fits, short, size},
 };

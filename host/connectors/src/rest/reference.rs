@@ -1,0 +1,328 @@
+//! References of a document (JSON Reference; OpenAPI 3.1 §4.8.23): followed, or told why not.
+
+use std::{borrow::Cow, collections::HashMap, fmt};
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+
+use super::{document::MAX_VALUES, schema::short};
+
+/// References to references.
+const MAX_HOPS: usize = 16;
+
+/// Where the parts of a document that came from other files stand ([`super::bundle`]).
+pub(super) const FILES: &str = "x-airlock-files";
+
+/// The files that could not be had, with the reasons.
+pub(super) const MISSING: &str = "x-airlock-missing";
+
+/// Why a reference leads to nothing. It is said of something: "its body …".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Broken {
+    Elsewhere(String),
+    Nowhere(String),
+    Circle,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Elsewhere(file) => write!(formatter, "is described in another file ({file})"),
+            Self::Nowhere(place) => write!(formatter, "is described nowhere: there is no {place}"),
+            Self::Circle => write!(formatter, "refers to itself"),
+        }
+    }
+}
+
+/// Follows a reference, and those it leads to.
+pub(super) fn follow<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value, Broken> {
+    let mut value = value;
+    for _ in 0..MAX_HOPS {
+        match value.get("$ref").and_then(Value::as_str) {
+            Some(reference) => {
+                let place = local(root, reference)?;
+                value = root.pointer(&place).ok_or_else(|| broken(root, &place, reference))?;
+            }
+            None => return Ok(value),
+        }
+    }
+    Err(Broken::Circle)
+}
+
+/// The same without the reason.
+pub(super) fn resolve<'a>(root: &'a Value, value: &'a Value) -> Option<&'a Value> {
+    follow(root, value).ok()
+}
+
+/// The JSON pointer of a reference into the same document (RFC 6901 §6).
+pub(super) fn pointer(reference: &str) -> Option<Cow<'_, str>> {
+    let fragment = reference.strip_prefix('#').filter(|fragment| fragment.starts_with('/'))?;
+    percent_decode_str(fragment).decode_utf8().ok()
+}
+
+/// One step of a JSON pointer.
+pub(super) fn step(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+fn nowhere(reference: &str) -> Broken {
+    Broken::Nowhere(short(reference, 100))
+}
+
+fn local<'a>(root: &Value, reference: &'a str) -> Result<Cow<'a, str>, Broken> {
+    if let Some(place) = pointer(reference) {
+        return Ok(place);
+    }
+    if reference.starts_with('#') {
+        return Err(nowhere(reference));
+    }
+    Err(elsewhere(root, reference.split('#').next().unwrap_or_default()))
+}
+
+/// Why there is nothing at a place.
+fn broken(root: &Value, place: &str, reference: &str) -> Broken {
+    let file = place
+        .strip_prefix('/')
+        .and_then(|rest| rest.strip_prefix(FILES))
+        .and_then(|rest| rest.strip_prefix('/'));
+    let Some(file) = file else { return nowhere(reference) };
+    let (file, inside) = file.split_once('/').unwrap_or((file, ""));
+    let file = file.replace("~1", "/").replace("~0", "~");
+    match root.get(FILES).is_some_and(|files| files.get(&file).is_some()) {
+        true => Broken::Nowhere(format!("#/{} in {}", short(inside, 100), address(&file))),
+        false => elsewhere(root, &file),
+    }
+}
+
+fn elsewhere(root: &Value, file: &str) -> Broken {
+    let missing = root.get(MISSING);
+    let why = [file, &address(file)].into_iter().find_map(|name| missing?.get(name)?.as_str());
+    let why = why.map(|why| format!(": {}", short(why, 200))).unwrap_or_default();
+    Broken::Elsewhere(format!("{}{why}", address(file)))
+}
+
+/// A file's name as it may be told: a query may hold keys.
+pub(super) fn address(file: &str) -> String {
+    short(file.split('?').next().unwrap_or_default(), 200)
+}
+
+/// Prepares a document, so that everything else can take it as it is: the parts that hold others stand where they are
+/// referred to, references that lead through other references lead where those lead, and what stands beside the reference
+/// of a path or an operation is part of it.
+pub(super) fn settle(root: &mut Value) -> Result<(), &'static str> {
+    let mut budget = MAX_VALUES;
+    let mut containers: Vec<String> =
+        ["/info", "/servers", "/security", "/paths", "/components"].map(Into::into).into();
+    let mut next = 0;
+    while let Some(place) = containers.get(next).cloned() {
+        unfold(root, &place, &mut budget)?;
+        if place == "/components" {
+            let parts = root.pointer(&place).and_then(Value::as_object).into_iter().flatten();
+            containers.extend(parts.map(|(name, _)| format!("/components/{}", step(name))));
+        }
+        next += 1;
+    }
+    straighten(root);
+    let paths = root.get("paths").and_then(Value::as_object).into_iter().flatten();
+    let paths: Vec<String> = paths.map(|(path, _)| format!("/paths/{}", step(path))).collect();
+    for path in paths {
+        if root.pointer(&path).is_some_and(has_siblings) {
+            unfold(root, &path, &mut budget)?;
+        }
+        let Some(item) = root.pointer(&path).and_then(Value::as_object) else { continue };
+        let operations = item.iter().filter(|(_, operation)| has_siblings(operation));
+        let operations: Vec<String> = operations.map(|(verb, _)| format!("{path}/{}", step(verb))).collect();
+        for operation in operations {
+            unfold(root, &operation, &mut budget)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_reference(value: &Value) -> bool {
+    value.get("$ref").is_some_and(Value::is_string)
+}
+
+fn has_siblings(value: &Value) -> bool {
+    is_reference(value)
+        && value
+            .as_object()
+            .is_some_and(|fields| fields.keys().any(|name| !name.starts_with("x-") && name != "$ref"))
+}
+
+/// Puts in the place of a reference what it leads to, under what stands beside it.
+fn unfold(root: &mut Value, place: &str, budget: &mut usize) -> Result<(), &'static str> {
+    const TOO_OFTEN: &str = "the operations refer to long parts of the document too often";
+    let Some(value) = root.pointer(place).filter(|value| is_reference(value)) else { return Ok(()) };
+    // A broken one stays, and whoever needs it says so.
+    let Ok(found) = follow(root, value) else { return Ok(()) };
+    *budget = budget.checked_sub(super::schema::values(found)).ok_or(TOO_OFTEN)?;
+    let mut whole = found.clone();
+    if let (Value::Object(whole), Value::Object(own)) = (&mut whole, value.clone()) {
+        for (name, field) in own.into_iter().filter(|(name, _)| name != "$ref") {
+            match (name.as_str(), whole.get_mut(&name), field) {
+                // Both lists hold: of two parameters with one name the later counts.
+                ("parameters", Some(Value::Array(listed)), Value::Array(more)) => listed.extend(more),
+                (_, _, field) => {
+                    whole.insert(name, field);
+                }
+            }
+        }
+    }
+    if let Some(value) = root.pointer_mut(place) {
+        *value = whole;
+    }
+    Ok(())
+}
+
+/// Rewrites references that lead through other references.
+fn straighten(root: &mut Value) {
+    let mut crooked = HashMap::new();
+    collect(root, root, &mut crooked);
+    crooked.retain(|_, place: &mut Option<String>| place.is_some());
+    if !crooked.is_empty() {
+        rewrite(root, &crooked);
+    }
+}
+
+fn collect(root: &Value, value: &Value, crooked: &mut HashMap<String, Option<String>>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get("$ref")
+                && !crooked.contains_key(reference)
+            {
+                let place = pointer(reference);
+                let bent = place.filter(|place| root.pointer(place).is_none());
+                let found = bent.and_then(|place| through(root, &place, &mut 0));
+                crooked.insert(reference.clone(), found.map(|(place, _)| format!("#{}", fragment(&place))));
+            }
+            fields.values().for_each(|field| collect(root, field, crooked));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(root, item, crooked)),
+        _ => {}
+    }
+}
+
+fn rewrite(value: &mut Value, crooked: &HashMap<String, Option<String>>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get_mut("$ref")
+                && let Some(Some(place)) = crooked.get(reference)
+            {
+                *reference = place.clone();
+            }
+            fields.values_mut().for_each(|field| rewrite(field, crooked));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rewrite(item, crooked)),
+        _ => {}
+    }
+}
+
+/// Where a pointer leads when references on its way are followed.
+fn through<'a>(root: &'a Value, place: &str, hops: &mut usize) -> Option<(String, &'a Value)> {
+    let (mut at, mut value) = (String::new(), root);
+    for token in place.split('/').skip(1) {
+        let name = token.replace("~1", "/").replace("~0", "~");
+        loop {
+            let child = match value {
+                Value::Object(fields) => fields.get(&name),
+                Value::Array(items) => name.parse::<usize>().ok().and_then(|index| items.get(index)),
+                _ => None,
+            };
+            if let Some(child) = child {
+                (at, value) = (format!("{at}/{token}"), child);
+                break;
+            }
+            *hops += 1;
+            if *hops > MAX_HOPS {
+                return None;
+            }
+            let reference = value.get("$ref")?.as_str()?;
+            (at, value) = through(root, &pointer(reference)?, hops)?;
+        }
+    }
+    Some((at, value))
+}
+
+/// A pointer as it stands in a fragment.
+pub(super) fn fragment(place: &str) -> String {
+    place.replace('%', "%25").replace(' ', "%20")
+}
+
+/// The fields of an object that is none of the document's own extensions.
+pub(super) fn own_fields(fields: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    fields.iter().filter(|(name, _)| !name.starts_with("x-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn references_are_followed_unless_they_lead_in_a_circle_or_out() {
+        let root = json!({
+            "a": { "$ref": "#/b~1c/d%20e" }, "b/c": { "d e": 7 }, "loop": { "$ref": "#/loop" },
+            "out": { "$ref": "other.yaml#/a" }, "nowhere": { "$ref": "#/x" }, "named": { "$ref": "#Pet" },
+            "gone": { "$ref": "gone.yaml?key=1" }, MISSING: { "gone.yaml": "there is no such file" },
+        });
+        assert_eq!(follow(&root, &root["a"]), Ok(&json!(7)));
+        for (name, why) in [
+            ("loop", "refers to itself"),
+            ("out", "is described in another file (other.yaml)"),
+            ("nowhere", "is described nowhere: there is no #/x"),
+            ("named", "is described nowhere: there is no #Pet"),
+            ("gone", "is described in another file (gone.yaml: there is no such file)"),
+        ] {
+            let broken = follow(&root, &root[name]).expect_err("it is broken");
+            assert_eq!(broken.to_string(), why);
+            assert_eq!(resolve(&root, &root[name]), None);
+        }
+    }
+
+    #[test]
+    fn a_document_is_settled() {
+        let mut root = json!({
+            "paths": { "$ref": "#/x-paths" },
+            "x-paths": {
+                "/a": { "$ref": "#/x-a", "parameters": [{ "name": "own", "in": "query" }], "summary": "own" },
+                "/b": { "get": { "$ref": "#/x-a/get", "security": [] } },
+                "/c": { "$ref": "#/x-a" }, "/d": { "$ref": "gone.yaml", "get": {} },
+            },
+            "x-a": { "get": { "operationId": "a" }, "parameters": [{ "name": "shared", "in": "query" }] },
+            "components": { "$ref": "#/x-components" },
+            "x-components": { "schemas": { "$ref": "#/x-schemas" } },
+            "x-schemas": { "Pet": { "$ref": "#/x-more/Pet" } }, "x-more": { "$ref": "#/x-most" },
+            "x-most": { "Pet": { "type": "object" } },
+            "crooked": { "$ref": "#/x-more/Pet/type" }, "circle": { "$ref": "#/x-circle/a" },
+            "x-circle": { "$ref": "#/x-circle" },
+        });
+        settle(&mut root).expect("a short document");
+        let paths = &root["paths"];
+        assert_eq!(
+            paths["/a"]["parameters"],
+            json!([{ "name": "shared", "in": "query" }, { "name": "own", "in": "query" }])
+        );
+        assert_eq!(
+            (&paths["/a"]["get"]["operationId"], &paths["/a"]["summary"]),
+            (&json!("a"), &json!("own"))
+        );
+        assert_eq!(paths["/b"]["get"], json!({ "operationId": "a", "security": [] }));
+        assert_eq!(paths["/c"], json!({ "$ref": "#/x-a" }));
+        assert_eq!(paths["/d"], json!({ "$ref": "gone.yaml", "get": {} }));
+        assert_eq!(root.pointer("/components/schemas/Pet"), Some(&json!({ "$ref": "#/x-most/Pet" })));
+        assert_eq!(root["crooked"], json!({ "$ref": "#/x-most/Pet/type" }));
+        assert_eq!(root["circle"], json!({ "$ref": "#/x-circle/a" }));
+    }
+
+    #[test]
+    fn row_22_parts_beside_references_cannot_multiply_a_document() {
+        let long: Vec<u8> = vec![0; 100_000];
+        let paths: Map<_, _> = (0..1_000)
+            .map(|number| (format!("/{number}"), serde_json::json!({ "$ref": "#/x-long", "summary": "s" })))
+            .collect();
+        let mut root = json!({ "paths": paths, "x-long": { "get": { "x-values": long } } });
+        assert!(settle(&mut root).expect_err("it would be long").contains("too often"));
+    }
+}
