@@ -180,7 +180,11 @@ async fn connectors_that_make_no_sense_are_refused_with_a_reason() {
         (with(json!({ "protocol": "grpc" })), 422, "expected `mcp` or `http`"),
         (method(json!({ "method_type": "kerberos" })), 501, "use none, bearer, basic, api_key or oauth2"),
         (method(json!({ "method_type": "api_key" })), 422, "name of the header or query parameter"),
-        (method(json!({ "method_type": "api_key", "name": "k", "in": "cookie" })), 422, "header or query"),
+        (
+            method(json!({ "method_type": "api_key", "name": "k", "in": "body" })),
+            422,
+            "header, query or cookie",
+        ),
         (method(json!({ "method_type": "api_key", "name": "Host" })), 422, "set by the host alone"),
         (method(json!({ "method_type": "oauth2", "grant_type": "implicit" })), 422, "authorization_code or"),
         (

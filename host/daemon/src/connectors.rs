@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Daemon, segment},
+    documents,
     ended::Ended,
     output::{Output, Tone, plain, pretty, short, text},
     run::json_argument,
@@ -30,13 +31,16 @@ pub(crate) enum Command {
         /// The MCP server's address, or the base address of the API [default: the first one in the OpenAPI document].
         #[arg(long)]
         server: Option<String>,
-        /// How one authenticates: none, bearer, basic, oauth2, header:NAME or query:NAME for an API key, or auto: what
-        /// the server or the document says.
+        /// How one authenticates: none, bearer, basic, oauth2, header:NAME, query:NAME or cookie:NAME for an API key
+        /// (several that are needed together with commas between them), or auto: what the server or the document says.
         #[arg(long, default_value = "auto")]
         auth: String,
         /// For a REST API: its OpenAPI document, a file or an address.
         #[arg(long)]
         openapi: Option<String>,
+        /// For an OpenAPI document in several files: the folder that they are in [default: the document's own].
+        #[arg(long, requires = "openapi")]
+        ref_dir: Option<PathBuf>,
         /// For a REST API: a file with a JSON list of operations.
         #[arg(long, conflicts_with = "openapi")]
         operations: Option<PathBuf>,
@@ -100,6 +104,9 @@ pub(crate) enum Command {
         name: String,
         /// The document, a file.
         document: PathBuf,
+        /// For a document in several files: the folder that they are in [default: the document's own].
+        #[arg(long)]
+        ref_dir: Option<PathBuf>,
     },
     /// Say what a connector may do, or show it.
     Control {
@@ -216,6 +223,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             server,
             auth,
             openapi,
+            ref_dir,
             operations,
             client_id,
             scopes,
@@ -264,7 +272,13 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 Some(file) => Some(PathBuf::from(file)),
                 None => None,
             };
-            let read = document.as_deref().map(read_document).transpose()?;
+            if document.is_none() && ref_dir.is_some() {
+                anyhow::bail!(
+                    "--ref-dir is for a document that is a file: an address says where its other files are"
+                );
+            }
+            let read =
+                document.as_deref().map(|file| documents::read(file, ref_dir.as_deref())).transpose()?;
             if let (Some(read), Value::Null) = (&read, &body["server"]) {
                 let named = airlock_connectors::document_server(read)?;
                 body["server"] =
@@ -273,14 +287,21 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let mut connector = daemon.post("/v1/connectors", &body).await?;
             if let (Some(file), Some(document)) = (&document, read) {
                 // A connector without its operations is of no use.
-                if let Err(error) = import(daemon, &name, file, document).await {
-                    let _ = daemon.call(Method::DELETE, &path(&name, ""), None).await;
-                    return Err(error);
-                }
+                let imported = match import(daemon, &name, file, document).await {
+                    Ok(imported) => imported,
+                    Err(error) => {
+                        let _ = daemon.call(Method::DELETE, &path(&name, ""), None).await;
+                        return Err(error);
+                    }
+                };
                 connector = daemon.get(&path(&name, "")).await?;
+                for told in ["operations", "skipped", "notes"] {
+                    connector[told] = imported[told].clone();
+                }
             }
             output.value(&connector, || {
                 println!("connector {} was registered{}", text(&connector["name"]), next_step(&connector));
+                documents::tell(&connector);
             });
         }
         Command::Update { name, server, description, title, oauth_issuer, oauth_resource } => {
@@ -299,13 +320,12 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let connector = daemon.call(Method::PATCH, &path(&name, ""), Some(&body)).await?;
             output.value(&connector, || println!("connector {} was changed", text(&connector["name"])));
         }
-        Command::Import { name, document } => {
-            let answer = import(daemon, &name, &document, read_document(&document)?).await?;
+        Command::Import { name, document, ref_dir } => {
+            let read = documents::read(&document, ref_dir.as_deref())?;
+            let answer = import(daemon, &name, &document, read).await?;
             output.value(&answer, || {
                 println!("{}", text(&answer["message"]));
-                for skipped in answer["skipped"].as_array().into_iter().flatten() {
-                    println!("left out: {}: {}", text(&skipped["operation"]), text(&skipped["reason"]));
-                }
+                documents::tell(&answer);
             });
         }
         Command::Control { name, set } => {
@@ -428,17 +448,25 @@ fn method(auth: &str, client_id: Option<String>, scopes: Vec<String>) -> anyhow:
             method
         }
         None => json!({ "method_type": auth }),
-        Some((place @ ("header" | "query"), name)) => {
-            json!({ "method_type": "api_key", "in": place, "name": name })
+        Some(_) => {
+            let key = |part: &str| match part.split_once(':') {
+                Some((place @ ("header" | "query" | "cookie"), name)) => {
+                    Some(json!({ "in": place, "name": name }))
+                }
+                _ => None,
+            };
+            let keys: Option<Vec<Value>> = auth.split(',').map(|part| key(part.trim())).collect();
+            match keys.as_deref() {
+                Some([key]) => {
+                    json!({ "method_type": "api_key", "in": key["in"], "name": key["name"] })
+                }
+                Some(keys) => json!({ "method_type": "api_key", "keys": keys }),
+                None => anyhow::bail!(
+                    "--auth is '{auth}': use auto, none, bearer, basic, oauth2, header:NAME, query:NAME or cookie:NAME"
+                ),
+            }
         }
-        Some(_) => anyhow::bail!(
-            "--auth is '{auth}': use auto, none, bearer, basic, oauth2, header:NAME or query:NAME"
-        ),
     }))
-}
-
-fn read_document(file: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(file).with_context(|| format!("the document {} cannot be read", file.display()))
 }
 
 async fn import(daemon: &Daemon, name: &str, file: &Path, document: Vec<u8>) -> anyhow::Result<Value> {

@@ -38,6 +38,9 @@ pub(crate) enum Command {
         /// The secret is an API key (method api_key).
         #[arg(long, group = "kind")]
         api_key: bool,
+        /// The secrets are API keys that are needed together: lines NAME=KEY, or a JSON object.
+        #[arg(long, group = "kind")]
+        api_keys: bool,
         /// The secret belongs to this OAuth client (client credentials).
         #[arg(long, group = "kind")]
         client_id: Option<String>,
@@ -75,6 +78,21 @@ pub(crate) enum Command {
     },
 }
 
+/// Keys by name: lines `NAME=KEY`, or a JSON object. What was read is told to nobody.
+fn several(text: &str) -> anyhow::Result<Value> {
+    let keys = match text.trim_start().starts_with('{') {
+        true => serde_json::from_str::<std::collections::BTreeMap<String, String>>(text).ok(),
+        false => {
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            let pair = |line: &str| {
+                line.split_once('=').map(|(name, key)| (name.trim().to_owned(), key.trim().to_owned()))
+            };
+            lines.map(pair).collect()
+        }
+    };
+    Ok(json!(keys.context("the keys are expected as lines NAME=KEY, or as a JSON object of texts")?))
+}
+
 pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> anyhow::Result<Ended> {
     let path = |connector: &str, scope: &str| {
         format!("/v1/connectors/{}/{}/credentials", segment(connector), segment(scope))
@@ -88,6 +106,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             username,
             header,
             api_key,
+            api_keys,
             client_id,
             client_key,
         } => {
@@ -106,6 +125,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 }
                 (.., Some(id)) => json!({ "oauth": { "client_id": id, "client_secret": token } }),
                 _ if api_key => json!({ "api_key": token }),
+                _ if api_keys => json!({ "api_keys": several(&token)? }),
                 _ => json!({ "bearer_token": token }),
             };
             let mut body = json!({ "name": name, "credentials": credentials });

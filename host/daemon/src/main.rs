@@ -6,6 +6,7 @@ mod client;
 mod connectors;
 mod credentials;
 mod demo_server;
+mod documents;
 mod ended;
 mod executions;
 mod hardening;

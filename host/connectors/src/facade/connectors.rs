@@ -73,7 +73,12 @@ impl Connectors {
         connector: &str,
         fetch_user_data: bool,
     ) -> Result<Value, ConnectorsError> {
-        Ok(self.wire(&*self.0.registry.find(who, connector)?, who, fetch_user_data))
+        let found = self.0.registry.find(who, connector)?;
+        let mut answer = self.wire(&found, who, fetch_user_data);
+        if let Some(api) = found.api.as_ref().filter(|api| api.source.is_some()) {
+            api.told.tell(&mut answer);
+        }
+        Ok(answer)
     }
 
     /// Changes what is given. A new address makes stored credentials invalid until they are stored again.

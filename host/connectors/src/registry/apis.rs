@@ -4,11 +4,13 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use airlock_engine::records::{Change, Records};
 use chrono::Utc;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -31,7 +33,10 @@ use crate::{
 
 const TABLE: &str = "operations";
 
-/// The largest OpenAPI document.
+/// How long the files of a document may take together.
+const FILES_LIMIT: Duration = Duration::from_secs(120);
+
+/// The largest OpenAPI document, with all of its files.
 pub const MAX_DOCUMENT: usize = 64 << 20;
 
 /// The first server that an OpenAPI document names in full, for who registers it without saying where the API is.
@@ -43,7 +48,7 @@ pub fn document_server(document: &[u8]) -> Result<Option<String>, ConnectorsErro
 }
 
 /// What an import has to say.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// Operations that were left out, and why.
     pub(crate) skipped: Vec<Skipped>,
@@ -52,6 +57,13 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// As much of it as is kept with the connector.
+    fn kept(&self) -> Self {
+        const MOST: usize = 500;
+        let (skipped, notes) = (self.skipped.iter().take(MOST), self.notes.iter().take(MOST));
+        Self { skipped: skipped.cloned().collect(), notes: notes.cloned().collect() }
+    }
+
     /// Puts it into an answer.
     pub(crate) fn tell(&self, answer: &mut Value) {
         (answer["skipped"], answer["notes"]) = (json!(self.skipped), json!(self.notes));
@@ -174,7 +186,26 @@ pub(super) async fn imported(
         connector.methods = methods(&api, with.egress.allowed());
     }
     let changes = with_operations(with.records, connector, &api.operations, source, is_template)?;
-    Ok((changes, Told { skipped: api.skipped, notes: api.notes }))
+    let told = Told { skipped: api.skipped, notes: api.notes };
+    if let Some(api) = &mut connector.api {
+        api.told = Arc::new(told.kept());
+    }
+    tracing::info!(
+        connector = connector.name,
+        operations = api.operations.len(),
+        left_out = told.skipped.len(),
+        notes = told.notes.len(),
+        "a document was read"
+    );
+    for skipped in &told.skipped {
+        tracing::debug!(
+            connector = connector.name,
+            operation = skipped.operation,
+            reason = skipped.reason,
+            "an operation was left out"
+        );
+    }
+    Ok((changes, told))
 }
 
 /// The same for operations that are written by hand.
@@ -219,20 +250,53 @@ fn with_operations(
         source: source.map(str::to_owned),
         operations: operations.len(),
         is_template: is_template.unwrap_or(false),
+        told: Arc::default(),
     });
     Ok(changes)
 }
 
-/// Gets an OpenAPI document, without any credential.
+/// Gets an OpenAPI document, without any credential, and the files of its origin that it refers to.
 pub(super) async fn fetch(egress: &Egress, url: &str) -> Result<Vec<u8>, ConnectorsError> {
     let at = |message: String| ConnectorsError::invalid("/openapi_url", message);
     check_server(url, egress.allowed()).map_err(|error| at(error.to_string()))?;
     let url = Url::parse(url).map_err(|error| at(error.to_string()))?;
     let host = url.host_str().unwrap_or_default().to_owned();
-    egress.fetch(&url, MAX_DOCUMENT).await.map_err(|why| match why {
+    let document = egress.fetch(&url, MAX_DOCUMENT).await.map_err(|why| match why {
         Some(status) => at(format!("{host} answered with HTTP status {status}")),
         None => at(format!("the document cannot be had from {host}: is it reachable, and at most 64 MiB?")),
-    })
+    })?;
+    with_files(egress, url, document).await
+}
+
+/// A document with the files that it refers to. One that cannot be read is handed on, for the import to say so.
+async fn with_files(egress: &Egress, url: Url, document: Vec<u8>) -> Result<Vec<u8>, ConnectorsError> {
+    let until = Instant::now() + FILES_LIMIT;
+    let unread = |_| ConnectorsError::invalid("/openapi_url", "the document cannot be read");
+    // Reading takes as long as the files are large.
+    let begun = move || match rest::Bundle::new(document.clone(), rest::Origin::Address(url)) {
+        Ok(bundle) => Ok(bundle),
+        Err(_) => Err(document),
+    };
+    let mut bundle = match tokio::task::spawn_blocking(begun).await.map_err(unread)? {
+        Ok(bundle) => bundle,
+        Err(document) => return Ok(document),
+    };
+    while let Some((file, most)) = bundle.wanted() {
+        let part = match Url::parse(file) {
+            _ if Instant::now() >= until => Err("there was no more time to fetch it".to_owned()),
+            Err(_) => Err("it is no address".to_owned()),
+            Ok(file) => egress.fetch(&file, most).await.map_err(|why| match why {
+                Some(status) => format!("HTTP status {status}"),
+                None => "it cannot be fetched, or is too large".to_owned(),
+            }),
+        };
+        let given = move || {
+            bundle.give(part);
+            bundle
+        };
+        bundle = tokio::task::spawn_blocking(given).await.map_err(unread)?;
+    }
+    Ok(tokio::task::spawn_blocking(move || bundle.finish()).await.map_err(unread)??.0)
 }
 
 fn must_speak_http(connector: &Connector) -> Result<(), ConnectorsError> {

@@ -1,5 +1,7 @@
 //! A connector as it is registered.
 
+use std::sync::Arc;
+
 use airlock_engine::Principal;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
+    apis::Told,
     method::{Grant, Method, MethodKind, OAuth},
     scope::Scope,
 };
@@ -66,6 +69,9 @@ pub(crate) struct ApiSource {
     pub(crate) operations: usize,
     /// Others are made from it. It can be called itself where nothing authenticates.
     pub(crate) is_template: bool,
+    /// What the import of the document had to say.
+    #[serde(default)]
+    pub(crate) told: Arc<Told>,
 }
 
 /// Who sees a connector.

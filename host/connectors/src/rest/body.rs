@@ -110,6 +110,15 @@ fn essence(media: &str) -> String {
     media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// Whether two media types are two words for one.
+pub(super) fn is_synonym(media: &str, other: &str) -> bool {
+    let plain = |media: &str| match essence(media).as_str() {
+        "text/json" => "application/json".to_owned(),
+        other => other.to_owned(),
+    };
+    plain(media) == plain(other)
+}
+
 fn is_yaml(essence: &str) -> bool {
     essence.ends_with("+yaml")
         || ["application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"].contains(&essence)

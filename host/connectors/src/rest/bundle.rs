@@ -14,7 +14,7 @@ use url::Url;
 
 use super::{
     document::{self, MAX_BYTES},
-    reference::{FILES, MISSING, fragment, step},
+    reference::{FILES, MISSING, REMARKS, address, fragment, step},
     schema::short,
 };
 use crate::ConnectorsError;
@@ -51,6 +51,8 @@ pub struct Bundle {
     queue: VecDeque<(String, usize)>,
     known: BTreeSet<String>,
     bytes: usize,
+    /// What was guessed when they were read.
+    remarks: Vec<Value>,
 }
 
 impl Bundle {
@@ -59,7 +61,7 @@ impl Bundle {
     /// # Errors
     /// If it cannot be read.
     pub fn new(document: Vec<u8>, origin: Origin) -> Result<Self, ConnectorsError> {
-        let (root, _) = document::read(&document)?;
+        let (root, remarks) = document::read(&document)?;
         let first = match &origin {
             Origin::Folder(path) => path.clone(),
             Origin::Address(url) => without_fragment(url),
@@ -74,6 +76,7 @@ impl Bundle {
             files: BTreeMap::new(),
             missing: BTreeMap::new(),
             queue: VecDeque::new(),
+            remarks: remarks.into_texts().into_iter().map(Value::from).collect(),
         };
         bundle.root = bundle.taken_in(root, &first, 0);
         Ok(bundle)
@@ -87,7 +90,7 @@ impl Bundle {
     /// Gives what was wanted, or says why it cannot be had.
     pub fn give(&mut self, file: Result<Vec<u8>, String>) {
         let Some((name, hops)) = self.queue.pop_front() else { return };
-        match file.and_then(|bytes| self.read(bytes)) {
+        match file.and_then(|bytes| self.read(&name, bytes)) {
             Ok(value) => {
                 let value = self.taken_in(value, &name, hops);
                 self.files.insert(name, value);
@@ -98,18 +101,24 @@ impl Bundle {
         }
     }
 
-    fn read(&mut self, bytes: Vec<u8>) -> Result<Value, String> {
+    fn read(&mut self, name: &str, bytes: Vec<u8>) -> Result<Value, String> {
         if self.bytes.saturating_add(bytes.len()) > MAX_BYTES {
             return Err(format!("with it the files would have more than {} MB", MAX_BYTES >> 20));
         }
         self.bytes += bytes.len();
-        let (value, _) = document::read(&bytes).map_err(|error| match error {
+        let (value, remarks) = document::read(&bytes).map_err(|error| match error {
             ConnectorsError::Invalid { message, .. } => message,
             other => other.to_string(),
         })?;
         match depth(&value) > MAX_DEPTH {
             true => Err("it is nested too deep".into()),
-            false => Ok(value),
+            false => {
+                let told =
+                    remarks.into_texts().into_iter().map(|remark| format!("{}: {remark}", address(name)));
+                let left = MAX_FILES.saturating_sub(self.remarks.len());
+                self.remarks.extend(told.take(left).map(Value::from));
+                Ok(value)
+            }
         }
     }
 
@@ -119,7 +128,7 @@ impl Bundle {
     /// # Errors
     /// If it cannot be written.
     pub fn finish(self) -> Result<(Vec<u8>, Vec<String>), ConnectorsError> {
-        let Self { mut root, original, files, missing, .. } = self;
+        let Self { mut root, original, files, missing, remarks, .. } = self;
         let names = files.keys().cloned().collect();
         if files.is_empty() && missing.is_empty() {
             return Ok((original, names));
@@ -128,6 +137,7 @@ impl Bundle {
             let missing = missing.into_iter().map(|(name, reason)| (name, reason.into()));
             root.insert(FILES.into(), Value::Object(files.into_iter().collect()));
             root.insert(MISSING.into(), Value::Object(missing.collect::<Map<_, _>>()));
+            root.insert(REMARKS.into(), remarks.into());
         }
         Ok((serde_json::to_vec(&root)?, names))
     }

@@ -189,10 +189,9 @@ struct Choice {
     format: Format,
     /// The JSON types that it may be; see [`openapi::Kinds`].
     kinds: u8,
-    /// Its fields, those that it must have, and whether it may have others.
+    /// Its fields, and those that it must have.
     names: BTreeSet<String>,
     required: BTreeSet<String>,
-    open: bool,
 }
 
 /// How a body is written.

@@ -257,8 +257,12 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Files that were referred to and could not be had.
+    /// What was guessed in other files, and those that were referred to and could not be had.
     fn missing_files(&mut self) {
+        let remarks = self.root.get(reference::REMARKS).and_then(Value::as_array).into_iter().flatten();
+        for remark in remarks.take(MAX_PARAMETERS).filter_map(Value::as_str) {
+            self.note(short(remark, 400));
+        }
         let missing = self.root.get(reference::MISSING).and_then(Value::as_object).into_iter().flatten();
         for (file, why) in missing.take(100) {
             let why = why.as_str().unwrap_or("it could not be had");
@@ -276,6 +280,10 @@ impl<'a> Importer<'a> {
 
     /// How one may authenticate, and everything that there is to say.
     fn finish(mut self) -> (Vec<Way>, Vec<Note>) {
+        // What the document asks for everywhere is in its order, what operations ask for in an order that does not change
+        // when a path is added.
+        let everywhere = security::needs(self.root, &Value::Null, &[]).alternatives.len();
+        self.alternatives[everywhere..].sort_by(|a, b| (a.len() > 1, a).cmp(&(b.len() > 1, b)));
         let (ways, notes) = security::ways(&self.schemes, &self.alternatives);
         self.notes.extend(notes);
         if self.more_notes > 0 {
@@ -521,5 +529,7 @@ pub(super) fn body_schema(operation: &str, media: &str) -> String {
     format!("{operation}/requestBody/content/{}/schema", step(media))
 }
 
+#[cfg(test)]
+mod mutated;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,9 @@ pub(super) const FILES: &str = "x-airlock-files";
 /// The files that could not be had, with the reasons.
 pub(super) const MISSING: &str = "x-airlock-missing";
 
+/// What was guessed when the files were read.
+pub(super) const REMARKS: &str = "x-airlock-remarks";
+
 /// Why a reference leads to nothing. It is said of something: "its body …".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Broken {

@@ -306,6 +306,16 @@ pub(super) fn way(schemes: &[SecurityScheme], names: &[String]) -> Result<(Way, 
             }
         }
     }
+    if let Some(flows) =
+        flows.as_deref().filter(|flows: &&[OAuthFlow]| !token && !flows.iter().any(OAuthFlow::is_usable))
+    {
+        let grants: Vec<_> = flows.iter().map(|flow| short(&flow.grant, 40)).collect();
+        note = Some(format!(
+            "OAuth has no flow here that is served, with the address of its tokens (it has: {}): give the connector its \
+             server, or store a token that you have as a bearer credential",
+            grants.join(", ")
+        ));
+    }
     let together =
         names.iter().map(|name| format!("'{}'", short(name, 60))).collect::<Vec<_>>().join(" and ");
     if [token || flows.is_some(), basic, whole.is_some()].into_iter().filter(|&one| one).count() > 1 {
@@ -405,7 +415,9 @@ impl Way {
 
 impl OAuthFlow {
     fn is_usable(&self) -> bool {
-        matches!(self.grant.as_str(), "authorizationCode" | "clientCredentials") && self.token_url.is_some()
+        let is_whole = |url: &String| url::Url::parse(url).is_ok();
+        matches!(self.grant.as_str(), "authorizationCode" | "clientCredentials")
+            && self.token_url.as_ref().is_some_and(is_whole)
     }
 }
 
@@ -484,7 +496,7 @@ mod tests {
         let root = json!({ "components": { "securitySchemes": {
             "id": key("X-App-Id", "header"), "key": key("X-App-Key", "header"), "query": key("key", "query"),
             "cookie": key("sid", "cookie"), "bearer": { "type": "http", "scheme": "bearer" },
-            "basic": { "type": "http", "scheme": "basic" }, "oauth": { "type": "oauth2", "flows": {} },
+            "basic": { "type": "http", "scheme": "basic" }, "oauth": { "type": "oauth2", "flows": { "implicit": {} } },
             "oauth2": { "type": "oauth2", "flows": {} }, "tls": { "type": "mutualTLS" },
             "oidc": { "type": "openIdConnect", "openIdConnectUrl": "x" },
         } } });
@@ -511,7 +523,7 @@ mod tests {
             (&["id", "key"][..], "Header X-App-Id, Header X-App-Key", ""),
             (&["id", "query", "cookie"], "Header X-App-Id, Query key, Cookie sid", ""),
             (&["bearer", "id"], "bearer X-App-Id", ""),
-            (&["oauth", "oauth2"], "oauth", ""),
+            (&["oauth", "oauth2"], "oauth", "no flow here that is served"),
             (&["bearer", "oauth"], "bearer ", ""),
             (&["oauth", "id"], "oauth", "give the connector X-App-Id as a header of every request"),
             (&["basic", "id"], "basic", "give the connector X-App-Id"),

@@ -75,13 +75,13 @@ impl<'a> Importer<'a> {
             candidate.fields = candidate.fields.take().filter(is_free);
         }
         let chosen = candidates.first().ok_or("its body has no media type that can be sent")?;
+        let media = match (Media::of(chosen.media), &chosen.format) {
+            (Media::Any, Format::Bytes) => "application/octet-stream",
+            (Media::Any, _) => ANY,
+            _ => chosen.media,
+        };
         let mut body = Body {
-            media: if chosen.media.contains('*') && chosen.format == Format::Json {
-                ANY
-            } else {
-                chosen.media
-            }
-            .to_owned(),
+            media: media.to_owned(),
             format: chosen.format.clone(),
             required: is_required,
             given: Given::Whole(String::new()),
@@ -134,8 +134,7 @@ impl<'a> Importer<'a> {
         let mut kept: Vec<Candidate<'a>> = Vec::new();
         for candidate in candidates {
             let is_same = |other: &Candidate<'_>| {
-                let media = Media::of(candidate.media);
-                media == Media::of(other.media) && media == Media::Json && candidate.schema == other.schema
+                body::is_synonym(candidate.media, other.media) && candidate.schema == other.schema
             };
             let is_range = candidate.media.contains('*');
             if kept.len() < MAX_CHOICES && !(is_range && !kept.is_empty()) && !kept.iter().any(is_same) {
@@ -304,32 +303,22 @@ impl<'a> Importer<'a> {
         if is_range {
             return;
         }
-        let texts =
-            |names: &BTreeSet<&str>| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
         let look = Look::new(self.root);
         body.choices = candidates
             .iter()
             .map(|candidate| {
-                let (names, required, open) = match &candidate.fields {
+                let (names, required) = match &candidate.fields {
                     Some(fields) => (
                         fields.properties.keys().map(|name| (*name).to_owned()).collect(),
-                        texts(&fields.required),
-                        fields.others.is_some(),
+                        fields.required.iter().map(|&name| name.to_owned()).collect(),
                     ),
                     None => {
                         let names = files::properties(&look, candidate.schema);
-                        (names.into_iter().map(|(name, _)| name.to_owned()).collect(), BTreeSet::new(), true)
+                        (names.into_iter().map(|(name, _)| name.to_owned()).collect(), BTreeSet::new())
                     }
                 };
                 let media = candidate.media.to_owned();
-                Choice {
-                    media,
-                    format: candidate.format.clone(),
-                    kinds: candidate.kinds.0,
-                    names,
-                    required,
-                    open,
-                }
+                Choice { media, format: candidate.format.clone(), kinds: candidate.kinds.0, names, required }
             })
             .collect();
     }
@@ -412,3 +401,6 @@ fn concrete(media: &str) -> Option<String> {
     (media.contains('/') && !media.contains('*') && HeaderValue::from_str(media).is_ok())
         .then(|| media.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

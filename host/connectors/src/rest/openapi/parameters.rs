@@ -291,3 +291,6 @@ fn is_session(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     keys::is_credential(&name) || PARTS.iter().any(|part| name.contains(part))
 }
+
+#[cfg(test)]
+mod tests;
