@@ -4,7 +4,11 @@
 //! arguments valid, does a person agree; only then is a credential made ready and something sent. What comes back is
 //! scrubbed before anybody sees it, and every call leaves an entry in the audit log, whatever became of it.
 
+mod ask;
+mod mocked;
+mod send;
 mod tools;
+mod words;
 
 use std::{
     sync::Arc,
@@ -12,13 +16,16 @@ use std::{
 };
 
 use airlock_engine::{
-    Json, Principal,
+    Principal,
     records::Records,
-    tools::{CallOptions, CallOrigin, Conversation, Question},
+    tools::{CallOptions, CallOrigin, Conversation},
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use self::{
+    ask::ask,
+    words::{inactive, not_allowed, too_large},
+};
 use crate::{
     ConnectorsError,
     audit::{AuditLog, CredentialVersion, Event, Kind, Outcome},
@@ -29,26 +36,13 @@ use crate::{
         breaker::Breakers,
         limits::{Limits, Redactions},
         pins::Pins,
-        retries,
     },
     credentials::{Credentials, State},
-    egress::{
-        Unanswered,
-        scrub::{REDACTED, Scrubber},
-    },
-    mcp::{self, CALL_LIMIT, refused},
-    mock::{Mocks, Shape},
-    oauth,
-    protocol::{
-        tools::Tools,
-        trouble::{Again, Trouble, status},
-    },
-    registry::{Connector, Protocol, Registry},
-    rest::{self, Example, Operation},
+    egress::scrub::REDACTED,
+    mock::Mocks,
+    protocol::{tools::Tools, trouble::Trouble},
+    registry::{Connector, Protocol, Registry, apis::Api},
 };
-
-/// So much of a call's arguments is shown to the person who is asked about it.
-const MAX_SHOWN: usize = 8 << 10;
 
 /// What calls need, and what is remembered between them.
 pub(crate) struct Calls {
@@ -96,7 +90,7 @@ struct Trail {
 /// What can be called at a connector.
 pub(crate) enum Definitions {
     Mcp(Arc<Tools>),
-    Http(Arc<crate::registry::apis::Api>),
+    Http(Arc<Api>),
 }
 
 impl Definitions {
@@ -210,10 +204,7 @@ impl Calls {
         let annotations = Some(&definition["annotations"]).filter(|annotations| annotations.is_object());
         let decision = control.decide(call.tool, annotations);
         if decision == Decision::Deny {
-            return Err(ConnectorsError::Denied(format!(
-                "the operator does not allow '{}' of connector '{}'",
-                call.tool, connector.name
-            )));
+            return Err(not_allowed(call.tool, connector));
         }
         if control.pin && connector.protocol == Protocol::Mcp {
             self.pins.check(&connector.name, &connector.id, call.tool)?;
@@ -322,163 +313,6 @@ impl Calls {
         Ok(list.into_iter().filter(may).collect())
     }
 
-    /// The definitions that mocks go by, if there are any.
-    fn mocked_tools(&self, connector: &Connector) -> Result<Option<Arc<Tools>>, ConnectorsError> {
-        Ok(match connector.protocol {
-            Protocol::Http => Some(Arc::clone(&self.registry.api(&*self.records, connector)?.tools)),
-            Protocol::Mcp => self.mocks.tools(&connector.id).map(|list| Arc::new(Tools::new(list.to_vec()))),
-        })
-    }
-
-    /// Sends a call, again if that makes sense.
-    async fn send(
-        &self,
-        call: &CallRequest<'_>,
-        definitions: &Definitions,
-        resolved: &Resolved,
-        idempotent: bool,
-    ) -> Result<Value, ConnectorsError> {
-        let (connector, control) = (&*call.connector, &call.connector.control);
-        let most = control.timeout().min(CALL_LIMIT);
-        let limit = call.options.timeout.map_or(most, |wanted| wanted.min(most));
-        let breaker = self.breakers.of(&connector.id, &connector.name, control.breaker);
-        let retries = call.options.retries.unwrap_or(control.retries);
-        let arguments = call.arguments.as_object().cloned().unwrap_or_default();
-        let arguments = &arguments;
-        retries::run(retries, idempotent, &breaker, || async move {
-            match definitions {
-                Definitions::Mcp(_) => {
-                    let session = self.lines.session(connector, resolved).await?;
-                    let call = mcp::Call {
-                        tool: call.tool,
-                        arguments: arguments.clone(),
-                        idempotency_key: call.origin.map(|origin| origin.idempotency_key.as_str()),
-                        limit,
-                        conversation: call.conversation,
-                    };
-                    let answered = session.call(call).await;
-                    answered.map_err(|trouble| self.refusal(connector, resolved, trouble))
-                }
-                Definitions::Http(api) => {
-                    let operation = api.operation(&connector.name, call.tool)?;
-                    self.send_http(call, operation, arguments, resolved, limit).await
-                }
-            }
-        })
-        .await
-    }
-
-    async fn send_http(
-        &self,
-        call: &CallRequest<'_>,
-        operation: &Operation,
-        arguments: &Map<String, Value>,
-        resolved: &Resolved,
-        limit: Duration,
-    ) -> Result<Value, Trouble> {
-        let connector = &*call.connector;
-        let base = url::Url::parse(&connector.server)
-            .map_err(|_| ConnectorsError::Store("the connector's address is damaged".into()))?;
-        let prepared = operation.request(&base, arguments)?;
-        let sender = self.lines.channel(connector, resolved)?;
-        let key = call.origin.map(|origin| origin.idempotency_key.as_str());
-        let most = usize::try_from(connector.control.max_response_bytes).unwrap_or(usize::MAX);
-        let answer = sender.send(prepared, key, limit, most).await;
-        let answer = answer.map_err(|unanswered| unanswered_trouble(connector, limit, &unanswered))?;
-        let (name, host) = (&connector.name, connector.host());
-        if answer.status == StatusCode::UNAUTHORIZED {
-            let credential = resolved.as_ref().map(|(_, credential)| credential.name.as_str());
-            let error = ConnectorsError::Unauthorized(refused(name, &host, credential));
-            return Err(self.refusal(connector, resolved, error.into()));
-        }
-        if answer.status == StatusCode::FORBIDDEN {
-            let error = ConnectorsError::Forbidden(String::new());
-            let trouble = self.refusal(connector, resolved, error.into());
-            if matches!(trouble.error, ConnectorsError::Unauthorized(_)) {
-                return Err(trouble);
-            }
-        }
-        let code = answer.status.as_u16();
-        if matches!(code, 429 | 502..=504) {
-            let wait = answer.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            return Err(status(name, &host, code, wait));
-        }
-        let rendered = sender.scrub();
-        Ok(rest::answer(name, operation, code, &answer.headers, &answer.body, &rendered.scrubber))
-    }
-
-    /// Looks at what a server said with a 401 or 403: a scope that is missing is noted with the credential.
-    fn refusal(&self, connector: &Connector, resolved: &Resolved, trouble: Trouble) -> Trouble {
-        if !matches!(trouble.error, ConnectorsError::Unauthorized(_) | ConnectorsError::Forbidden(_)) {
-            return trouble;
-        }
-        let challenge = self.lines.challenge(connector, resolved);
-        let Some(scopes) = challenge.and_then(missing_scopes) else { return trouble };
-        let granted = resolved.as_ref().and_then(|(_, credential)| credential.grant.as_ref());
-        if !scopes.is_empty()
-            && granted.is_some_and(|grant| scopes.iter().all(|scope| grant.scopes.contains(scope)))
-        {
-            // Nobody could give more by authorising again.
-            return ConnectorsError::Forbidden(format!(
-                "the server of connector '{}' ({}) says that scopes are missing which it has granted ({}): tell its \
-                 operator",
-                connector.name,
-                connector.host(),
-                scopes.join(" ")
-            ))
-            .into();
-        }
-        match self.authorization.mark(connector, resolved, State::NeedsScopes(scopes.clone())) {
-            Err(error) => error.into(),
-            Ok(()) => ConnectorsError::Unauthorized(format!(
-                "the call needs more than was granted to the credential of connector '{}' (scopes: {}): authorise again",
-                connector.name,
-                if scopes.is_empty() { "not said".to_owned() } else { scopes.join(" ") }
-            ))
-            .into(),
-        }
-    }
-
-    /// Answers from a mock: no credential is resolved and no socket is opened.
-    async fn mocked(&self, call: &CallRequest<'_>) -> Result<Value, ConnectorsError> {
-        let connector = &*call.connector;
-        if let Some(tools) = self.mocked_tools(connector)? {
-            let annotations = tools.get(&connector.name, call.tool)?["annotations"].clone();
-            if connector.control.decide(call.tool, Some(&annotations)) == Decision::Deny {
-                return Err(ConnectorsError::Denied(format!(
-                    "the operator does not allow '{}' of connector '{}'",
-                    call.tool, connector.name
-                )));
-            }
-            let definitions = match connector.protocol {
-                Protocol::Mcp => Definitions::Mcp(Arc::clone(&tools)),
-                Protocol::Http => Definitions::Http(self.registry.api(&*self.records, connector)?),
-            };
-            check_arguments(connector, &tools, &definitions, call)?;
-        }
-        let shape = match connector.protocol {
-            Protocol::Mcp => Shape::Mcp,
-            Protocol::Http => Shape::Rest { connector: &connector.name },
-        };
-        if let Some(found) = self.mocks.find(&connector.id, call.tool, &call.arguments, shape) {
-            tokio::time::sleep(found.delay).await;
-            return Ok(found.answer);
-        }
-        if connector.protocol == Protocol::Http {
-            let api = self.registry.api(&*self.records, connector)?;
-            let operation = api.operation(&connector.name, call.tool)?;
-            if let Some(Example { status, content_type, body }) = operation.example() {
-                let mut headers = HeaderMap::new();
-                if let Some(kind) = content_type.as_ref().and_then(|kind| HeaderValue::from_str(kind).ok()) {
-                    headers.insert(http::header::CONTENT_TYPE, kind);
-                }
-                let (name, nothing) = (&connector.name, Scrubber::default());
-                return Ok(rest::answer(name, operation, *status, &headers, body.as_bytes(), &nothing));
-            }
-        }
-        Err(self.mocks.missing(&connector.name, &connector.id, call.tool))
-    }
-
     /// Writes a call down.
     fn write_down(
         &self,
@@ -514,6 +348,10 @@ impl Calls {
     }
 }
 
+fn note(trail: &mut Trail, resolved: &Resolved) {
+    trail.credential = resolved.as_ref().map(|(key, credential)| credential.used(key));
+}
+
 /// Checks the arguments of a call before anything is sent. Those of a REST API may be grouped by place.
 fn check_arguments(
     connector: &Connector,
@@ -526,89 +364,4 @@ fn check_arguments(
     };
     let empty = Map::new();
     api.check(&connector.name, call.tool, call.arguments.as_object().unwrap_or(&empty))
-}
-
-/// The scopes that a server misses, if that is why it refused.
-fn missing_scopes(challenge: oauth::Challenge) -> Option<Vec<String>> {
-    (challenge.error == Some(oauth::Refusal::InsufficientScope)).then_some(challenge.scopes)
-}
-
-fn note(trail: &mut Trail, resolved: &Resolved) {
-    trail.credential = resolved.as_ref().map(|(key, credential)| credential.used(key));
-}
-
-/// Asks the people who follow the execution whether a call may be made.
-async fn ask(call: &CallRequest<'_>) -> Result<(), ConnectorsError> {
-    let connector = &call.connector.name;
-    if call.origin.is_none() {
-        return Err(ConnectorsError::Denied(format!(
-            "a person has to be asked before '{}' of connector '{connector}' is called: call it from a workflow, and \
-             answer the question of its execution",
-            call.tool
-        )));
-    }
-    let mut shown = call.arguments.clone();
-    if shown.to_string().len() > MAX_SHOWN {
-        shown = json!(format!("{}…", shown.to_string().chars().take(MAX_SHOWN).collect::<String>()));
-    }
-    let question = Question {
-        label: format!("May '{}' of connector '{connector}' be called?", call.tool),
-        input_schema: Json::from(json!({
-            "type": "object", "required": ["approve"], "additionalProperties": false,
-            "properties": { "approve": { "type": "boolean" }, "reason": { "type": "string" } },
-        })),
-        about: Json::from(json!({
-            "asked_by": "policy", "connector_name": connector, "tool_name": call.tool, "arguments": shown,
-        })),
-    };
-    let answer = call.conversation.ask(question).await.map_err(ConnectorsError::Failed)?.value();
-    if answer["approve"] == true {
-        return Ok(());
-    }
-    let reason = answer["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
-    let message = format!("the call of '{}' of connector '{connector}' was not approved{reason}", call.tool);
-    Err(ConnectorsError::Denied(message))
-}
-
-fn unanswered_trouble(connector: &Connector, limit: Duration, unanswered: &Unanswered) -> Trouble {
-    let (name, host) = (&connector.name, connector.host());
-    let upstream =
-        |text: &str| ConnectorsError::Upstream(format!("the server of connector '{name}' ({host}) {text}"));
-    match unanswered {
-        Unanswered::Unreachable => {
-            Trouble { error: upstream("cannot be reached"), again: Again::Always }
-        }
-        Unanswered::Late => {
-            let message = format!("the server of connector '{name}' ({host}) took longer than {limit:?}");
-            Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
-        }
-        Unanswered::Broken => {
-            Trouble { error: upstream("broke the connection off"), again: Again::IfIdempotent }
-        }
-        Unanswered::TooLarge => too_large(connector).into(),
-        Unanswered::Redirected => upstream(
-            "redirects to another server: that is not followed, so register the connector with the other address",
-        )
-        .into(),
-        Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
-            "the address of connector '{name}' ({host}) may not be called: see --allow-loopback and \
-             --allow-private-networks"
-        ))
-        .into(),
-    }
-}
-
-fn inactive(connector: &Connector) -> ConnectorsError {
-    let message = format!("connector '{}' is not active here: activate it first", connector.name);
-    ConnectorsError::Forbidden(message)
-}
-
-fn too_large(connector: &Connector) -> ConnectorsError {
-    ConnectorsError::TooLarge(format!(
-        "the answer of connector '{}' ({}) is larger than {} bytes: ask for less, or let the operator raise \
-         max_response_bytes of the connector",
-        connector.name,
-        connector.host(),
-        connector.control.max_response_bytes
-    ))
 }
