@@ -151,7 +151,20 @@ impl Authorization {
                 self.mark(connector, &Some((key, credential)), State::Revoked)?;
                 Err(again(connector, &refused))
             }
-            None => Err(refused),
+            None => {
+                self.mark(connector, &Some((key, credential)), State::Refused)?;
+                Err(refused)
+            }
+        }
+    }
+
+    /// A server took a credential that one had refused before.
+    pub(crate) fn accepted(&self, connector: &Connector, resolved: &Resolved) -> Result<(), ConnectorsError> {
+        match resolved {
+            Some((_, credential)) if credential.state == State::Refused => {
+                self.mark(connector, resolved, State::Valid)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -163,11 +176,12 @@ impl Authorization {
         state: State,
     ) -> Result<(), ConnectorsError> {
         let Some((key, credential)) = resolved else { return Ok(()) };
+        // What nobody granted cannot be granted again: it is tried until somebody stores another one.
+        let state = match (state, &credential.grant) {
+            (State::Revoked | State::NeedsScopes(_) | State::RefreshFailed, None) => State::Refused,
+            (state, _) => state,
+        };
         let word = state.word();
-        // Only what was granted by an authorization server has a life of its own.
-        if credential.grant.is_none() {
-            return Ok(());
-        }
         if self.credentials.mark(&*self.records, key, credential, state)? {
             tracing::info!(
                 connector = connector.name,

@@ -54,7 +54,7 @@ pub(super) fn again(connector: &Connector, credential: &Credential) -> Connector
     };
     let what = match &credential.state {
         State::NeedsScopes(scopes) => format!("needs more than was granted ({})", scopes.join(" ")),
-        State::Revoked => "was refused by its server".into(),
+        State::Revoked | State::Refused => "was refused by its server".into(),
         State::Valid | State::RefreshFailed => "has expired".into(),
     };
     let (name, connector) = (&credential.name, &connector.name);

@@ -6,6 +6,7 @@
 
 mod ask;
 mod mocked;
+mod probe;
 mod send;
 mod tools;
 mod words;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 
 use self::{
     ask::ask,
+    probe::Proofs,
     words::{inactive, not_allowed, too_large},
 };
 use crate::{
@@ -57,6 +59,7 @@ pub(crate) struct Calls {
     limits: Limits,
     redactions: Redactions,
     breakers: Breakers,
+    proofs: Proofs,
 }
 
 /// A call to a tool.
@@ -85,6 +88,13 @@ struct Trail {
     response_bytes: usize,
     redactions: usize,
     mocked: bool,
+}
+
+/// What became of a try.
+enum Attempt {
+    Answered(Value),
+    /// The rules want a person to agree first; nothing was sent.
+    HasToBeAsked,
 }
 
 /// What can be called at a connector.
@@ -127,6 +137,7 @@ impl Calls {
             limits: Limits::default(),
             redactions: Redactions::default(),
             breakers: Breakers::default(),
+            proofs: Proofs::default(),
         }
     }
 
@@ -137,12 +148,12 @@ impl Calls {
     }
 
     /// Makes a call. The answer is `ConnectorToolCallResponse`, scrubbed.
-    pub(crate) async fn perform(&self, call: CallRequest<'_>) -> Result<Value, ConnectorsError> {
+    pub(crate) async fn perform(&self, mut call: CallRequest<'_>) -> Result<Value, ConnectorsError> {
         let began = Instant::now();
         // Before anything happens: a call that cannot be written down is not made.
         self.audit.is_writable()?;
         let mut trail = Trail::default();
-        let outcome = self.perform_call(&call, &mut trail).await;
+        let outcome = self.perform_call(&mut call, &mut trail).await;
         let kept = self.write_down(&call, &trail, &outcome, began.elapsed());
         // The service has done it: the answer is worth more than the entry, whose absence stops the next call.
         if let Err(error) = kept {
@@ -153,41 +164,48 @@ impl Calls {
 
     async fn perform_call(
         &self,
-        call: &CallRequest<'_>,
+        call: &mut CallRequest<'_>,
         trail: &mut Trail,
     ) -> Result<Value, ConnectorsError> {
-        let (connector, user) = (&*call.connector, call.who.user.as_str());
-        if !connector.is_active_for(call.who) {
-            return Err(inactive(connector));
-        }
-        if call.mock || connector.control.mock || call.options.use_mock == Some(true) {
-            trail.mocked = true;
-            return self.mocked(call).await;
-        }
-        self.redactions.check(&connector.id, user)?;
-        let name = call.options.credentials_name.as_deref().or(call.credentials_name);
+        let user = call.who.user.as_str();
         let (mut may_authorize, mut agreed) = (call.may_authorize, false);
         loop {
-            match self.attempt(call, name, &mut agreed, trail).await {
+            let connector = &*call.connector;
+            if !connector.is_active_for(call.who) {
+                return Err(inactive(connector));
+            }
+            if call.mock || connector.control.mock || call.options.use_mock == Some(true) {
+                trail.mocked = true;
+                return self.mocked(call).await;
+            }
+            self.redactions.check(&connector.id, user)?;
+            match self.attempt(call, agreed, trail).await {
+                Ok(Attempt::Answered(answer)) => return Ok(answer),
+                Ok(Attempt::HasToBeAsked) => {
+                    ask(call).await?;
+                    agreed = true;
+                }
                 Err(ConnectorsError::Unauthorized(_))
                     if may_authorize && connector.interactive().is_some() =>
                 {
                     call.conversation.authorized().await.map_err(ConnectorsError::Failed)?;
                     may_authorize = false;
                 }
-                outcome => return outcome,
+                Err(error) => return Err(error),
             }
+            // People take days: rules, pins, limits and the connector itself are looked at as they are now.
+            call.connector = self.registry.find(call.who, &call.connector.id)?;
         }
     }
 
-    /// One try with what the caller has now. `agreed`: a person has been asked.
+    /// One try with what the caller has now. `agreed`: a person has agreed to it.
     async fn attempt(
         &self,
         call: &CallRequest<'_>,
-        name: Option<&str>,
-        agreed: &mut bool,
+        agreed: bool,
         trail: &mut Trail,
-    ) -> Result<Value, ConnectorsError> {
+    ) -> Result<Attempt, ConnectorsError> {
+        let name = call.options.credentials_name.as_deref().or(call.credentials_name);
         let (connector, control) = (&*call.connector, &call.connector.control);
         let mut resolved = self.authorization.usable(connector, call.who, name).await?;
         note(trail, &resolved);
@@ -210,14 +228,11 @@ impl Calls {
             self.pins.check(&connector.name, &connector.id, call.tool)?;
         }
         check_arguments(connector, tools, &definitions, call)?;
+        if decision == Decision::Ask && !agreed {
+            return Ok(Attempt::HasToBeAsked);
+        }
         let credential_key = resolved.as_ref().map(|(key, _)| key.as_str());
         self.limits.check(&connector.id, control, credential_key, call.who.user.as_str())?;
-        if decision == Decision::Ask && !*agreed {
-            ask(call).await?;
-            *agreed = true;
-            // It may have taken days.
-            resolved = self.authorization.usable(connector, call.who, name).await?;
-        }
         let flag = |key: &str| annotations.is_some_and(|annotations| annotations[key] == true);
         let idempotent = flag("readOnlyHint") || flag("idempotentHint");
         let sent = self.send(call, &definitions, &resolved, idempotent).await;
@@ -243,6 +258,7 @@ impl Calls {
             }
             Ok(answer) => answer,
         };
+        self.authorization.accepted(connector, &resolved)?;
         let rendered = self.lines.channel(connector, &resolved)?.scrub();
         trail.redactions = rendered.scrubber.value(&mut answer);
         let text = answer.to_string();
@@ -258,7 +274,7 @@ impl Calls {
         if control.record && answer["metadata"]["mcp_meta"]["isError"] != true {
             self.mocks.record(&*self.records, &connector.id, call.tool, &call.arguments, &answer)?;
         }
-        Ok(answer)
+        Ok(Attempt::Answered(answer))
     }
 
     /// What can be called, from memory if it was asked for lately.
@@ -294,7 +310,11 @@ impl Calls {
         let list = if mock || connector.control.mock {
             self.mocked_tools(connector)?.map(|tools| tools.list.clone()).unwrap_or_default()
         } else {
-            let mut resolved = self.authorization.usable(connector, who, name).await?;
+            // What a document describes can be read without a credential.
+            let mut resolved = match connector.protocol {
+                Protocol::Http => None,
+                Protocol::Mcp => self.authorization.usable(connector, who, name).await?,
+            };
             let listed = match self.definitions(connector, &resolved, refresh).await {
                 Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
                     resolved = self.authorization.after_refusal(connector, resolved).await?;

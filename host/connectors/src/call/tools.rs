@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use super::{CallRequest, Calls};
+use super::{CallRequest, Calls, probe::Probed};
 use crate::{
     ConnectorsError,
     authorization::{consent::Wanted, words::nothing_stored},
-    registry::Connector,
+    registry::{Connector, Protocol},
 };
 
 #[async_trait]
@@ -62,12 +62,12 @@ impl Tools for Calls {
         let mut landed = self.credentials.news();
         let connector = self.registry.find(who, &binding.connector_id).map_err(failure)?;
         if binding.mock || connector.control.mock {
-            return Ok(Authorization::Ready(ready(&connector, None)));
+            return Ok(Authorization::Ready(ready(&connector, &Proof { credential: None, tried: true })));
         }
         let name = binding.credentials_name.as_deref();
         let (connector, problem) = match self.prove(connector, who, name).await {
-            (connector, Ok(credential)) => {
-                return Ok(Authorization::Ready(ready(&connector, credential.as_deref())));
+            (connector, Ok(proof)) => {
+                return Ok(Authorization::Ready(ready(&connector, &proof)));
             }
             (connector, Err(problem)) => (connector, problem),
         };
@@ -179,7 +179,7 @@ impl Calls {
         connector: Arc<Connector>,
         who: &Principal,
         name: Option<&str>,
-    ) -> (Arc<Connector>, Result<Option<String>, ConnectorsError>) {
+    ) -> (Arc<Connector>, Result<Proof, ConnectorsError>) {
         let proven = self.prove_now(&connector, who, name).await;
         let is_guess = !connector.methods_given && connector.interactive().is_none();
         if !is_guess || !matches!(proven, Err(ConnectorsError::Unauthorized(_))) {
@@ -197,18 +197,35 @@ impl Calls {
         connector: &Connector,
         who: &Principal,
         name: Option<&str>,
-    ) -> Result<Option<String>, ConnectorsError> {
+    ) -> Result<Proof, ConnectorsError> {
         let resolved = self.credentials.resolve(connector, who, name)?;
-        // What a call without listing would find out: a REST API has no list to ask for.
+        if connector.protocol == Protocol::Http {
+            // There is no list to ask a REST API for.
+            let resolved = self.authorization.usable(connector, who, name).await?;
+            let probed = self.probe(connector, who, &resolved, false).await?;
+            let credential = resolved.map(|(_, credential)| credential.name);
+            return Ok(Proof { credential, tried: probed == Probed::Taken });
+        }
         self.tools_of(connector, who, name, false, false).await?;
-        Ok(resolved.map(|(_, credential)| credential.name))
+        Ok(Proof { credential: resolved.map(|(_, credential)| credential.name), tried: true })
     }
 }
 
-fn ready(connector: &Connector, credential: Option<&str>) -> Json {
+/// That somebody can use a connector.
+struct Proof {
+    /// With which credential.
+    credential: Option<String>,
+    /// The server was asked. There are REST APIs that cannot be asked without doing something.
+    tried: bool,
+}
+
+fn ready(connector: &Connector, proof: &Proof) -> Json {
     let mut who = json!({ "connector_name": connector.name, "connector_id": connector.id });
-    if let Some(name) = credential {
-        who["credentials_name"] = name.into();
+    if let Some(name) = &proof.credential {
+        who["credentials_name"] = name.as_str().into();
+    }
+    if !proof.tried {
+        who["tried"] = false.into();
     }
     who.into()
 }

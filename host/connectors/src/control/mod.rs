@@ -65,6 +65,9 @@ pub(crate) struct Control {
     pub(crate) mock: bool,
     /// Answers of the server are recorded as mocks. Default: false.
     pub(crate) record: bool,
+    /// The operation of a REST API, harmless and without required arguments, that shows whether a credential is taken: it
+    /// is called before a workflow starts, and by `airlock connectors check`. Default: none, so nothing is tried.
+    pub(crate) check: Option<String>,
 }
 
 impl Default for Control {
@@ -83,6 +86,7 @@ impl Default for Control {
             audit_arguments: false,
             mock: false,
             record: false,
+            check: None,
         }
     }
 }
@@ -296,6 +300,7 @@ fn refused(pointer: &str) -> ConnectorsError {
         (Some("breaker"), Some("failures"), _) => number(1, MAX_FAILURES.into()),
         (Some("breaker"), Some("seconds"), _) => number(1, MAX_BREAK_SECONDS.into()),
         (Some("breaker"), ..) => "an object with 'failures' and 'seconds'".into(),
+        (Some("check"), ..) => "the name of an operation".into(),
         _ => "true or false".into(),
     };
     ConnectorsError::invalid(pointer, format!("expected {expected}"))
@@ -320,7 +325,7 @@ mod tests {
             json!({ "default": "allow", "tools": {}, "read_only": null, "destructive": null, "rate": [],
                 "timeout_ms": 120_000, "retries": 2, "max_response_bytes": 8 << 20,
                 "breaker": { "failures": 5, "seconds": 30 }, "pin": true, "audit_arguments": false, "mock": false,
-                "record": false })
+                "record": false, "check": null })
         );
         assert_eq!(control(json!({ "breaker": { "failures": 2 } })).breaker.seconds, 30);
         assert_eq!(control(json!({ "timeout_ms": 1_500 })).timeout(), Duration::from_millis(1_500));

@@ -66,6 +66,8 @@ pub(crate) enum State {
     Revoked,
     /// A call needs these scopes as well: somebody has to authorise again.
     NeedsScopes(Vec<String>),
+    /// The server refused it when it was last used. It is tried again, since nobody else could renew it.
+    Refused,
 }
 
 impl State {
@@ -76,6 +78,7 @@ impl State {
             Self::RefreshFailed => "refresh_failed",
             Self::Revoked => "needs_reauthorization",
             Self::NeedsScopes(_) => "needs_scopes",
+            Self::Refused => "refused",
         }
     }
 }
@@ -99,7 +102,7 @@ impl Credential {
     pub(crate) fn needs_somebody(&self, now: DateTime<Utc>) -> bool {
         match &self.state {
             State::Revoked | State::NeedsScopes(_) => true,
-            State::Valid | State::RefreshFailed => {
+            State::Valid | State::RefreshFailed | State::Refused => {
                 let renewable = self.grant.as_ref().is_none_or(|grant| grant.renewable);
                 !renewable && self.is_expired(now)
             }
@@ -176,6 +179,7 @@ impl Credential {
             "expiring" => ("valid", "oauth near expiry".into()),
             "expired" => ("invalid", "oauth expired".into()),
             "refresh_failed" => ("error", "oauth refresh error".into()),
+            "refused" => ("invalid", "the server refused it".into()),
             _ => ("invalid", "you need to reconnect".into()),
         };
         let mut value = json!({

@@ -10,6 +10,7 @@ use super::{Connectors, message};
 use crate::{
     ConnectorsError,
     audit::Kind,
+    credentials::State,
     registry::{
         Connector, Protocol, Visibility, client, headers,
         method::{Method, MethodKind},
@@ -255,7 +256,9 @@ impl Connectors {
         let now = Utc::now();
         let credential = self.0.credentials.resolve(connector, who, None);
         let is_ready = match credential {
-            Ok(Some((_, credential))) => !credential.needs_somebody(now),
+            Ok(Some((_, credential))) => {
+                !credential.needs_somebody(now) && credential.state != State::Refused
+            }
             _ => connector.allows(MethodKind::None),
         };
         value["is_authenticated"] = is_ready.into();

@@ -271,7 +271,7 @@ impl Verb {
     }
 
     /// RFC 9110 §9.2.1: nothing changes at the server.
-    fn is_safe(self) -> bool {
+    pub(crate) fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options)
     }
 

@@ -1,0 +1,96 @@
+//! Whether a REST API takes a credential, asked with a harmless operation: there is no list to ask it for.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use airlock_engine::{
+    Principal,
+    tools::{CallOptions, Silence},
+};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::{CallRequest, Calls};
+use crate::{ConnectorsError, channel::Resolved, registry::Connector};
+
+/// How long an answer is good for, as the list of an MCP server is.
+const AGE: Duration = Duration::from_secs(300);
+
+/// When which credential was last taken, by connector and credential with their versions.
+#[derive(Default)]
+pub(super) struct Proofs(Mutex<HashMap<Key, Instant>>);
+
+type Key = (String, u32, Option<(String, u32)>);
+
+impl Proofs {
+    fn holds(&self, key: &Key) -> bool {
+        self.0.lock().get(key).is_some_and(|at| at.elapsed() < AGE)
+    }
+
+    fn note(&self, key: Key) {
+        let mut all = self.0.lock();
+        all.retain(|_, at| at.elapsed() < AGE);
+        all.insert(key, Instant::now());
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probed {
+    /// The server answered.
+    Taken,
+    /// The operator marked no operation for it, or the rules do not let it be called without a person.
+    NotTried,
+}
+
+impl Calls {
+    /// Calls the operation that the connector's rules name for it (`check`), unless that was done lately.
+    pub(super) async fn probe(
+        &self,
+        connector: &Connector,
+        who: &Principal,
+        resolved: &Resolved,
+        anew: bool,
+    ) -> Result<Probed, ConnectorsError> {
+        let Some(tool) = connector.control.check.as_deref() else { return Ok(Probed::NotTried) };
+        let api = self.registry.api(&*self.records, connector)?;
+        let operation = api.operation(&connector.name, tool)?;
+        if !operation.verb.is_safe() {
+            return Err(ConnectorsError::Conflict(format!(
+                "the operation '{tool}' that connector '{}' is to be checked with may change something: name one with \
+                 method GET",
+                connector.name
+            )));
+        }
+        let credential =
+            resolved.as_ref().map(|(_, credential)| (credential.id.to_string(), credential.version));
+        let key = (connector.id.clone(), connector.version, credential);
+        if !anew && self.proofs.holds(&key) {
+            return Ok(Probed::Taken);
+        }
+        let name = resolved.as_ref().map(|(_, credential)| credential.name.clone());
+        let request = CallRequest {
+            who,
+            connector: self.registry.find(who, &connector.id)?,
+            tool,
+            arguments: json!({}),
+            credentials_name: name.as_deref(),
+            options: &CallOptions::default(),
+            mock: false,
+            origin: None,
+            conversation: &Silence,
+            may_authorize: false,
+        };
+        match self.perform(request).await {
+            Ok(_) => {
+                self.proofs.note(key);
+                Ok(Probed::Taken)
+            }
+            // Rules that want a person, or none of this, say nothing about the credential.
+            Err(ConnectorsError::Denied(_)) => Ok(Probed::NotTried),
+            Err(error) => Err(error),
+        }
+    }
+}
