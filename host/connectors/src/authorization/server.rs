@@ -1,12 +1,20 @@
 //! Where one authorises for a connector, and how its server says that.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
 
 use super::{Authorization, words::no_oauth};
 use crate::{
     ConnectorsError,
-    oauth::{self, PATIENCE, Search, Server, Source},
-    protocol::trouble::Trouble,
+    oauth::{self, Found, PATIENCE, Search, Server, Source},
+    protocol::{
+        steps::{Stage, Step},
+        trouble::Trouble,
+    },
     registry::{
         Connector, Protocol,
         method::{Method, MethodKind, found_out},
@@ -84,9 +92,19 @@ impl Authorization {
 
     /// Asks a server how one authenticates there, for a connector about which nobody said it. A server that cannot be
     /// reached is asked again when the connector is used.
-    pub(crate) async fn find_out_methods(&self, connector: &Arc<Connector>) -> Arc<Connector> {
+    ///
+    /// Says what was found out on the way.
+    pub(crate) async fn find_out_methods(&self, connector: &Arc<Connector>) -> (Arc<Connector>, Vec<Step>) {
+        let began = Instant::now();
         let asked = tokio::time::timeout(FINDING_OUT, self.ask_for_methods(connector)).await;
-        let Ok(Some(methods)) = asked else { return Arc::clone(connector) };
+        let (methods, step) = match asked {
+            Ok(asked) => asked,
+            Err(_) => {
+                let message = format!("the server did not say it within {} s", FINDING_OUT.as_secs());
+                (None, Step::since(began, "discovery", Stage::NotTried, message))
+            }
+        };
+        let Some(methods) = methods else { return (Arc::clone(connector), vec![step]) };
         let changed = self.registry.change(&*self.records, &connector.id, |changed| {
             if !changed.methods_given {
                 changed.methods = methods;
@@ -96,18 +114,22 @@ impl Authorization {
         match changed {
             Ok(changed) => {
                 tracing::info!(connector = changed.name, methods = ?changed.kinds(), "a server said how to authenticate");
-                changed
+                (changed, vec![step])
             }
-            Err(_) => Arc::clone(connector),
+            Err(_) => (Arc::clone(connector), vec![step]),
         }
     }
 
-    /// `None` where the server does not say.
-    async fn ask_for_methods(&self, connector: &Connector) -> Option<Vec<Method>> {
+    /// `None` where the server does not say; and why.
+    async fn ask_for_methods(&self, connector: &Connector) -> (Option<Vec<Method>>, Step) {
+        let began = Instant::now();
         let challenge = match self.reception(connector).await {
             Reception::Challenged(challenge) => Some(challenge),
             Reception::Refused => None,
-            Reception::Unclear => return None,
+            Reception::Unclear => {
+                let message = "the server asked for no credential, or could not be asked";
+                return (None, Step::since(began, "discovery", Stage::NotTried, message));
+            }
         };
         let search = Search {
             server_url: &connector.server,
@@ -116,9 +138,41 @@ impl Authorization {
             // It has to end with its reasons before the caller gives up.
             patience: FINDING_OUT / 2,
         };
-        let found = search.run(&self.egress, self.egress.allowed()).await.server.ok()?;
+        let found = search.run(&self.egress, self.egress.allowed()).await;
+        let tried = told(&found);
         let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
-        // Endpoints that nobody published are no sign of an authorization server.
-        (found.source() != Source::Assumed).then(|| found_out(found, challenged))
+        let (methods, step) = match found.server {
+            // Endpoints that nobody published are no sign of an authorization server.
+            Ok(server) if server.source() == Source::Assumed => {
+                let message = "the server wants a credential and publishes nothing about OAuth: bearer tokens are assumed";
+                (None, Step::since(began, "discovery", Stage::NotTried, message))
+            }
+            Ok(server) => {
+                let message = format!("the metadata of {} are used", server.issuer());
+                let step = Step::since(began, "discovery", Stage::Ok, message);
+                let step = step.with("left_out", json!(server.left_out()));
+                (Some(found_out(server, challenged)), step)
+            }
+            Err(error) => {
+                tracing::warn!(connector = connector.name, %error, "no authorization server was found");
+                (None, Step::failed(began, "discovery", &error))
+            }
+        };
+        (methods, step.with("asked", tried))
     }
+}
+
+/// The places that were asked: `{"place", "outcome", "duration_ms"}`. What is for the operator's eyes alone stays in the
+/// log.
+fn told(found: &Found) -> Value {
+    let tried = found.tried.iter().map(|tried| {
+        if let Some(detail) = tried.outcome.detail() {
+            tracing::debug!(place = tried.place, outcome = %tried.outcome, detail, "a place was asked for metadata");
+        }
+        json!({
+            "place": tried.place, "outcome": tried.outcome.to_string(),
+            "duration_ms": tried.took.as_millis() as u64,
+        })
+    });
+    tried.collect::<Vec<_>>().into()
 }

@@ -5,6 +5,7 @@
 //! scrubbed before anybody sees it, and every call leaves an entry in the audit log, whatever became of it.
 
 mod ask;
+mod check;
 mod mocked;
 mod probe;
 mod send;

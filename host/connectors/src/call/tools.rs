@@ -185,7 +185,7 @@ impl Calls {
         if !is_guess || !matches!(proven, Err(ConnectorsError::Unauthorized(_))) {
             return (connector, proven);
         }
-        let connector = self.authorization.find_out_methods(&connector).await;
+        let (connector, _) = self.authorization.find_out_methods(&connector).await;
         match connector.interactive() {
             Some(_) => (Arc::clone(&connector), Err(nothing_stored(&connector))),
             None => (connector, proven),

@@ -11,6 +11,7 @@ use crate::{
     ConnectorsError,
     audit::Kind,
     credentials::State,
+    protocol::steps::Step,
     registry::{
         Connector, Protocol, Visibility, client, headers,
         method::{Method, MethodKind},
@@ -30,19 +31,39 @@ impl Connectors {
     ) -> Result<Value, ConnectorsError> {
         let (connector, told) = self.0.registry.create(self.0.with(), who, is_owner, body).await?;
         self.note(who, Kind::ConnectorCreated, &connector)?;
-        let mut answer = self.wire(&*self.found_out(connector).await, who, false);
+        let mut answer = self.found_out(connector, who).await;
         if let Some(told) = told {
             told.tell(&mut answer);
         }
         Ok(answer)
     }
 
-    /// The connector with what its server says about authentication, if nobody said it.
-    async fn found_out(&self, connector: Arc<Connector>) -> Arc<Connector> {
-        match connector.methods_given || connector.protocol == Protocol::Http {
-            true => connector,
+    /// The connector with what its server says about authentication, if nobody said it, and what was found out on the way.
+    async fn found_out(&self, connector: Arc<Connector>, who: &Principal) -> Value {
+        let (connector, steps) = match connector.methods_given || connector.protocol == Protocol::Http {
+            true => (connector, Vec::new()),
             false => self.0.authorization.find_out_methods(&connector).await,
-        }
+        };
+        let mut answer = self.wire(&connector, who, false);
+        answer["found_out"] = steps.iter().map(Step::wire).collect::<Vec<_>>().into();
+        answer
+    }
+
+    /// Tries a connector step by step as the caller would use it: `{"connector", "ok", "steps": [{"step", "state",
+    /// "duration_ms", "message", …}]}`. With `anew`, nothing is taken from memory.
+    pub async fn check(
+        &self,
+        who: &Principal,
+        connector: &str,
+        credentials_name: Option<&str>,
+        anew: bool,
+    ) -> Result<Value, ConnectorsError> {
+        let connector = self.0.registry.find(who, connector)?;
+        let steps = self.0.calls.check(&connector, who, credentials_name, anew).await;
+        Ok(json!({
+            "connector": connector.name, "ok": !steps.iter().any(Step::is_failure),
+            "steps": steps.iter().map(Step::wire).collect::<Vec<_>>(),
+        }))
     }
 
     /// The connectors that the caller sees, by name, in pages; the cursor is the last name of the page before.
@@ -93,7 +114,7 @@ impl Connectors {
         let connector = self.0.registry.update(self.0.with(), who, is_owner, connector, body).await?;
         self.0.lines.forget(&connector.id);
         self.note(who, Kind::ConnectorChanged, &connector)?;
-        Ok(self.wire(&*self.found_out(connector).await, who, false))
+        Ok(self.found_out(connector, who).await)
     }
 
     /// Replaces the operations of a REST connector by those of a document, JSON or YAML.

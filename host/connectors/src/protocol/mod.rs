@@ -1,4 +1,5 @@
 //! What both protocols share: what can be called, and what went wrong with an attempt. It knows neither of them.
 
+pub(crate) mod steps;
 pub(crate) mod tools;
 pub(crate) mod trouble;

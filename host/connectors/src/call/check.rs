@@ -1,0 +1,225 @@
+//! A connector is tried step by step, and each step says what came of it and how long it took.
+
+use std::time::{Duration, Instant};
+
+use airlock_engine::Principal;
+use serde_json::{Value, json};
+
+use super::{Calls, probe::Probed};
+use crate::{
+    ConnectorsError,
+    authorization::words::nothing_stored,
+    channel::Resolved,
+    control::Decision,
+    credentials::State,
+    protocol::{
+        steps::{Stage, Step},
+        tools::Tools,
+    },
+    registry::{
+        Connector, Protocol,
+        method::{Method, MethodKind},
+    },
+};
+
+/// How long a server may take for one step.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+impl Calls {
+    /// Tries a connector as the caller would use it. With `anew`, nothing is taken from memory.
+    pub(crate) async fn check(
+        &self,
+        connector: &Connector,
+        who: &Principal,
+        name: Option<&str>,
+        anew: bool,
+    ) -> Vec<Step> {
+        let mut steps = vec![authentication(connector)];
+        if !connector.is_active_for(who) {
+            let message = "the connector is not active here: activate it first";
+            steps.push(Step::since(Instant::now(), "credential", Stage::Failed, message));
+            return steps;
+        }
+        if connector.protocol == Protocol::Http {
+            steps.push(document(connector));
+        }
+        let began = Instant::now();
+        let usable = tokio::time::timeout(PATIENCE, self.authorization.usable(connector, who, name)).await;
+        let resolved = match usable.unwrap_or_else(|_| Err(late())) {
+            Ok(resolved) => {
+                steps.push(credential(began, connector, &resolved));
+                resolved
+            }
+            Err(error) => {
+                steps.push(Step::failed(began, "credential", &error));
+                if connector.protocol == Protocol::Http {
+                    return steps;
+                }
+                // The server can be asked without one as well.
+                None
+            }
+        };
+        let lacks_credential = steps.iter().any(Step::is_failure);
+        match connector.protocol {
+            Protocol::Mcp => self.check_server(connector, resolved, anew, lacks_credential, &mut steps).await,
+            Protocol::Http => self.check_operation(connector, who, resolved, anew, &mut steps).await,
+        }
+        steps
+    }
+
+    async fn check_server(
+        &self,
+        connector: &Connector,
+        mut resolved: Resolved,
+        anew: bool,
+        lacks_credential: bool,
+        steps: &mut Vec<Step>,
+    ) {
+        let began = Instant::now();
+        let asked = async {
+            match self.definitions(connector, &resolved, anew).await {
+                Err(trouble) if matches!(trouble.error, ConnectorsError::Unauthorized(_)) => {
+                    resolved = self.authorization.after_refusal(connector, resolved.clone()).await?;
+                    Ok(self.definitions(connector, &resolved, anew).await.map_err(|trouble| trouble.error)?)
+                }
+                listed => listed.map_err(|trouble| trouble.error),
+            }
+        };
+        let listed = tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()));
+        match listed {
+            Ok(definitions) => {
+                if let Err(error) = self.authorization.accepted(connector, &resolved) {
+                    tracing::error!(%error, "a credential's state could not be written");
+                }
+                steps.push(self.tools_step(began, connector, definitions.tools()));
+            }
+            // That was said of the credential.
+            Err(error @ ConnectorsError::Unauthorized(_)) if lacks_credential => {
+                let message = "the server lists its tools to nobody without a credential";
+                let step = Step::since(began, "tools", Stage::NotTried, message);
+                steps.push(step.with("code", error.code().into()));
+            }
+            Err(error) => steps.push(Step::failed(began, "tools", &error)),
+        }
+    }
+
+    /// What was listed, what was left out of it, and what the rules and pins leave.
+    fn tools_step(&self, began: Instant, connector: &Connector, tools: &Tools) -> Step {
+        let names = || tools.list.iter().filter_map(|tool| Some((tool["name"].as_str()?, tool)));
+        let denied = |(name, tool): &(&str, &Value)| {
+            connector.control.decide(name, Some(&tool["annotations"])) == Decision::Deny
+        };
+        let held = |name: &str| {
+            connector.control.pin && self.pins.check(&connector.name, &connector.id, name).is_err()
+        };
+        let not_allowed = names().filter(denied).count();
+        let waiting: Vec<&str> = names().map(|(name, _)| name).filter(|name| held(name)).collect();
+        let mut message = format!("{} tools", tools.list.len());
+        for (count, what) in [
+            (tools.left_out.len(), "could not be used whole"),
+            (not_allowed, "are not allowed by the rules"),
+            (waiting.len(), "wait for approval"),
+        ] {
+            if count > 0 {
+                message.push_str(&format!(", {count} {what}"));
+            }
+        }
+        let left_out: Vec<Value> = tools
+            .left_out
+            .iter()
+            .map(|left_out| json!({ "what": left_out.what, "reason": left_out.reason }))
+            .collect();
+        Step::since(began, "tools", Stage::Ok, message)
+            .with("tools", tools.list.len().into())
+            .with("left_out", left_out.into())
+            .with("waiting", json!(waiting))
+    }
+
+    async fn check_operation(
+        &self,
+        connector: &Connector,
+        who: &Principal,
+        resolved: Resolved,
+        anew: bool,
+        steps: &mut Vec<Step>,
+    ) {
+        let began = Instant::now();
+        let probed = tokio::time::timeout(PATIENCE, self.probe(connector, who, &resolved, anew)).await;
+        steps.push(match probed.unwrap_or_else(|_| Err(late())) {
+            Ok(Probed::Taken) => Step::since(began, "operation", Stage::Ok, "the server answered"),
+            Ok(Probed::NotTried) => {
+                let message = format!(
+                    "nothing was called: name an operation that reads something and needs no arguments with `airlock \
+                     connectors control {} --set '{{\"check\": \"OPERATION\"}}'`",
+                    connector.name
+                );
+                Step::since(began, "operation", Stage::NotTried, message)
+            }
+            Err(error) => Step::failed(began, "operation", &error),
+        });
+    }
+}
+
+fn late() -> ConnectorsError {
+    ConnectorsError::Timeout(format!("there was no answer within {} s", PATIENCE.as_secs()))
+}
+
+/// How one authenticates, and who said so.
+fn authentication(connector: &Connector) -> Step {
+    let kinds: Vec<&str> = connector.methods.iter().map(|method| method.kind().as_str()).collect();
+    let protocol = match connector.protocol {
+        Protocol::Mcp => "MCP",
+        Protocol::Http => "HTTP",
+    };
+    let who = match (connector.methods_given, connector.protocol) {
+        (true, _) => "as it was registered",
+        (false, Protocol::Http) => "by its document",
+        (false, Protocol::Mcp) if connector.interactive().is_some() => "as its server says",
+        (false, Protocol::Mcp) => "by default: its server said nothing else",
+    };
+    let message = format!("speaks {protocol}, takes {} {who}", kinds.join(", "));
+    let mut step = Step::since(Instant::now(), "authentication", Stage::Ok, message);
+    step = step.with("methods", json!(kinds));
+    for method in &connector.methods {
+        if let Method::Oauth2(oauth) = method
+            && let Some(server) = oauth.authorization_server()
+        {
+            step = step.with("issuer", server.issuer().into()).with("left_out", json!(server.left_out()));
+        }
+    }
+    step
+}
+
+/// What the document gave, and what it did not.
+fn document(connector: &Connector) -> Step {
+    let (began, api) = (Instant::now(), connector.api.as_ref());
+    let operations = api.map_or(0, |api| api.operations);
+    let (skipped, notes) = api.map_or((0, 0), |api| (api.told.skipped.len(), api.told.notes.len()));
+    let state = if operations > 0 { Stage::Ok } else { Stage::Failed };
+    let message = match operations {
+        0 => "there are no operations yet: import a document with `airlock connectors import`".to_owned(),
+        _ => format!("{operations} operations, {skipped} left out, {notes} notes"),
+    };
+    Step::since(began, "document", state, message).with("operations", operations.into())
+}
+
+/// Which credential is used.
+fn credential(began: Instant, connector: &Connector, resolved: &Resolved) -> Step {
+    match resolved {
+        Some((_, credential)) => {
+            let message = match &credential.state {
+                State::Refused => {
+                    format!("'{}' was refused when it was last used; it is tried again", credential.name)
+                }
+                _ => format!("'{}' is used ({})", credential.name, credential.method.as_str()),
+            };
+            Step::since(began, "credential", Stage::Ok, message)
+                .with("credential", credential.name.as_str().into())
+                .with("scope", json!(credential.scope))
+        }
+        None if connector.allows(MethodKind::None) => {
+            Step::since(began, "credential", Stage::Ok, "none is stored, and none may be needed")
+        }
+        None => Step::failed(began, "credential", &nothing_stored(connector)),
+    }
+}
