@@ -36,6 +36,28 @@ pub(crate) async fn set_control(
     Ok(Json(state.connectors.control(&caller.principal, caller.is_owner(), &connector, Some(body))?))
 }
 
+/// What to check a connector with.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Check {
+    /// Instead of the credential that a call would use.
+    credentials_name: Option<String>,
+    /// Whether to ask the server even if it was asked lately. Default: true.
+    refresh: Option<bool>,
+}
+
+/// `POST /v1/airlock/connectors/{connector}/check`: `{"connector", "ok", "steps": [{"step", "state", "duration_ms",
+/// "message", …}]}`.
+pub(crate) async fn check(
+    State(state): State<ApiState>,
+    Path(connector): Path<String>,
+    caller: Caller,
+    JsonBody(Check { credentials_name, refresh }): JsonBody<Check>,
+) -> ApiResult<Json<Value>> {
+    let (name, anew) = (credentials_name.as_deref(), refresh.unwrap_or(true));
+    Ok(Json(state.connectors.check(&caller.principal, &connector, name, anew).await?))
+}
+
 /// `GET /v1/airlock/connectors/{connector}/pins`
 pub(crate) async fn pins(
     State(state): State<ApiState>,

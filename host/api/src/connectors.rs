@@ -78,7 +78,7 @@ pub(crate) async fn delete(
     Ok(Json(state.connectors.delete(&caller.principal, caller.is_owner(), &connector).await?))
 }
 
-/// `GET /v1/connectors/{connector_id_or_name}/tools`
+/// `GET /v1/connectors/{connector_id_or_name}/tools`, with `all` of our own: an owner sees what cannot be called as well.
 pub(crate) async fn tools(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
@@ -86,8 +86,12 @@ pub(crate) async fn tools(
     query: Query,
 ) -> ApiResult<Json<Value>> {
     let (refresh, pretty) = (query.flag("refresh")?.unwrap_or(false), query.flag("pretty")?.unwrap_or(false));
-    let name = query.filter("credentials_name");
-    Ok(Json(state.connectors.list_tools(&caller.principal, &connector, name, refresh, pretty).await?))
+    let (name, all) = (query.filter("credentials_name"), query.flag("all")?.unwrap_or(false));
+    if all && !caller.is_owner() {
+        let detail = "tools that cannot be called are shown to keys with the role 'owner'".to_owned();
+        return Err(ApiError::Status(StatusCode::FORBIDDEN, detail));
+    }
+    Ok(Json(state.connectors.list_tools(&caller.principal, &connector, name, refresh, pretty, all).await?))
 }
 
 /// `ConnectorCallToolRequest`, with options of our own.

@@ -115,6 +115,7 @@ const ROUTES: &[Route] = routes! {
         put(c::share_to_organization).delete(c::unshare_from_organization);
     "/v1/airlock/connectors/{connector}/control" ["get" "What it may do", "put" "Say what it may do"]
         get(rules::control).put(rules::set_control);
+    "/v1/airlock/connectors/{connector}/check" ["post" "Try it step by step"] post(rules::check);
     "/v1/airlock/connectors/{connector}/pins" ["get" "Its pinned tools"] get(rules::pins);
     "/v1/airlock/connectors/{connector}/pins/approve" ["post" "Approve a changed tool, or all"] post(rules::approve);
     "/v1/airlock/connectors/{connector}/mocks" ["get" "Its mocks", "put" "Write its mocks", "post" "Add one", "delete" "Remove them"]

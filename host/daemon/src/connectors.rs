@@ -62,6 +62,9 @@ pub(crate) enum Command {
         /// that refuses the parameter 'resource'.
         #[arg(long, value_name = "none|URL")]
         oauth_resource: Option<String>,
+        /// Tools cannot be called before somebody has looked at them: `airlock connectors approve`.
+        #[arg(long)]
+        review_tools: bool,
         /// Others are made from it, with --from.
         #[arg(long)]
         template: bool,
@@ -174,6 +177,17 @@ pub(crate) enum Command {
         /// Ask the server again.
         #[arg(long)]
         refresh: bool,
+        /// Show those that cannot be called as well, and why: with an owner's key.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Try a connector step by step: what it speaks, which credential is used, what the server lists, what was left out.
+    Check {
+        /// Its name or id.
+        name: String,
+        /// The credential to use.
+        #[arg(long)]
+        credential: Option<String>,
     },
     /// Call a tool.
     Call {
@@ -230,6 +244,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             oauth_metadata,
             oauth_issuer,
             oauth_resource,
+            review_tools,
             template,
             from,
             description,
@@ -243,6 +258,9 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             });
             if template {
                 body["is_template"] = true.into();
+            }
+            if review_tools {
+                body["control"] = json!({ "review": true });
             }
             if let Some(template) = from {
                 body["template"] = template.into();
@@ -299,8 +317,12 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                     connector[told] = imported[told].clone();
                 }
             }
+            // What was asked just now is not asked again.
+            connector["check"] = daemon.post(&own(&name, "check"), &json!({ "refresh": false })).await?;
             output.value(&connector, || {
                 println!("connector {} was registered{}", text(&connector["name"]), next_step(&connector));
+                report_steps(output, &connector["found_out"]);
+                report_steps(output, &connector["check"]["steps"]);
                 documents::tell(&connector);
             });
         }
@@ -386,8 +408,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let answer = daemon.call(Method::DELETE, &path(&name, ""), None).await?;
             output.value(&answer, || println!("{}", text(&answer["message"])));
         }
-        Command::Tools { name, credential, refresh } => {
-            let mut query = format!("/tools?refresh={refresh}");
+        Command::Tools { name, credential, refresh, all } => {
+            let mut query = format!("/tools?refresh={refresh}&all={all}");
             credential
                 .iter()
                 .for_each(|name| query.push_str(&format!("&credentials_name={}", segment(name))));
@@ -399,8 +421,19 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                         output.paint(Tone::Strong, &text(&tool["name"])),
                         short(&text(&tool["description"]), 90)
                     );
+                    if let Some(reason) = tool["airlock"]["reason"].as_str() {
+                        println!("    {}", output.paint(Tone::Busy, &plain(reason)));
+                    }
                 }
             });
+        }
+        Command::Check { name, credential } => {
+            let report =
+                daemon.post(&own(&name, "check"), &json!({ "credentials_name": credential })).await?;
+            output.value(&report, || report_steps(output, &report["steps"]));
+            if report["ok"] != true {
+                return Ok(Ended::Failed);
+            }
         }
         Command::Call { name, tool, arguments, credential, mock } => {
             let arguments = json_argument("--arguments", &arguments)?;
@@ -485,6 +518,30 @@ fn next_step(connector: &Value) -> String {
     }
 }
 
+/// Steps of a check, a line each, and under it what was left out.
+fn report_steps(output: Output, steps: &Value) {
+    for step in steps.as_array().into_iter().flatten() {
+        let (tone, word) = match step["state"].as_str() {
+            Some("ok") => (Tone::Good, "ok"),
+            Some("failed") => (Tone::Bad, "failed"),
+            _ => (Tone::Quiet, "–"),
+        };
+        println!(
+            "  {:<14} {} {}  {}",
+            text(&step["step"]),
+            output.paint(tone, &format!("{word:<6}")),
+            output.paint(Tone::Quiet, &format!("{:>6} ms", step["duration_ms"].as_u64().unwrap_or(0))),
+            text(&step["message"])
+        );
+        for place in step["asked"].as_array().into_iter().flatten() {
+            println!("      asked {}: {}", text(&place["place"]), text(&place["outcome"]));
+        }
+        for left_out in step["left_out"].as_array().into_iter().flatten() {
+            println!("      left out {}: {}", text(&left_out["what"]), text(&left_out["reason"]));
+        }
+    }
+}
+
 fn pin(pin: &Value) -> Vec<String> {
     let (state, since) = match &pin["changed"] {
         Value::Null => ("approved".to_owned(), &pin["pinned_at"]),
@@ -499,7 +556,11 @@ fn pin(pin: &Value) -> Vec<String> {
 fn row(connector: &Value) -> Vec<String> {
     let methods = connector["supported_auth_methods"].as_array().into_iter().flatten();
     let methods: Vec<String> = methods.map(|method| text(&method["method_type"])).collect();
-    let ready = if connector["is_authenticated"] == true { "yes" } else { "no credential" };
+    let ready = match (connector["is_authenticated"] == true, connector["credential_state"].as_str()) {
+        (true, _) => "yes".to_owned(),
+        (false, Some(state)) => plain(state),
+        (false, None) => "no credential".to_owned(),
+    };
     vec![
         text(&connector["name"]),
         methods.join(", "),

@@ -89,12 +89,12 @@ impl Modules {
             module,
         });
         for (name, module) in inside {
-            let path = [&path[..], &[name.clone()]].concat();
+            let path = [&path[..], std::slice::from_ref(&name)].concat();
             let child = self.add(path, index, file.clone(), module, load);
             self.0[index].children.insert(name, child);
         }
         for name in files {
-            let path = [&path[..], &[name.clone()]].concat();
+            let path = [&path[..], std::slice::from_ref(&name)].concat();
             let (file, text) = load(&path);
             let child = self.add(path, index, file, source::read(&text), load);
             self.0[index].children.insert(name, child);

@@ -14,7 +14,7 @@ use crate::{
     credentials::State,
     protocol::{
         steps::{Stage, Step},
-        tools::Tools,
+        tools::{LeftOut, Tools},
     },
     registry::{
         Connector, Protocol,
@@ -124,11 +124,7 @@ impl Calls {
                 message.push_str(&format!(", {count} {what}"));
             }
         }
-        let left_out: Vec<Value> = tools
-            .left_out
-            .iter()
-            .map(|left_out| json!({ "what": left_out.what, "reason": left_out.reason }))
-            .collect();
+        let left_out: Vec<Value> = tools.left_out.iter().map(LeftOut::wire).collect();
         Step::since(began, "tools", Stage::Ok, message)
             .with("tools", tools.list.len().into())
             .with("left_out", left_out.into())

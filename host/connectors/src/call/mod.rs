@@ -13,6 +13,7 @@ mod tools;
 mod words;
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,7 +23,8 @@ use airlock_engine::{
     records::Records,
     tools::{CallOptions, CallOrigin, Conversation},
 };
-use serde_json::{Map, Value};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
 
 use self::{
     ask::ask,
@@ -43,7 +45,10 @@ use crate::{
     credentials::{Credentials, State},
     egress::scrub::REDACTED,
     mock::Mocks,
-    protocol::{tools::Tools, trouble::Trouble},
+    protocol::{
+        tools::{LeftOut, Tools},
+        trouble::Trouble,
+    },
     registry::{Connector, Protocol, Registry, apis::Api},
 };
 
@@ -61,6 +66,8 @@ pub(crate) struct Calls {
     redactions: Redactions,
     breakers: Breakers,
     proofs: Proofs,
+    /// What was left out of the last list of each connector's tools.
+    left_out: Mutex<HashMap<String, Vec<LeftOut>>>,
 }
 
 /// A call to a tool.
@@ -139,6 +146,7 @@ impl Calls {
             redactions: Redactions::default(),
             breakers: Breakers::default(),
             proofs: Proofs::default(),
+            left_out: Mutex::default(),
         }
     }
 
@@ -146,6 +154,14 @@ impl Calls {
     pub(crate) fn forget(&self, connector: &str) {
         self.limits.forget(connector);
         self.breakers.forget(connector);
+        self.left_out.lock().remove(connector);
+    }
+
+    /// What was left out of the last list of a connector's tools: `[{"what", "reason"}]`.
+    pub(crate) fn left_out(&self, connector: &str) -> Value {
+        let all = self.left_out.lock();
+        let left_out = all.get(connector).into_iter().flatten();
+        left_out.map(LeftOut::wire).collect::<Vec<_>>().into()
     }
 
     /// Makes a call. The answer is `ConnectorToolCallResponse`, scrubbed.
@@ -290,13 +306,19 @@ impl Calls {
         }
         let listed = async { self.lines.session(connector, resolved).await?.tools(refresh).await };
         let tools = listed.await.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
+        if refresh || !tools.left_out.is_empty() {
+            self.left_out.lock().insert(connector.id.clone(), tools.left_out.clone());
+        }
         if connector.control.pin {
-            tools.once(|| self.pins.review(&*self.records, &connector.id, &tools.list).map(drop))?;
+            let hold_new = connector.control.review;
+            let review = || self.pins.review(&*self.records, &connector.id, &tools.list, hold_new).map(drop);
+            tools.once(review)?;
         }
         Ok(Definitions::Mcp(tools))
     }
 
-    /// What the caller may see of a connector's tools.
+    /// What the caller may see of a connector's tools: those that can be called, or with `all` the others as well, with the
+    /// reason (`airlock`).
     pub(crate) async fn tools_of(
         &self,
         connector: &Connector,
@@ -304,6 +326,7 @@ impl Calls {
         name: Option<&str>,
         refresh: bool,
         mock: bool,
+        all: bool,
     ) -> Result<Vec<Value>, ConnectorsError> {
         if !connector.is_active_for(who) {
             return Err(inactive(connector));
@@ -326,12 +349,23 @@ impl Calls {
             listed.map_err(|trouble| trouble.error)?.tools().list.clone()
         };
         let pinned = connector.control.pin && connector.protocol == Protocol::Mcp;
-        let may = |tool: &Value| {
+        let hindrance = |tool: &Value| {
             let name = tool["name"].as_str().unwrap_or_default();
-            connector.control.decide(name, Some(&tool["annotations"])) != Decision::Deny
-                && (!pinned || self.pins.check(&connector.name, &connector.id, name).is_ok())
+            match connector.control.decide(name, Some(&tool["annotations"])) {
+                Decision::Deny => Some(not_allowed(name, connector)),
+                _ if pinned => self.pins.check(&connector.name, &connector.id, name).err(),
+                _ => None,
+            }
         };
-        Ok(list.into_iter().filter(may).collect())
+        let shown = list.into_iter().filter_map(|mut tool| match hindrance(&tool) {
+            None => Some(tool),
+            Some(why) if all => {
+                tool["airlock"] = json!({ "callable": false, "reason": why.to_string() });
+                Some(tool)
+            }
+            Some(_) => None,
+        });
+        Ok(shown.collect())
     }
 
     /// Writes a call down.

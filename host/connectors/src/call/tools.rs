@@ -166,7 +166,7 @@ impl Tools for Calls {
     async fn list_tools(&self, origin: &CallOrigin, binding: &Binding) -> Result<Json, Failure> {
         let (who, name) = (&origin.principal, binding.credentials_name.as_deref());
         let connector = self.registry.find(who, &binding.connector_id).map_err(failure)?;
-        let tools = self.tools_of(&connector, who, name, false, binding.mock).await;
+        let tools = self.tools_of(&connector, who, name, false, binding.mock, false).await;
         tools.map(|tools| Json::from(Value::from(tools))).map_err(failure)
     }
 }
@@ -206,7 +206,7 @@ impl Calls {
             let credential = resolved.map(|(_, credential)| credential.name);
             return Ok(Proof { credential, tried: probed == Probed::Taken });
         }
-        self.tools_of(connector, who, name, false, false).await?;
+        self.tools_of(connector, who, name, false, false, false).await?;
         Ok(Proof { credential: resolved.map(|(_, credential)| credential.name), tried: true })
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Control {
     pub(crate) breaker: Breaking,
     /// A tool whose definition changes cannot be called until somebody approves it. Default: true.
     pub(crate) pin: bool,
+    /// New tools cannot be called until somebody approves them either. Default: false.
+    pub(crate) review: bool,
     /// The audit log holds the arguments of calls. Default: false.
     pub(crate) audit_arguments: bool,
     /// Answers come from mocks; the server is never called. Default: false.
@@ -83,6 +85,7 @@ impl Default for Control {
             max_response_bytes: 8 << 20,
             breaker: Breaking::default(),
             pin: true,
+            review: false,
             audit_arguments: false,
             mock: false,
             record: false,
@@ -180,6 +183,12 @@ impl Control {
         let ensure = |holds: bool, pointer: &str| if holds { Ok(()) } else { Err(refused(pointer)) };
         ensure((1..=MAX_TIMEOUT_MS).contains(&self.timeout_ms), "/timeout_ms")?;
         ensure(self.retries <= MAX_RETRIES, "/retries")?;
+        if self.review && !self.pin {
+            return Err(ConnectorsError::invalid(
+                "/review",
+                "tools are held back by their pins: 'pin' must be true",
+            ));
+        }
         ensure((1..=MAX_RESPONSE).contains(&self.max_response_bytes), "/max_response_bytes")?;
         ensure((1..=MAX_FAILURES).contains(&self.breaker.failures), "/breaker/failures")?;
         ensure((1..=MAX_BREAK_SECONDS).contains(&self.breaker.seconds), "/breaker/seconds")?;
@@ -324,7 +333,7 @@ mod tests {
             default,
             json!({ "default": "allow", "tools": {}, "read_only": null, "destructive": null, "rate": [],
                 "timeout_ms": 120_000, "retries": 2, "max_response_bytes": 8 << 20,
-                "breaker": { "failures": 5, "seconds": 30 }, "pin": true, "audit_arguments": false, "mock": false,
+                "breaker": { "failures": 5, "seconds": 30 }, "pin": true, "review": false, "audit_arguments": false, "mock": false,
                 "record": false, "check": null })
         );
         assert_eq!(control(json!({ "breaker": { "failures": 2 } })).breaker.seconds, 30);

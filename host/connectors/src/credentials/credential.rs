@@ -167,13 +167,18 @@ impl Credential {
         Ok(vault.put(key, &self.place(connector, key), &bytes))
     }
 
+    /// The word for its state at a connector: one that was stored for another address cannot be used.
+    pub(crate) fn shown_state(&self, connector: &Connector, now: DateTime<Utc>) -> &'static str {
+        match self.origin == connector.origin() {
+            true => self.word(now),
+            false => "needs_reauthorization",
+        }
+    }
+
     /// `AuthenticationConfiguration`, with what is known of tokens.
     pub(crate) fn wire(&self, connector: &Connector) -> Value {
         let now = Utc::now();
-        let word = match self.origin == connector.origin() {
-            true => self.word(now),
-            false => "needs_reauthorization",
-        };
+        let word = self.shown_state(connector, now);
         let (status_type, phrase) = match word {
             "valid" => ("valid", Value::Null),
             "expiring" => ("valid", "oauth near expiry".into()),

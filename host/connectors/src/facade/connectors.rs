@@ -100,6 +100,9 @@ impl Connectors {
         if let Some(api) = found.api.as_ref().filter(|api| api.source.is_some()) {
             api.told.tell(&mut answer);
         }
+        if found.protocol == Protocol::Mcp {
+            answer["tools_left_out"] = self.0.calls.left_out(&found.id);
+        }
         Ok(answer)
     }
 
@@ -275,14 +278,16 @@ impl Connectors {
         let mut value = connector.wire(who);
         value["supported_auth_methods"] = self.methods(connector, who);
         let now = Utc::now();
-        let credential = self.0.credentials.resolve(connector, who, None);
-        let is_ready = match credential {
-            Ok(Some((_, credential))) => {
-                !credential.needs_somebody(now) && credential.state != State::Refused
-            }
-            _ => connector.allows(MethodKind::None),
+        let credential = self.0.credentials.resolve(connector, who, None).ok().flatten();
+        let state = credential.as_ref().map(|(_, credential)| credential.shown_state(connector, now));
+        let is_ready = match &credential {
+            Some((_, credential)) => !credential.needs_somebody(now) && credential.state != State::Refused,
+            None => connector.allows(MethodKind::None),
         };
         value["is_authenticated"] = is_ready.into();
+        if let Some(state) = state {
+            value["credential_state"] = state.into();
+        }
         value["connection_preferences"] = json!([{
             "name": "default", "is_default": true, "consumer_type": null,
             "tool_configuration": connector.control.execution_configuration(),

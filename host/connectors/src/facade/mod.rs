@@ -149,7 +149,7 @@ impl Connectors {
     }
 
     /// The tools of a connector: `MCPTool`s, or with `pretty` only what people read. Those that the operator does not
-    /// allow, and those whose definition has changed, are left out.
+    /// allow, and those whose definition has changed, are left out. With `all`, an owner sees them too, with the reason.
     pub async fn list_tools(
         &self,
         who: &Principal,
@@ -157,13 +157,14 @@ impl Connectors {
         credentials_name: Option<&str>,
         refresh: bool,
         pretty: bool,
+        all: bool,
     ) -> Result<Value, ConnectorsError> {
         let connector = self.0.registry.find(who, connector)?;
-        let tools = self.0.calls.tools_of(&connector, who, credentials_name, refresh, false).await?;
+        let tools = self.0.calls.tools_of(&connector, who, credentials_name, refresh, false, all).await?;
         if !pretty {
             return Ok(tools.into());
         }
-        let keys = ["name", "description", "annotations", "inputSchema"];
+        let keys = ["name", "description", "annotations", "inputSchema", "airlock"];
         let trimmed = tools.iter().map(|tool| {
             let fields = keys.iter().filter(|key| !tool[**key].is_null());
             fields.map(|key| ((*key).to_owned(), tool[*key].clone())).collect::<Map<_, _>>().into()

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::ConnectorsError;
 
@@ -23,6 +23,13 @@ pub(crate) struct LeftOut {
     /// The tool or operation, with the member where it is only a part; scrubbed and cut.
     pub(crate) what: String,
     pub(crate) reason: String,
+}
+
+impl LeftOut {
+    /// `{"what", "reason"}`.
+    pub(crate) fn wire(&self) -> Value {
+        json!({ "what": self.what, "reason": self.reason })
+    }
 }
 
 impl Tools {

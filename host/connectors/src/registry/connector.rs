@@ -122,10 +122,13 @@ impl Connector {
 
     /// The operator's ways round what is strictly right, for the log.
     pub(crate) fn switched(&self) -> Option<String> {
-        match self.method(MethodKind::Oauth2) {
+        let oauth = match self.method(MethodKind::Oauth2) {
             Some(Method::Oauth2(oauth)) => oauth.switched(),
             _ => None,
-        }
+        };
+        let review = self.control.review.then(|| "tools are reviewed".to_owned());
+        let said: Vec<String> = oauth.into_iter().chain(review).collect();
+        (!said.is_empty()).then(|| said.join(", "))
     }
 
     /// The keys that a credential of method `api_key` has.
