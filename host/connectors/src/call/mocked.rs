@@ -48,7 +48,7 @@ impl Calls {
                     headers.insert(CONTENT_TYPE, kind);
                 }
                 let (name, nothing) = (&connector.name, Scrubber::default());
-                return Ok(rest::answer(name, operation, *status, &headers, body.as_bytes(), &nothing));
+                return Ok(rest::answer(name, operation, *status, &headers, body.as_bytes(), &nothing).value);
             }
         }
         Err(self.mocks.missing(&connector.name, &connector.id, call.tool))

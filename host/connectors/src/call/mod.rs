@@ -46,6 +46,7 @@ use crate::{
     egress::scrub::REDACTED,
     mock::Mocks,
     protocol::{
+        Answered,
         tools::{LeftOut, Tools},
         trouble::Trouble,
     },
@@ -261,7 +262,7 @@ impl Calls {
             }
             sent => sent,
         };
-        let mut answer = match sent {
+        let Answered { value: answer, redactions } = match sent {
             // A token that is new and still refused: a person has to act.
             Err(ConnectorsError::Unauthorized(message)) => {
                 self.authorization.mark(connector, &resolved, State::Revoked)?;
@@ -276,14 +277,8 @@ impl Calls {
             Ok(answer) => answer,
         };
         self.authorization.accepted(connector, &resolved)?;
-        let rendered = self.lines.channel(connector, &resolved)?.scrub();
-        trail.redactions = rendered.scrubber.value(&mut answer);
-        let text = answer.to_string();
-        trail.response_bytes = text.len();
-        if connector.protocol == Protocol::Http {
-            // They were taken out before anything was cut or encoded.
-            trail.redactions += text.matches(REDACTED).count();
-        }
+        trail.redactions = redactions;
+        trail.response_bytes = json_length(&answer);
         self.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
         if trail.response_bytes as u64 > control.max_response_bytes {
             return Err(too_large(connector));
@@ -387,7 +382,7 @@ impl Calls {
             credential: trail.credential.clone(),
             note: trail.mocked.then(|| "answered from a mock".into()),
             duration_us: duration.as_micros() as u64,
-            request_bytes: call.arguments.to_string().len() as u64,
+            request_bytes: json_length(&call.arguments) as u64,
             response_bytes: trail.response_bytes as u64,
             redactions: trail.redactions as u64,
             arguments,
@@ -401,6 +396,24 @@ impl Calls {
             Err(error) => event.failed(error),
         })
     }
+}
+
+/// How long a value is as JSON, without writing it.
+fn json_length(value: &Value) -> usize {
+    struct Length(usize);
+    impl std::io::Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    // Nothing can go wrong in counting.
+    let _ = serde_json::to_writer(&mut length, value);
+    length.0
 }
 
 fn note(trail: &mut Trail, resolved: &Resolved) {

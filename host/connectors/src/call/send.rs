@@ -14,7 +14,10 @@ use crate::{
     credentials::State,
     mcp::{self, CALL_LIMIT, refused},
     oauth,
-    protocol::trouble::{Trouble, status},
+    protocol::{
+        Answered,
+        trouble::{Trouble, status},
+    },
     registry::Connector,
     rest::{self, Operation},
 };
@@ -27,7 +30,7 @@ impl Calls {
         definitions: &Definitions,
         resolved: &Resolved,
         idempotent: bool,
-    ) -> Result<Value, ConnectorsError> {
+    ) -> Result<Answered, ConnectorsError> {
         let (connector, control) = (&*call.connector, &call.connector.control);
         let most = control.timeout().min(CALL_LIMIT);
         let limit = call.options.timeout.map_or(most, |wanted| wanted.min(most));
@@ -47,7 +50,10 @@ impl Calls {
                         conversation: call.conversation,
                     };
                     let answered = session.call(call).await;
-                    answered.map_err(|trouble| self.refusal(connector, resolved, trouble))
+                    let mut value = answered.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
+                    let redactions =
+                        self.lines.channel(connector, resolved)?.scrub().scrubber.value(&mut value);
+                    Ok(Answered { value, redactions })
                 }
                 Definitions::Http(api) => {
                     let operation = api.operation(&connector.name, call.tool)?;
@@ -65,7 +71,7 @@ impl Calls {
         arguments: &Map<String, Value>,
         resolved: &Resolved,
         limit: Duration,
-    ) -> Result<Value, Trouble> {
+    ) -> Result<Answered, Trouble> {
         let connector = &*call.connector;
         let base = Url::parse(&connector.server)
             .map_err(|_| ConnectorsError::Store("the connector's address is damaged".into()))?;

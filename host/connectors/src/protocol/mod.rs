@@ -3,3 +3,11 @@
 pub(crate) mod steps;
 pub(crate) mod tools;
 pub(crate) mod trouble;
+
+use serde_json::Value;
+
+/// What a tool call gives, and how many secrets were taken out of it.
+pub(crate) struct Answered {
+    pub(crate) value: Value,
+    pub(crate) redactions: usize,
+}

@@ -9,10 +9,10 @@ use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Operation, body};
-use crate::egress::scrub::Scrubber;
+use crate::{egress::scrub::Scrubber, protocol::Answered};
 
 /// Bytes of the data of an error.
 const MAX_ERROR: usize = 64 << 10;
@@ -31,6 +31,24 @@ const HEADERS: [&str; 9] = [
 ];
 const HEADERS_OF: [&str; 2] = ["x-ratelimit-", "ratelimit-"];
 
+/// Takes secrets out, and counts them.
+struct Cleaner<'a> {
+    scrubber: &'a Scrubber,
+    count: usize,
+}
+
+impl Cleaner<'_> {
+    fn text<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
+        let (cleaned, count) = self.scrubber.counted(text);
+        self.count += count;
+        cleaned
+    }
+
+    fn value(&mut self, value: &mut Value) {
+        self.count += self.scrubber.value(value);
+    }
+}
+
 /// What a tool call gives. The body's content encoding is already undone.
 pub(crate) fn answer(
     connector: &str,
@@ -38,57 +56,53 @@ pub(crate) fn answer(
     status: u16,
     headers: &HeaderMap,
     body: &[u8],
-    scrub: &Scrubber,
-) -> Value {
-    let is_error = status >= 400;
+    scrubber: &Scrubber,
+) -> Answered {
+    let (is_error, mut cleaner) = (status >= 400, Cleaner { scrubber, count: 0 });
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let content_type = content_type.map(|text| scrub.text(text));
-    let mut data = data(content_type.as_deref(), body, scrub);
+    let content_type = content_type.map(|text| cleaner.text(text));
+    let mut data = data(content_type.as_deref(), body, &mut cleaner);
     if is_error {
-        cut(&mut data);
+        cut(&mut data, &mut cleaner);
     }
-    let content = content(content_type.as_deref(), &data);
+    let content = content(content_type.as_deref(), &data, &mut cleaner);
+    let headers = passed_on(headers, &mut cleaner);
     let envelope = json!({
         "success": !is_error,
         "data": data,
         "metadata": {
-            "connector": connector, "resource": operation.slug, "status": status, "headers": passed_on(headers, scrub),
+            "connector": connector, "resource": operation.slug, "status": status, "headers": headers,
         },
     });
-    json!({ "content": [content], "metadata": { "mcp_meta": { "isError": is_error, "structuredContent": envelope } } })
+    let meta = json!({ "isError": is_error, "structuredContent": envelope });
+    let value = json!({ "content": [content], "metadata": { "mcp_meta": meta } });
+    Answered { value, redactions: cleaner.count }
 }
 
 /// JSON as it is, text as text, bytes as base64, nothing as null.
-fn data(content_type: Option<&str>, body: &[u8], scrub: &Scrubber) -> Value {
+fn data(content_type: Option<&str>, body: &[u8], cleaner: &mut Cleaner<'_>) -> Value {
     if body.is_empty() {
         return Value::Null;
     }
-    let text = || {
-        let text = decoded(content_type, body)?;
-        let text = scrub.text(&text);
-        Some(text.into_owned())
-    };
-    let json = || {
-        let mut value = serde_json::from_slice(body).ok()?;
+    // Where nothing is said, it may be anything.
+    let as_json = content_type.is_none_or(|media| media.trim().is_empty() || body::is_json(media));
+    if as_json && let Ok(mut value) = serde_json::from_slice(body) {
         // One look at the whole is faster than one at each of its texts.
-        if !scrub.is_clean_json(body) {
-            scrub.value(&mut value);
+        if !cleaner.scrubber.is_clean_json(body) {
+            cleaner.value(&mut value);
         }
-        Some(value)
-    };
-    let found = match content_type {
-        Some(media) if body::is_json(media) => json().or_else(|| Some(text()?.into())),
-        Some(media) if body::is_text(media) || body::is_form(media) => text().map(Value::from),
-        Some(media) if !media.trim().is_empty() => None,
-        // Nothing is said: it may be anything.
-        _ => json().or_else(|| Some(text()?.into())),
-    };
-    found.unwrap_or_else(|| {
-        let media = content_type.unwrap_or("application/octet-stream");
-        let mut bytes = json!({ "content_type": media, "base64": STANDARD.encode(body) });
-        scrub.value(&mut bytes);
-        bytes
-    })
+        return value;
+    }
+    let as_text = |media| body::is_text(media) || body::is_form(media);
+    if (as_json || content_type.is_some_and(as_text))
+        && let Some(text) = decoded(content_type, body)
+    {
+        return cleaner.text(&text).into();
+    }
+    let media = content_type.unwrap_or("application/octet-stream");
+    let mut bytes = json!({ "content_type": media, "base64": STANDARD.encode(body) });
+    cleaner.value(&mut bytes);
+    bytes
 }
 
 /// Text in the two encodings that services still use.
@@ -105,18 +119,20 @@ fn decoded<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<'a, str
 }
 
 /// Leaves the beginning of a long error.
-fn cut(data: &mut Value) {
+fn cut(data: &mut Value, cleaner: &mut Cleaner<'_>) {
     let text = match &*data {
+        Value::String(text) if text.len() <= MAX_ERROR => return,
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
     if text.len() > MAX_ERROR {
+        let text = cleaner.text(&text);
         *data = format!("{}…", &text[..text.floor_char_boundary(MAX_ERROR)]).into();
     }
 }
 
 /// The data once more, as MCP's content.
-fn content(content_type: Option<&str>, data: &Value) -> Value {
+fn content(content_type: Option<&str>, data: &Value, cleaner: &mut Cleaner<'_>) -> Value {
     let media = content_type.and_then(|media| media.split(';').next()).unwrap_or_default().trim();
     let bytes =
         data.get("base64").filter(|_| data.get("content_type").and_then(Value::as_str) == content_type);
@@ -125,19 +141,24 @@ fn content(content_type: Option<&str>, data: &Value) -> Value {
         (_, Some(bytes), Some(kind)) => json!({ "type": kind, "data": bytes, "mimeType": media }),
         (Value::String(text), ..) => json!({ "type": "text", "text": text }),
         (Value::Null, ..) => json!({ "type": "text", "text": "" }),
-        (data, ..) => json!({ "type": "text", "text": data.to_string() }),
+        // A secret may be made of what stands between texts as well.
+        (data, ..) => json!({ "type": "text", "text": cleaner.text(&data.to_string()) }),
     }
 }
 
-fn passed_on(headers: &HeaderMap, scrub: &Scrubber) -> Value {
+fn passed_on(headers: &HeaderMap, cleaner: &mut Cleaner<'_>) -> Value {
     let is_known =
         |name: &str| HEADERS.contains(&name) || HEADERS_OF.iter().any(|start| name.starts_with(start));
-    let known = headers.keys().filter(|name| is_known(name.as_str()));
-    let values = known.map(|name| {
+    let mut passed = Map::new();
+    for name in headers.keys().filter(|name| is_known(name.as_str())) {
         let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-        (name.to_string(), Value::from(scrub.text(&values.join(", "))))
-    });
-    Value::Object(values.collect())
+        let value = match values.as_slice() {
+            [value] => cleaner.text(value).into(),
+            values => cleaner.text(&values.join(", ")).into(),
+        };
+        passed.insert(cleaner.text(name.as_str()).into_owned(), value);
+    }
+    passed.into()
 }
 
 #[cfg(test)]
@@ -145,7 +166,10 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::rest::tests::{operation, pets};
+    use crate::{
+        egress::scrub::REDACTED,
+        rest::tests::{operation, pets},
+    };
 
     const SECRET: &str = "s3cr3t-token-0123";
 
@@ -157,7 +181,11 @@ mod tests {
         }
         let mut scrub = Scrubber::default();
         scrub.add(SECRET);
-        crate::rest::answer("shop", operation(&pets(), "list-pets"), status, &map, body, &scrub)
+        let answered =
+            crate::rest::answer("shop", operation(&pets(), "list-pets"), status, &map, body, &scrub);
+        let found = answered.value.to_string().matches(REDACTED).count();
+        assert_eq!(answered.redactions > 0, found > 0);
+        answered.value
     }
 
     fn data(content_type: &str, body: &[u8]) -> Value {

@@ -63,9 +63,14 @@ impl Scrubber {
 
     /// The text without secrets; the same text if there are none in it.
     pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.counted(text).0
+    }
+
+    /// The same, and how many secrets there were.
+    pub(crate) fn counted<'a>(&self, text: &'a str) -> (Cow<'a, str>, usize) {
         match self.finder().and_then(|finder| clean(finder, text)) {
-            Some((cleaned, _)) => Cow::Owned(cleaned),
-            None => Cow::Borrowed(text),
+            Some((cleaned, count)) => (Cow::Owned(cleaned), count),
+            None => (Cow::Borrowed(text), 0),
         }
     }
 
