@@ -190,7 +190,8 @@ impl Event {
 fn clean(text: &mut String) {
     let end = text.floor_char_boundary(MAX_TEXT);
     text.truncate(end);
-    if text.contains(deceives) {
+    // Nearly all are of letters that need no closer look.
+    if !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && text.contains(deceives) {
         *text = text.replace(deceives, " ");
     }
 }

@@ -24,8 +24,9 @@ struct Shared {
     writer: Arc<Mutex<Writer>>,
     todo: Mutex<Todo>,
     wake: Condvar,
-    /// One sync at a time, so that who waits for one knows that those before have ended.
-    turn: Mutex<()>,
+    /// One sync at a time, so that who waits for one knows that those before have ended. The number of the last file whose
+    /// name is on the disk.
+    turn: Mutex<Option<u64>>,
 }
 
 #[derive(Default)]
@@ -102,12 +103,18 @@ impl Shared {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let _turn = self.turn.lock();
+        let mut named = self.turn.lock();
         // Before the file is asked for, so that what is written from now on is synced another time.
         self.todo.lock().dirty = false;
-        let file = Arc::clone(&self.writer.lock().file);
+        let writer = self.writer.lock();
+        let (file, number) = (Arc::clone(&writer.file), writer.number);
+        drop(writer);
         file.sync_data()?;
-        // A new file's name stands in the folder.
-        File::open(&self.folder)?.sync_all()
+        if *named != Some(number) {
+            // A new file's name stands in the folder.
+            File::open(&self.folder)?.sync_all()?;
+            *named = Some(number);
+        }
+        Ok(())
     }
 }
