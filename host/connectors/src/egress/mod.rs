@@ -8,6 +8,7 @@
 pub(crate) mod address;
 mod channels;
 pub(crate) mod headers;
+mod opening;
 pub(crate) mod scrub;
 pub(crate) mod secret;
 
@@ -29,7 +30,10 @@ use tokio::sync::watch;
 use url::Url;
 
 pub(crate) use self::channels::{Channels, Key};
-use self::secret::Rendered;
+use self::{
+    opening::{Gate, Origins, Traffic},
+    secret::Rendered,
+};
 use crate::ConnectorsError;
 
 /// Bytes of one server-sent event, and so of one streamed answer.
@@ -49,6 +53,7 @@ const MAX_REDIRECTS: usize = 5;
 pub(crate) struct Egress {
     client: reqwest::Client,
     allowed: address::Allowed,
+    origins: Origins,
 }
 
 impl Egress {
@@ -62,10 +67,11 @@ impl Egress {
             .read_timeout(Duration::from_secs(130))
             .pool_idle_timeout(Duration::from_secs(90))
             .tcp_nodelay(true)
+            .connector_layer(Gate)
             .user_agent(concat!("airlock/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ConnectorsError::Store(format!("the HTTP client cannot be set up: {error}")))?;
-        Ok(Self { client, allowed })
+        Ok(Self { client, allowed, origins: Origins::default() })
     }
 
     pub(crate) fn allowed(&self) -> address::Allowed {
@@ -105,7 +111,8 @@ impl Egress {
 
     /// A sender for one server with one credential.
     pub(crate) fn sender(&self, server: &Url, live: Arc<Live>) -> Sender {
-        let inner = Inner { egress: self.clone(), server: server.clone(), live };
+        let traffic = self.origins.of(server);
+        let inner = Inner { egress: self.clone(), server: server.clone(), traffic, live };
         Sender { inner: Arc::new(inner), standalone: watch::Sender::new(Standalone::None) }
     }
 }
@@ -172,6 +179,7 @@ enum Standalone {
 struct Inner {
     egress: Egress,
     server: Url,
+    traffic: Arc<Traffic>,
     live: Arc<Live>,
 }
 
@@ -262,6 +270,7 @@ impl Sender {
     ) -> Result<Answer, Unanswered> {
         let Prepared { mut method, mut url, headers, mut body } = prepared;
         let origin = self.inner.server.origin();
+        let under_way = self.inner.traffic.begin();
         for _ in 0..=MAX_REDIRECTS {
             if url.origin() != origin || self.inner.egress.allowed.check(&url).is_err() {
                 return Err(Unanswered::Forbidden);
@@ -280,7 +289,7 @@ impl Sender {
             }
             // Last, so that nothing takes its place.
             request = request.headers(rendered.headers.clone());
-            let answer = request.send().await.map_err(|error| unanswered(&error))?;
+            let answer = under_way.sending(request.send()).await.map_err(|error| unanswered(&error))?;
             let status = answer.status();
             if let Some(location) = redirected(status, answer.headers(), &url) {
                 if location.origin() != origin {
@@ -404,10 +413,16 @@ impl StreamableHttpClient for Sender {
             ClientJsonRpcMessage::Request(request)
                 if matches!(request.request, ClientRequest::InitializeRequest(_))
         );
-        let answer = client
-            .post_message_with_max_sse_event_size(self.server(), message, session, None, headers, MAX_EVENT)
-            .await
-            .map_err(|failure| self.bare(failure))?;
+        let under_way = self.inner.traffic.begin();
+        let posted = client.post_message_with_max_sse_event_size(
+            self.server(),
+            message,
+            session,
+            None,
+            headers,
+            MAX_EVENT,
+        );
+        let answer = under_way.sending(posted).await.map_err(|failure| self.bare(failure))?;
         let has_session = matches!(
             &answer,
             StreamableHttpPostResponse::Json(_, Some(_)) | StreamableHttpPostResponse::Sse(_, Some(_))
