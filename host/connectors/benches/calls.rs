@@ -2,8 +2,13 @@
 //!
 //! `cargo bench -p airlock-connectors --bench calls --profile release`. A server on this machine answers with 1 KB of JSON
 //! and counts its connections. The same request is made with a plain reqwest client and through a connector: credential,
-//! rules, limits, argument check, scrubbing, audit entry and all. Both in one run, taking turns. The lines that begin with
-//! `figure` are for programs: `figure NAME VALUE UNIT`.
+//! rules, limits, argument check, scrubbing, audit entry and all. Both in one run, taking turns. Then a large answer is
+//! cleared of ten secrets. The lines that begin with `figure` are for programs: `figure NAME VALUE UNIT`.
+
+// Only the crate itself can make one.
+#[allow(dead_code)]
+#[path = "../src/egress/scrub/mod.rs"]
+mod scrub;
 
 use std::{
     sync::{
@@ -25,10 +30,54 @@ const CALLS: usize = 4_000;
 /// Calls at once, and all of them.
 const AT_ONCE: usize = 32;
 const MANY: usize = 20_000;
+/// Bytes of a large answer, and how often it is looked through; the best time counts.
+const LARGE: usize = 10_000_000;
+const LOOKS: usize = 7;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(measure());
+    clear();
+}
+
+/// Looks for ten secrets in a large answer, none of which is in it.
+fn clear() {
+    let mut number = 0_u64;
+    let mut random = move |length: usize| -> String {
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut letter = || {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(letters[(number >> 58) as usize])
+        };
+        (0..length).map(|_| letter()).collect()
+    };
+    for length in [8, 16, 40] {
+        let mut scrubber = scrub::Scrubber::default();
+        (0..10).for_each(|_| scrubber.add(&random(length)));
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        while bytes < LARGE {
+            let item = json!({
+                "id": items.len(), "name": random(items.len() % 40), "url": format!("https://api.example.com/{}", random(8)),
+                "text": "The quick brown fox\njumps over \"the\" lazy dog; Zwölf Boxkämpfer jagen Viktor.", "open": true,
+            });
+            bytes += item.to_string().len();
+            items.push(item);
+        }
+        let text = serde_json::Value::from(items).to_string();
+        let rate = |look: &dyn Fn()| {
+            let times = (0..LOOKS).map(|_| {
+                let began = Instant::now();
+                look();
+                began.elapsed().as_secs_f64()
+            });
+            text.len() as f64 / times.fold(f64::MAX, f64::min) / 1e6
+        };
+        let as_text = rate(&|| assert!(matches!(scrubber.text(&text), std::borrow::Cow::Borrowed(_))));
+        let as_json = rate(&|| assert!(scrubber.is_clean_json(text.as_bytes())));
+        println!("figure scrub_text_{length}_byte_secrets {as_text:.0} MB/s");
+        println!("figure scrub_json_{length}_byte_secrets {as_json:.0} MB/s");
+    }
 }
 
 /// A server, its address, and how many connections it took.
@@ -114,10 +163,14 @@ async fn measure() {
     println!("connections opened during {} calls: {opened}", 2 * CALLS);
     let overhead = mediated_p50.saturating_sub(plain_p50);
     println!("figure mediated_call_overhead_p50 {:.3} ms", overhead.as_secs_f64() * 1e3);
+    println!(
+        "figure mediated_call_overhead_ratio {:.2} x",
+        mediated_p50.as_secs_f64() / plain_p50.as_secs_f64()
+    );
     println!("figure mediated_call_connections {opened} connections");
 
-    let before = connections.load(Ordering::Relaxed);
     let baseline = rate(plain).await;
+    let before = connections.load(Ordering::Relaxed);
     let through = rate(mediated).await;
     let opened = connections.load(Ordering::Relaxed) - before;
     println!("{AT_ONCE} at once, plain:    {baseline:.0} calls/s");
@@ -126,6 +179,8 @@ async fn measure() {
     );
     println!("figure mediated_calls_per_second {through:.0} calls/s");
     println!("figure plain_calls_per_second {baseline:.0} calls/s");
+    println!("figure mediated_calls_ratio {:.2} x", through / baseline);
+    println!("figure connections_at_{AT_ONCE}_at_once {opened} connections");
 }
 
 async fn rate<F: Future<Output = ()>>(call: impl Fn() -> F) -> f64 {
