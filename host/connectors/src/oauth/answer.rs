@@ -253,7 +253,7 @@ mod tests {
             }
         }
         let both = json!({ "access_token": "of-the-top", "authed_user": { "access_token": "inside" } });
-        let tokens = read_text(200, &both.to_string()).ok().expect("tokens");
+        let tokens = read_text(200, &both.to_string()).expect("tokens");
         assert_eq!(tokens.access.expose_secret(), "of-the-top");
     }
 
@@ -304,7 +304,7 @@ mod tests {
         ] {
             let mut body = life.clone();
             body["access_token"] = ACCESS.into();
-            let tokens = read_text(200, &body.to_string()).ok().expect("tokens");
+            let tokens = read_text(200, &body.to_string()).expect("tokens");
             let seconds = tokens.expires_in.map(|life| life.as_secs());
             // A second may pass meanwhile.
             assert!(
