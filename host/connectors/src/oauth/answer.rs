@@ -13,7 +13,8 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
-    document::{Document, LeftOut, NoDocument, told, words},
+    document::{Document, NoDocument, told, words},
+    exchange::{busy, is_busy},
     quote::{ErrorAnswer, quoted},
     token::Tokens,
 };
@@ -78,6 +79,7 @@ pub(super) fn read(
     let mut document = match Document::read(answer.body()) {
         Ok(document) => document,
         Err(NoDocument::OtherText) if is_form(answer.body()) => Document::of_form(answer.body()),
+        Err(_) if is_busy(status) => return Err(failed(busy(host, status))),
         Err(why @ (NoDocument::Empty | NoDocument::Page)) if status.is_success() => {
             return Err(nonsense(&why.to_string()));
         }
@@ -90,10 +92,13 @@ pub(super) fn read(
         let code = error.error.to_ascii_lowercase();
         // A code that is a number or a sentence is nobody's standard: it may be about the moment.
         let is_code = code.chars().all(|char| matches!(char, 'a'..='z' | '_' | '-' | '.'));
-        return Err(match is_code && !TRANSIENT.contains(&code.as_str()) {
+        return Err(match is_code && !TRANSIENT.contains(&code.as_str()) && !is_busy(status) {
             true => Refused::Rejected(message),
-            false => failed(message),
+            false => failed(format!("{message}: try again later")),
         });
+    }
+    if is_busy(status) {
+        return Err(failed(busy(host, status)));
     }
     if !status.is_success() {
         return Err(nonsense("something that is not a token"));
@@ -180,6 +185,7 @@ fn scopes(grant: &mut Document) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use secrecy::ExposeSecret;
     use serde_json::json;
 
@@ -336,12 +342,44 @@ mod tests {
             (200, "[]", "something that is not a token"),
             (200, "hello=world", "something that is not a token"),
             (204, "", "status 204"),
+            (503, "<html>", "with status 503: try again later"),
+            (503, "{}", "with status 503: try again later"),
+            (500, "{\"error\": \"x\"}", "refused to give a token: x: try again later"),
             (404, "<html>", "status 404 and something that is not a token"),
             (400, "{\"access_token\": \"x\"}", "status 400 and something that is not a token"),
             (200, "{\"access_token\": \"line\\nbreak\"}", "access_token: it holds control characters"),
         ] {
             let message = read_text(status, body).err().map(told).expect("a refusal");
             assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_stops_a_reader(bytes in prop::collection::vec(any::<u8>(), 0..200), status in 200..600u16) {
+            let _ = read("as.example", &answer(status, bytes.clone()), &[], &[]);
+            let _ = ErrorAnswer::read(&bytes);
+        }
+
+        #[test]
+        fn no_json_stops_a_reader_or_becomes_a_token_that_is_not_there(
+            names in prop::collection::vec(
+                prop::sample::select(vec!["access_token", "token_type", "expires_in", "scope", "error", "ok", "data"]), 0..6,
+            ),
+            values in prop::collection::vec(
+                prop_oneof![
+                    Just("null".to_owned()), Just("-1e300".to_owned()), Just("[\"a\", [null]]".to_owned()),
+                    Just("{\"access_token\": \"inside\"}".to_owned()), "\"[ -!#-\\[\\]-~]{0,12}\"", "[0-9]{1,30}",
+                ], 6,
+            ),
+        ) {
+            let members: Vec<String> =
+                names.iter().zip(&values).map(|(name, value)| format!("\"{name}\": {value}")).collect();
+            let body = format!("{{{}}}", members.join(", "));
+            if let Ok(tokens) = read("as.example", &answer(200, body.clone()), &[], &[]) {
+                let written = serde_json::to_string(tokens.access.expose_secret()).expect("JSON");
+                prop_assert!(body.contains(&written), "a token that nobody gave");
+            }
         }
     }
 }

@@ -9,7 +9,6 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -57,21 +56,6 @@ pub(crate) struct Found {
     pub(crate) server: Result<Server, ConnectorsError>,
     /// The places in the order in which they were asked.
     pub(crate) tried: Vec<Tried>,
-}
-
-impl Server {
-    /// From the address of a server for tools, and the challenge of its 401 if there was one.
-    ///
-    /// Where nothing is published, the answer is a server with assumed endpoints ([`Source::Assumed`]).
-    pub(crate) async fn discovered(
-        server_url: &str,
-        challenge: Option<&Challenge>,
-        exchange: &Arc<dyn Exchange>,
-        allowed: Allowed,
-    ) -> Result<Self, ConnectorsError> {
-        let search = Search { server_url, challenge, issuer: None, patience: PATIENCE };
-        search.run(&**exchange, allowed).await.server
-    }
 }
 
 impl Search<'_> {
@@ -435,14 +419,15 @@ mod tests {
     use async_trait::async_trait;
     use http::HeaderValue;
     use parking_lot::Mutex;
-    use serde_json::Value;
 
     use super::*;
     use crate::oauth::fixture::{Fixture, LOOPBACK, merged, wire};
 
     async fn discover(fixture: &Fixture, challenge: Option<&str>) -> Result<Server, ConnectorsError> {
         let challenge = challenge.and_then(|text| read(&fixture.url("/mcp"), text));
-        Server::discovered(&fixture.url("/mcp?key=1"), challenge.as_ref(), &wire(), LOOPBACK).await
+        let server_url = &*fixture.url("/mcp?key=1");
+        let search = Search { server_url, challenge: challenge.as_ref(), issuer: None, patience: PATIENCE };
+        search.run(&*wire(), LOOPBACK).await.server
     }
 
     fn read(server_url: &str, text: &str) -> Option<Challenge> {
@@ -459,50 +444,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_document_for_the_path_of_the_server_is_found_with_its_resource_and_scopes() {
-        let (tools, issuer) = (Fixture::start().await, Fixture::start().await);
-        tools.on(
-            "GET /.well-known/oauth-protected-resource/mcp",
-            200,
-            resource(&tools, &[issuer.url("/tenant")]),
-        );
-        let document = merged(issuer.metadata(), json!({ "issuer": issuer.url("/tenant") })).to_string();
-        issuer.on("GET /.well-known/oauth-authorization-server/tenant", 200, document);
-        let server = discover(&tools, None).await.expect("a server");
-        assert_eq!(server.issuer(), issuer.url("/tenant"));
-        assert_eq!(server.resource(), Some(tools.url("/mcp").as_str()));
-        assert_eq!(server.resource_scopes().collect::<Vec<_>>(), ["read", "write"]);
-        assert_eq!(server.source(), Source::Discovered);
-        assert_eq!(server.wire()["x_scope"], "read write");
-        assert_eq!(server.wire()["x_source"], "autodiscovery");
-    }
-
-    #[tokio::test]
-    async fn the_challenge_of_a_401_leads_to_the_document() {
-        let (tools, issuer) = (Fixture::start().await, Fixture::start().await);
-        tools.on("GET /elsewhere", 200, resource(&tools, std::slice::from_ref(&issuer.origin)));
-        issuer.on("GET /.well-known/openid-configuration", 200, issuer.metadata().to_string());
-        let challenge = format!("Bearer resource_metadata=\"{}\", scope=\"read\"", tools.url("/elsewhere"));
-        let server = discover(&tools, Some(&challenge)).await.expect("a server");
-        assert_eq!(server.issuer(), issuer.origin);
-        assert!(tools.seen().iter().all(|seen| seen.what == "GET /elsewhere"), "{:?}", tools.seen());
-        // The same without a challenge at hand: the server is asked for one.
-        tools.challenge("GET /mcp", 401, &challenge);
-        assert_eq!(discover(&tools, None).await.expect("a server"), server);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_is_its_own_authorization_server_is_found() {
-        let tools = Fixture::start().await;
-        tools.on("GET /.well-known/oauth-authorization-server", 200, tools.metadata().to_string());
-        let server = discover(&tools, None).await.expect("a server");
-        assert_eq!(
-            (server.issuer(), server.resource()),
-            (tools.origin.as_str(), Some(tools.url("/mcp").as_str()))
-        );
-    }
-
-    #[tokio::test]
     async fn row_11_metadata_at_the_root_may_have_an_issuer_with_a_path_but_only_of_their_own_origin() {
         let (tools, other) = (Fixture::start().await, Fixture::start().await);
         let issuer = |issuer: String| merged(tools.metadata(), json!({ "issuer": issuer })).to_string();
@@ -513,15 +454,6 @@ mod tests {
         assert_eq!(server.resource(), Some(tools.url("/mcp").as_str()));
         tools.on(root, 200, issuer(other.url("/oauth")));
         assert!(discover(&tools, None).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn where_nothing_is_published_the_endpoints_are_assumed() {
-        let tools = Fixture::start().await;
-        let server = discover(&tools, None).await.expect("a server");
-        assert_eq!(server.source(), Source::Assumed);
-        assert_eq!(server.issuer(), tools.origin);
-        assert_eq!(server.wire()["registration_endpoint"], tools.url("/register"));
     }
 
     #[tokio::test]
@@ -590,14 +522,14 @@ mod tests {
 
     #[tokio::test]
     async fn row_08_neither_a_challenge_nor_a_document_sends_discovery_inside() {
-        let hostile = Arc::new(Hostile(Mutex::default()));
-        let exchange = Arc::clone(&hostile) as Arc<dyn Exchange>;
+        let hostile = Hostile(Mutex::default());
         let pointer = "Bearer resource_metadata=\"https://127.0.0.1/secret\"";
         let challenge = read("https://tools.example/mcp", pointer);
         for challenge in [None, challenge.as_ref()] {
-            Server::discovered("https://tools.example/mcp", challenge, &exchange, Allowed::default())
-                .await
-                .expect_err("no authorization server outside");
+            let server_url = "https://tools.example/mcp";
+            let search = Search { server_url, challenge, issuer: None, patience: PATIENCE };
+            let found = search.run(&hostile, Allowed::default()).await;
+            found.server.expect_err("no authorization server outside");
         }
         assert!(hostile.0.lock().iter().all(|host| host == "tools.example"), "{:?}", hostile.0.lock());
     }

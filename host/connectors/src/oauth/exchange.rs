@@ -68,6 +68,28 @@ pub(crate) async fn send(
     request: Request<Vec<u8>>,
 ) -> Result<Response<Vec<u8>>, ConnectorsError> {
     let host = request.uri().host().unwrap_or_default().to_owned();
+    let answer = send_directly(exchange, request).await?;
+    match is_busy(answer.status()) {
+        true => Err(ConnectorsError::Upstream(busy(&host, answer.status()))),
+        false => Ok(answer),
+    }
+}
+
+/// Whether a status says that the server cannot answer now.
+pub(super) fn is_busy(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+pub(super) fn busy(host: &str, status: StatusCode) -> String {
+    format!("{host} answered an OAuth request with status {}: try again later", status.as_u16())
+}
+
+/// Sends, and takes no answer that is a redirect (THREATS row 3).
+pub(super) async fn send_directly(
+    exchange: &dyn Exchange,
+    request: Request<Vec<u8>>,
+) -> Result<Response<Vec<u8>>, ConnectorsError> {
+    let host = request.uri().host().unwrap_or_default().to_owned();
     let answer = exchange.send(request).await?;
     let status = answer.status();
     if status.is_redirection() {
@@ -76,11 +98,6 @@ pub(crate) async fn send(
              the endpoint itself",
             status.as_u16()
         )));
-    }
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-        let message =
-            format!("{host} answered an OAuth request with status {}: try again later", status.as_u16());
-        return Err(ConnectorsError::Upstream(message));
     }
     Ok(answer)
 }

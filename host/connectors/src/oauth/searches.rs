@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
+use url::Url;
 
 use super::{
+    challenge,
     discovery::{Found, Search},
     fixture::{Fixture, LOOPBACK, merged, wire},
     server::{Server, Source},
@@ -12,15 +15,29 @@ use super::{
 use crate::ConnectorsError;
 
 fn resource(fixture: &Fixture, servers: &[String]) -> String {
-    json!({ "resource": fixture.url("/mcp"), "authorization_servers": servers }).to_string()
+    json!({
+        "resource": fixture.url("/mcp"), "authorization_servers": servers, "scopes_supported": ["read", "write"],
+    })
+    .to_string()
 }
 
 const PRM: &str = "GET /.well-known/oauth-protected-resource/mcp";
 const ROOT: &str = "GET /.well-known/oauth-authorization-server";
 
 async fn search(fixture: &Fixture, issuer: Option<&str>) -> Found {
-    let server_url = &*fixture.url("/mcp");
+    let server_url = &*fixture.url("/mcp?key=1");
     let search = Search { server_url, challenge: None, issuer, patience: Duration::from_secs(2) };
+    search.run(&*wire(), LOOPBACK).await
+}
+
+/// A search that begins with a challenge.
+async fn challenged(fixture: &Fixture, text: &str) -> Found {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_str(text).expect("a header"));
+    let server_url = &*fixture.url("/mcp?key=1");
+    let said = challenge(&Url::parse(server_url).expect("an address"), &headers);
+    let search =
+        Search { server_url, challenge: said.as_ref(), issuer: None, patience: Duration::from_secs(2) };
     search.run(&*wire(), LOOPBACK).await
 }
 
@@ -198,4 +215,57 @@ async fn row_02_what_is_told_of_places_holds_no_path_and_nothing_that_they_said(
         found.tried.iter().map(|tried| format!("{} {}", tried.place, tried.outcome)).collect();
     let told = told.join("\n");
     assert!(!error.contains("canary") && !told.contains("canary"), "{error}\n{told}");
+}
+
+#[tokio::test]
+async fn the_document_for_the_path_of_the_server_is_found_with_its_resource_and_scopes() {
+    let (tools, issuer) = (Fixture::start().await, Fixture::start().await);
+    tools.on(
+        "GET /.well-known/oauth-protected-resource/mcp",
+        200,
+        resource(&tools, &[issuer.url("/tenant")]),
+    );
+    let document = merged(issuer.metadata(), json!({ "issuer": issuer.url("/tenant") })).to_string();
+    issuer.on("GET /.well-known/oauth-authorization-server/tenant", 200, document);
+    let server = search(&tools, None).await.server.expect("a server");
+    assert_eq!(server.issuer(), issuer.url("/tenant"));
+    assert_eq!(server.resource(), Some(tools.url("/mcp").as_str()));
+    assert_eq!(server.resource_scopes().collect::<Vec<_>>(), ["read", "write"]);
+    assert_eq!(server.source(), Source::Discovered);
+    assert_eq!(server.wire()["x_scope"], "read write");
+    assert_eq!(server.wire()["x_source"], "autodiscovery");
+}
+
+#[tokio::test]
+async fn the_challenge_of_a_401_leads_to_the_document() {
+    let (tools, issuer) = (Fixture::start().await, Fixture::start().await);
+    tools.on("GET /elsewhere", 200, resource(&tools, std::slice::from_ref(&issuer.origin)));
+    issuer.on("GET /.well-known/openid-configuration", 200, issuer.metadata().to_string());
+    let challenge = format!("Bearer resource_metadata=\"{}\", scope=\"read\"", tools.url("/elsewhere"));
+    let server = challenged(&tools, &challenge).await.server.expect("a server");
+    assert_eq!(server.issuer(), issuer.origin);
+    assert!(tools.seen().iter().all(|seen| seen.what == "GET /elsewhere"), "{:?}", tools.seen());
+    // The same without a challenge at hand: the server is asked for one.
+    tools.challenge("GET /mcp", 401, &challenge);
+    assert_eq!(search(&tools, None).await.server.expect("a server"), server);
+}
+
+#[tokio::test]
+async fn a_server_that_is_its_own_authorization_server_is_found() {
+    let tools = Fixture::start().await;
+    tools.on("GET /.well-known/oauth-authorization-server", 200, tools.metadata().to_string());
+    let server = search(&tools, None).await.server.expect("a server");
+    assert_eq!(
+        (server.issuer(), server.resource()),
+        (tools.origin.as_str(), Some(tools.url("/mcp").as_str()))
+    );
+}
+
+#[tokio::test]
+async fn where_nothing_is_published_the_endpoints_are_assumed() {
+    let tools = Fixture::start().await;
+    let server = search(&tools, None).await.server.expect("a server");
+    assert_eq!(server.source(), Source::Assumed);
+    assert_eq!(server.issuer(), tools.origin);
+    assert_eq!(server.wire()["registration_endpoint"], tools.url("/register"));
 }

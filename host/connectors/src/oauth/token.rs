@@ -108,7 +108,7 @@ async fn ask(
     let fields: Vec<(&str, &str)> = fields.iter().copied().chain(resource).collect();
     let posted = post(&server.metadata.token_endpoint, server, client, &fields);
     let Post { request, assertion } = posted.map_err(Refused::Unsent)?;
-    let answer = exchange::send(exchange, request).await.map_err(Refused::Failed)?;
+    let answer = exchange::send_directly(exchange, request).await.map_err(Refused::Failed)?;
     let assertion = assertion.as_deref().map(String::as_str);
     let secrets: Vec<&str> = client.secrets().chain(assertion).chain(involved.iter().copied()).collect();
     let host = server.host();
@@ -357,6 +357,7 @@ mod tests {
             (400, code("temporarily_unavailable"), false),
             (429, code("invalid_grant"), false),
             (503, code("invalid_grant"), false),
+            (500, "<html>".into(), false),
             (404, "<html>".into(), false),
             (400, String::new(), false),
             (200, "{}".into(), false),
