@@ -52,13 +52,12 @@ impl Schemas<'_> {
             }
             groups.push(Value::from(read));
         }
-        match groups.pop() {
-            Some(only) if groups.is_empty() => drop(schema.insert("anyOf".into(), only)),
-            last => {
-                let all = schema.entry("allOf").or_insert_with(|| json!([]));
-                let groups = groups.into_iter().chain(last).map(|group| json!({ "anyOf": group }));
-                all.as_array_mut().into_iter().for_each(|all| all.extend(groups.clone()));
-            }
+        if groups.len() == 1 {
+            schema.insert("anyOf".into(), groups.remove(0));
+        } else if !groups.is_empty() {
+            let all = schema.entry("allOf").or_insert_with(|| json!([]));
+            let groups = groups.into_iter().map(|group| json!({ "anyOf": group }));
+            all.as_array_mut().into_iter().for_each(|all| all.extend(groups.clone()));
         }
     }
 

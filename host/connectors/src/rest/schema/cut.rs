@@ -72,7 +72,7 @@ impl Schemas<'_> {
         if bytes > limit {
             shorten(&mut schema, BRIEF);
             if size(&schema) > limit {
-                schema = Map::from_iter([("type".to_owned(), json!("object"))]);
+                schema.retain(|keyword, _| keyword == "type");
             }
             return Complete { schema: schema.into(), whole: false };
         }

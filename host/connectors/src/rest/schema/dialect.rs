@@ -20,7 +20,7 @@ const PATTERN_BYTES: usize = 512 << 10;
 const MAX_PATTERNS: usize = 2_000;
 
 /// Schemas, and bytes, that a schema may have that may not become wider.
-const MAX_INLINE: usize = 300;
+const MAX_INLINE: usize = 100;
 const MAX_GUARDED: usize = 8 << 10;
 
 /// Keywords that say something to people.
@@ -185,12 +185,14 @@ impl Schemas<'_> {
                 Some(items.iter().map(|item| self.read(item, &plain, uses)).collect())
             }
             "dependentRequired" => {
-                let fields = value.as_object()?.iter();
-                Some(Value::Object(
-                    fields
-                        .filter_map(|(name, list)| Some((name.clone(), self.required(list, inside, uses)?)))
-                        .collect(),
-                ))
+                let mut read = Map::new();
+                for (name, list) in value.as_object()? {
+                    match self.required(list, inside, uses) {
+                        Some(list) => drop(read.insert(name.clone(), list)),
+                        None => uses.lost(),
+                    }
+                }
+                Some(read.into())
             }
             "required" => self.required(value, inside, uses),
             "enum" => {
@@ -333,13 +335,13 @@ impl Schemas<'_> {
 
     /// A list of names without doubles and without those that do not go this way.
     fn required(&self, list: &Value, way: &Way, uses: &mut Uses) -> Option<Value> {
-        let Value::Array(mut list) = names(list)? else { return None };
-        let before = list.len();
-        list.retain(|name| name.as_str().is_some_and(|name| !way.without.contains(name)));
-        if list.len() < before {
+        let list = list.as_array()?;
+        let known = list.iter().filter_map(Value::as_str).filter(|name| !way.without.contains(*name));
+        let known: Vec<&str> = known.collect();
+        if known.len() < list.len() {
             uses.lost();
         }
-        Some(list.into())
+        Some(known.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     /// Whether the crate that checks arguments can use a regular expression.

@@ -135,3 +135,21 @@ fn what_is_written_twice_counts_as_written_last() {
     let schema = serde_json::from_str(text).expect("JSON");
     assert!(accepts(&schema, &json!(2)) && !accepts(&schema, &json!("a")));
 }
+
+#[test]
+fn schemas_inside_schemas_to_every_depth_are_read() {
+    for word in
+        ["not", "allOf", "anyOf", "oneOf", "items", "if", "contains", "additionalProperties", "properties"]
+    {
+        let deep = (0..100).fold(json!({ "type": "string" }), |inner, _| match word {
+            "allOf" | "anyOf" | "oneOf" => json!({ word: [inner] }),
+            "properties" => json!({ word: { "a": inner } }),
+            _ => json!({ word: inner, "maxContains": 1 }),
+        });
+        accepts(&deep, &json!("a"));
+    }
+    // One that refers to itself where it would have to be written out.
+    let root = json!({ "schema": { "not": { "$ref": "#/a" } }, "a": { "not": { "$ref": "#/a" }, "items": { "$ref": "#/a" } } });
+    let mut uses = Uses::new();
+    Schemas::new(&root).translate(&root["schema"], Direction::Sent, &mut uses);
+}
