@@ -95,10 +95,13 @@ mod tests {
         let read = whole(&inner.join("openapi.yaml"), None);
         assert!(!read.to_string().contains("hunter2"), "{read}");
         assert_eq!(read["x-airlock-files"]["parts/b.yaml"]["operationId"], "b");
-        let missing = &read["x-airlock-missing"];
+        let missing = read["x-airlock-missing"].as_array().expect("a list").iter();
+        let missing: std::collections::BTreeMap<&str, &str> = missing
+            .map(|pair| (pair[0].as_str().expect("a name"), pair[1].as_str().expect("a reason")))
+            .collect();
         assert_eq!(missing["link.yaml"], "it is a link out of the document's folder");
         assert_eq!(missing["up/secret.yaml"], "it is a link out of the document's folder");
-        assert!(missing["../secret.yaml"].as_str().is_some_and(|why| why.contains("--ref-dir")), "{missing}");
+        assert!(missing["../secret.yaml"].contains("--ref-dir"), "{missing:?}");
         assert_eq!(missing["parts"], "it is no file");
         // With a folder above, it may.
         let read = whole(&inner.join("openapi.yaml"), Some(outer.path()));

@@ -172,6 +172,8 @@ impl Registry {
             changed.version += 1;
             let moved = changed.origin() != before.origin();
             let mut changes = Vec::new();
+            // What a request says of a method in the method itself stays.
+            let is_old = requested.is_none();
             match requested {
                 Some(Methods { methods, client_secret }) => {
                     (changed.methods, changed.methods_given) = (methods, true);
@@ -182,7 +184,7 @@ impl Registry {
                 None if changed.server != before.server => forget_discovered(&mut changed.methods),
                 None => {}
             }
-            switches::change(changed, moved, &switches)?;
+            switches::change(changed, moved && is_old, &switches)?;
             let has_secret = before.headers.iter().any(|(_, value)| value.is_none());
             let headers = match headers {
                 Some(headers) => headers,

@@ -263,9 +263,7 @@ impl<'a> Importer<'a> {
         for remark in remarks.take(MAX_PARAMETERS).filter_map(Value::as_str) {
             self.note(short(remark, 400));
         }
-        let missing = self.root.get(reference::MISSING).and_then(Value::as_object).into_iter().flatten();
-        for (file, why) in missing.take(100) {
-            let why = why.as_str().unwrap_or("it could not be had");
+        for (file, why) in reference::missing(self.root).take(100) {
             self.note(format!("the file {} is missing: {}", reference::address(file), short(why, 200)));
         }
     }

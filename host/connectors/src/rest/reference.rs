@@ -98,10 +98,15 @@ fn broken(root: &Value, place: &str, reference: &str) -> Broken {
 }
 
 fn elsewhere(root: &Value, file: &str) -> Broken {
-    let missing = root.get(MISSING);
-    let why = [file, &address(file)].into_iter().find_map(|name| missing?.get(name)?.as_str());
-    let why = why.map(|why| format!(": {}", short(why, 200))).unwrap_or_default();
+    let why = missing(root).find(|(name, _)| *name == file || *name == address(file));
+    let why = why.map(|(_, why)| format!(": {}", short(why, 200))).unwrap_or_default();
     Broken::Elsewhere(format!("{}{why}", address(file)))
+}
+
+/// The files that could not be had, with the reasons.
+pub(super) fn missing(root: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = root.get(MISSING).and_then(Value::as_array).into_iter().flatten();
+    pairs.filter_map(|pair| Some((pair.get(0)?.as_str()?, pair.get(1)?.as_str()?)))
 }
 
 /// A file's name as it may be told: a query may hold keys.
@@ -268,7 +273,7 @@ mod tests {
         let root = json!({
             "a": { "$ref": "#/b~1c/d%20e" }, "b/c": { "d e": 7 }, "loop": { "$ref": "#/loop" },
             "out": { "$ref": "other.yaml#/a" }, "nowhere": { "$ref": "#/x" }, "named": { "$ref": "#Pet" },
-            "gone": { "$ref": "gone.yaml?key=1" }, MISSING: { "gone.yaml": "there is no such file" },
+            "gone": { "$ref": "gone.yaml?key=1" }, MISSING: [["gone.yaml", "there is no such file"]],
         });
         assert_eq!(follow(&root, &root["a"]), Ok(&json!(7)));
         for (name, why) in [

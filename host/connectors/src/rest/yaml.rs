@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Number, Value};
 
 use super::document::{MAX_BYTES, MAX_DEPTH, MAX_VALUES, Remarks};
@@ -39,8 +39,7 @@ pub(super) fn read(text: &str, remarks: &mut Remarks) -> Result<Value, String> {
 
 fn told(error: &ScanError) -> String {
     let (line, column) = (error.marker().line(), error.marker().col() + 1);
-    // Its kinds of limits have no common name.
-    match error.info().contains("nesting") {
+    match matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
         true => format!("the document is nested more than {MAX_DEPTH} levels deep: line {line}"),
         false => format!("the document is neither JSON nor YAML: line {line}, column {column}"),
     }

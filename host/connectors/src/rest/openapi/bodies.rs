@@ -74,6 +74,7 @@ impl<'a> Importer<'a> {
             };
             candidate.fields = candidate.fields.take().filter(is_free);
         }
+        self.settle(&mut candidates);
         let chosen = candidates.first().ok_or("its body has no media type that can be sent")?;
         let media = match (Media::of(chosen.media), &chosen.format) {
             (Media::Any, Format::Bytes) => "application/octet-stream",
@@ -142,6 +143,21 @@ impl<'a> Importer<'a> {
             }
         }
         Ok(kept)
+    }
+
+    /// A text in the place of an object is not worth an argument for the whole body: fields stay arguments, and it is not
+    /// offered.
+    fn settle(&mut self, candidates: &mut Vec<Candidate<'a>>) {
+        if candidates.first().is_some_and(|first| first.fields.is_some()) {
+            let (kept, texts): (Vec<_>, Vec<_>) =
+                std::mem::take(candidates).into_iter().partition(|candidate| {
+                    candidate.fields.is_some() || !matches!(candidate.format, Format::Text)
+                });
+            *candidates = kept;
+            for text in texts {
+                self.note(format!("its body may be {} as well, which is not offered", short(text.media, 60)));
+            }
+        }
     }
 
     /// The body's fields stand among the arguments.
