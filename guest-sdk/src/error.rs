@@ -47,6 +47,8 @@ impl Error {
     pub const ALREADY_EXISTS: &str = "AlreadyExists";
     /// Nobody authorised a connector in time.
     pub const AUTH_TIMEOUT: &str = "ConnectorAuthTimeout";
+    /// Nobody answered a question about a tool call in time.
+    pub const QUESTION_EXPIRED: &str = "QuestionExpired";
 
     /// A failure of the given kind that retry policies may try again.
     pub fn new(kind: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {

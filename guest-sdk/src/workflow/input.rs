@@ -54,7 +54,7 @@ impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
         self
     }
 
-    /// How long to wait.
+    /// How long to wait. After it nobody can answer any more, and the wait ends with [`Error::TIMEOUT`].
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
@@ -73,7 +73,13 @@ impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
         let id = workflow.uuid();
         let mut state = json!({ "input_schema": schema, "label": label });
         let check = |value: &Value| schema::read_plain::<T>(&value.to_string()).map(drop);
-        pending.borrow_mut().insert(id.clone(), Wanted { schema, label, check, given: None });
+        // Shown to who asks what is open; not in the event, which repeats as it was recorded.
+        let expires_at_ms = limit.map(|limit| {
+            let limit_ms = u64::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+            shared.now_ms().saturating_add(limit_ms)
+        });
+        let wanted = Wanted { schema, label, check, expires_at_ms, given: None };
+        pending.borrow_mut().insert(id.clone(), wanted);
         let show = |phase, payload| {
             workflow.emit(TaskEvent { id: id.clone(), task_type: TASK_TYPE.to_owned(), phase, payload });
         };
@@ -119,7 +125,14 @@ fn install(shared: &Rc<Shared>, pending: &Pending) {
             let pending = listed.borrow();
             let waiting = pending.iter().filter(|(_, wanted)| wanted.given.is_none());
             let entries: Vec<Value> = waiting
-                .map(|(id, wanted)| json!({ "task_id": id, "input_schema": wanted.schema, "label": wanted.label }))
+                .map(|(id, wanted)| {
+                    let mut entry =
+                        json!({ "task_id": id, "input_schema": wanted.schema, "label": wanted.label });
+                    if let Some(at) = wanted.expires_at_ms {
+                        entry["expires_at_ms"] = at.into();
+                    }
+                    entry
+                })
                 .collect();
             Ok(json!({ "pending_inputs": entries }).to_string())
         }),

@@ -14,5 +14,7 @@ pub(crate) struct Wanted {
     pub(super) schema: Value,
     pub(super) label: Option<String>,
     pub(super) check: fn(&Value) -> Result<()>,
+    /// When nobody waits for it any more, in milliseconds since the Unix epoch.
+    pub(super) expires_at_ms: Option<u64>,
     pub(super) given: Option<Value>,
 }

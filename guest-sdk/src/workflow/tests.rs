@@ -630,6 +630,19 @@ fn results_of_parallel_work_keep_the_order_of_the_items_and_the_limit() {
 }
 
 #[test]
+fn who_asks_what_is_open_hears_until_when() {
+    let mut run = workflow!(|ctx| {
+        let n: u32 = ctx.wait_for_input().timeout(Duration::from_secs(60)).get().await?;
+        Ok(json!(n))
+    });
+    let asked = step(&mut run, [Job::Started]);
+    assert!(!asked[0].contains("expires"), "what is recorded is as it was: {asked:?}");
+    let pending: Value = serde_json::from_str(&run.query("__get_pending_inputs", "{}").unwrap()).unwrap();
+    let at = pending["pending_inputs"][0]["expires_at_ms"].as_u64().unwrap();
+    assert!(at >= 60_000, "{pending}");
+}
+
+#[test]
 fn people_are_asked_and_a_wrong_answer_is_rejected() {
     let mut run = workflow!(|ctx| {
         let n: u32 = ctx.wait_for_input().label("How many?").get().await?;

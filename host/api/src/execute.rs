@@ -1,10 +1,11 @@
 //! Starting executions.
 
 use airlock_engine::{
-    Json as Text, RetryPolicy,
+    Extensions, Json as Text, RetryPolicy,
     engine::{ExecutionView, IdConflict, IdReuse, StartError, StartRequest},
+    schedule::Problem,
     store::Status,
-    tools::{BindingWish, Mocks},
+    tools::Mocks,
 };
 use axum::{
     Json,
@@ -103,14 +104,11 @@ impl ExecuteBody {
         {
             return Err(StartError::AlreadyExists(id.clone()).into());
         }
-        let mocks = mocks(self.extensions.as_ref())?;
-        if let Mocks::Connectors(names) = &mocks {
-            only_slots(state, &workflow, names).await?;
-        }
+        let Extensions { mocks, wishes } = extensions(state, &workflow, self.extensions.as_ref()).await?;
         Ok(StartRequest {
             execution_id,
             mocks,
-            wishes: wishes(self.extensions.as_ref())?,
+            wishes,
             reuse: self.id_reuse_policy.unwrap_or_default(),
             conflict: self.id_conflict_policy.unwrap_or_default(),
             delay: seconds("start_delay_seconds", self.start_delay_seconds)?.unwrap_or_default(),
@@ -186,136 +184,24 @@ fn waited(view: &ExecutionView) -> Response {
     }
 }
 
-const MALFORMED: &str = "Malformed runtime connector extension bindings; expected a list of objects with optional \
-     'connector_name' and 'credentials_name'. Connector identity is interceptor-owned and must come from \
-     @uses_connectors(...).";
-
-/// The credentials that a caller wants for the slots: `extensions.mistralai.connectors.bindings`.
-fn wishes(extensions: Option<&Value>) -> ApiResult<Vec<BindingWish>> {
-    let place = ["body", "extensions", "mistralai", "connectors", "bindings"];
-    let bindings = extensions.and_then(|value| value.pointer("/mistralai/connectors/bindings"));
-    let malformed = || ApiError::invalid(&place, MALFORMED);
-    let list = match bindings {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Array(list)) => list,
-        Some(_) => return Err(malformed()),
+/// What is asked for besides the input, checked against the workflow.
+async fn extensions(state: &ApiState, workflow: &str, value: Option<&Value>) -> ApiResult<Extensions> {
+    let refused = |problem: Problem| {
+        let mut place: Vec<Value> = vec!["body".into(), "extensions".into()];
+        place.extend(problem.pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
+            Ok(index) => json!(index),
+            Err(_) => json!(key.replace("~1", "/").replace("~0", "~")),
+        }));
+        ApiError::Invalid(vec![(place.into(), problem.message)])
     };
-    let text = |value: Option<&Value>| match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
-        Some(_) => Err(malformed()),
-    };
-    list.iter()
-        .map(|binding| match binding {
-            Value::Object(fields) => Ok(BindingWish {
-                connector_name: text(fields.get("connector_name"))?,
-                credentials_name: text(fields.get("credentials_name"))?,
-            }),
-            _ => Err(malformed()),
-        })
-        .collect()
-}
-
-const MOCKS: [&str; 4] = ["body", "extensions", "airlock", "mocks"];
-
-/// Which connectors answer from mocks: `extensions.airlock.mocks` is `true` for all, or a list of names. Whatever is not
-/// understood is refused: the caller counts on it that nothing is called.
-fn mocks(extensions: Option<&Value>) -> ApiResult<Mocks> {
-    let fields = match extensions.and_then(|value| value.get("airlock")) {
-        None | Some(Value::Null) => return Ok(Mocks::None),
-        Some(Value::Object(fields)) => fields,
-        Some(_) => return Err(ApiError::invalid(&MOCKS[..3], "it must be an object: {\"mocks\"?}")),
-    };
-    if let Some(unknown) = fields.keys().find(|key| *key != "mocks") {
-        let place = ["body", "extensions", "airlock", unknown];
-        return Err(ApiError::invalid(&place, "there is no such extension: `mocks` is the only one"));
-    }
-    match fields.get("mocks") {
-        None | Some(Value::Null | Value::Bool(false)) => Ok(Mocks::None),
-        Some(Value::Bool(true)) => Ok(Mocks::All),
-        Some(Value::Array(names)) => {
-            let name = |(index, name): (usize, &Value)| match name.as_str() {
-                Some(name) if !name.trim().is_empty() => Ok(name.to_owned()),
-                _ => {
-                    let mut place: Vec<Value> = MOCKS.iter().map(|&key| key.into()).collect();
-                    place.push(index.into());
-                    Err(ApiError::Invalid(vec![(place.into(), "it must be the name of a connector".into())]))
-                }
-            };
-            Ok(Mocks::Connectors(names.iter().enumerate().map(name).collect::<ApiResult<_>>()?))
-        }
-        Some(_) => Err(ApiError::invalid(&MOCKS, "it must be true, or a list of connectors")),
-    }
-}
-
-/// A name that the workflow does not have may be misspelt, and then the service would be called.
-async fn only_slots(state: &ApiState, workflow: &str, names: &[String]) -> ApiResult<()> {
+    let extensions = Extensions::read(value).map_err(refused)?;
     let guests = state.engine.guests();
-    // A workflow that is not served has an error of its own.
-    let Some(digest) = guests.serving(workflow) else { return Ok(()) };
-    let definition = guests.definition(&digest).await?;
-    let slots: Vec<&str> = definition
-        .workflow(workflow)
-        .map_or(&[][..], |workflow| &workflow.slots)
-        .iter()
-        .map(|slot| slot.connector.as_str())
-        .collect();
-    match names.iter().find(|name| !slots.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(name) => {
-            let known = if slots.is_empty() { "none".to_owned() } else { slots.join(", ") };
-            let message = format!(
-                "the workflow '{workflow}' has no connector '{name}', it has {known}; `true` mocks all, also those of \
-                 its children"
-            );
-            Err(ApiError::invalid(&MOCKS, message))
-        }
+    if extensions.mocks != Mocks::None
+        // A workflow that is not served has an error of its own.
+        && let Some(digest) = guests.serving(workflow)
+        && let Some(workflow) = guests.definition(&digest).await?.workflow(workflow)
+    {
+        extensions.check(workflow).map_err(refused)?;
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bindings_are_read_and_everything_else_is_malformed() {
-        let read = |bindings: Value| {
-            wishes(Some(&json!({ "mistralai": { "connectors": { "bindings": bindings } } }))).ok()
-        };
-        let wish = |connector: Option<&str>, credentials: Option<&str>| BindingWish {
-            connector_name: connector.map(Into::into),
-            credentials_name: credentials.map(Into::into),
-        };
-        let bindings = json!([{ "connector_name": "a", "credentials_name": "b", "user": "eve" }, {}]);
-        assert_eq!(read(bindings), Some(vec![wish(Some("a"), Some("b")), wish(None, None)]));
-        assert_eq!(read(Value::Null), Some(vec![]));
-        for bad in [
-            json!("a"),
-            json!({}),
-            json!(["a"]),
-            json!([{ "connector_name": " " }]),
-            json!([{ "connector_name": 1 }]),
-        ] {
-            assert_eq!(read(bad.clone()), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn mocks_are_all_or_some_and_what_is_not_understood_is_refused() {
-        let read = |value: Value| mocks(Some(&json!({ "airlock": value }))).ok();
-        let some = Mocks::Connectors(vec!["a".into(), "b".into()]);
-        assert_eq!(read(json!({ "mocks": ["a", "b"] })), Some(some));
-        assert_eq!(read(json!({ "mocks": true })), Some(Mocks::All));
-        for none in [json!({ "mocks": false }), json!({ "mocks": null }), json!({}), Value::Null] {
-            assert_eq!(read(none), Some(Mocks::None));
-        }
-        for bad in [json!(true), json!({ "mocks": "a" }), json!({ "mock": true }), json!({ "mocks": [" "] })]
-        {
-            assert_eq!(read(bad.clone()), None, "{bad}");
-        }
-        let Err(ApiError::Invalid(places)) = mocks(Some(&json!({ "airlock": { "mocks": ["a", 1] } }))) else {
-            panic!("a number is no name")
-        };
-        assert_eq!(places[0].0, json!(["body", "extensions", "airlock", "mocks", 1]));
-    }
+    Ok(extensions)
 }

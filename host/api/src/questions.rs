@@ -52,6 +52,7 @@ pub(crate) async fn list(
                 open.push(json!({
                     "task_id": wanted["task_id"], "label": wanted["label"],
                     "input_schema": wanted["input_schema"], "about": {}, "asked_at": null,
+                    "expires_at": wanted["expires_at_ms"].as_u64().map(wire::time),
                 }));
             }
         }
@@ -70,6 +71,7 @@ fn described(question: &OpenQuestion) -> Value {
         "input_schema": question.input_schema.value(),
         "about": question.about.value(),
         "asked_at": wire::time(question.asked_at_ms),
+        "expires_at": question.expires_at_ms.map(wire::time),
     })
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct CreateBody {
     /// The old name of `workflow_registration_id`.
     workflow_version_id: Option<String>,
     schedule_id: Option<String>,
+    /// Ours, as in a start: the same as `extensions` in the schedule.
+    extensions: Option<Value>,
 }
 
 /// `WorkflowScheduleUpdateRequest`
@@ -138,6 +140,14 @@ pub(crate) async fn create(
     };
     if let Some(fields) = body.schedule.as_object_mut() {
         decode_input(fields)?;
+        if let Some(extensions) = body.extensions {
+            let inner = fields.entry("extensions").or_insert(Value::Null);
+            if !inner.is_null() && *inner != extensions {
+                let message = "extensions and schedule.extensions differ: give one of them";
+                return Err(ApiError::invalid(&["body", "extensions"], message));
+            }
+            *inner = extensions;
+        }
     }
     let definition = Definition::read(&body.schedule).map_err(|problem| invalid(vec![problem]))?;
     let new = NewSchedule { id, workflow, owner: caller.principal, definition };
@@ -319,6 +329,7 @@ fn shown(view: &ScheduleView) -> Value {
         "time_zone_name": definition.time_zone_name,
         "policy": view.policy.wire(),
         "max_executions": definition.max_executions,
+        "extensions": definition.extensions,
         "remaining_executions": state.remaining,
         "deployment_name": null,
         "future_executions": future,
@@ -365,6 +376,7 @@ impl From<ScheduleError> for ApiError {
             ScheduleError::Invalid(problems) | ScheduleError::Refused(Refusal::Input(problems)) => {
                 invalid(problems)
             }
+            ScheduleError::Refused(Refusal::Extensions(problem)) => invalid(vec![problem]),
             ScheduleError::Refused(Refusal::UnknownWorkflow(_)) => Self::not_found(detail),
             ScheduleError::Refused(Refusal::OnBehalfOf(_)) => {
                 Self::invalid(&["body", "workflow_identifier"], detail)

@@ -159,7 +159,8 @@ impl Tools for Service {
         let form =
             json!({ "type": "object", "required": ["go"], "properties": { "go": { "type": "boolean" } } });
         let about = json!({ "tool_name": call.tool }).into();
-        call.conversation.ask(Question { label: "Shall it?".into(), input_schema: form.into(), about }).await
+        let label = "Shall it?".into();
+        call.conversation.ask(Question { label, input_schema: form.into(), about, expires_after: None }).await
     }
 
     async fn list_tools(&self, _: &CallOrigin, _: &Binding) -> Result<Json, Failure> {

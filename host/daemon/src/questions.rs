@@ -20,6 +20,9 @@ pub(crate) async fn list(daemon: &Daemon, id: &str, output: Output) -> anyhow::R
                 let fields = about.iter().map(|(name, value)| format!("{}: {}", plain(name), brief(value)));
                 println!("  {}", fields.collect::<Vec<_>>().join(", "));
             });
+            if let Some(at) = question["expires_at"].as_str() {
+                println!("  {} {}", output.paint(Tone::Quiet, "expires at"), plain(at));
+            }
             println!(
                 "  {} {}",
                 output.paint(Tone::Quiet, "form"),

@@ -74,7 +74,8 @@ pub struct EngineConfig {
     /// Size limit of the input of an execution or a message. Default: 15 MB; above 2 MB (contract/worker-defaults.md) a
     /// payload is kept outside of the history.
     pub max_input_bytes: usize,
-    /// How long a connector waits for its user to authorise. Default: 10 minutes (contract/preflight.md).
+    /// How long a connector waits for its user to authorise, from when it asked first, also over restarts. Default:
+    /// 10 minutes (contract/preflight.md).
     pub auth_window: Duration,
     /// How long a cancelled activity may take to notice before it is stopped. Default: 5 s.
     pub cancel_grace: Duration,
@@ -117,6 +118,8 @@ pub struct Engine {
     turn_permits: Semaphore,
     timers: Timers,
     validators: start::Validators,
+    /// Since when this process runs executions.
+    opened_at: UnixMs,
     closing: AtomicBool,
     /// Turns under way; shutdown waits for them.
     turns: watch::Sender<usize>,
@@ -236,6 +239,7 @@ impl Engine {
             open: AtomicUsize::new(open.len()),
             timers: Timers::default(),
             validators: start::Validators::default(),
+            opened_at: now_ms(),
             closing: AtomicBool::new(false),
             turns: watch::Sender::new(0),
         });

@@ -30,6 +30,8 @@ impl Failure {
     pub const CONNECTOR: &str = "ConnectorError";
     /// Nobody authorised in time.
     pub const CONNECTOR_AUTH_TIMEOUT: &str = "ConnectorAuthTimeout";
+    /// Nobody answered a question before it expired.
+    pub const QUESTION_EXPIRED: &str = "QuestionExpired";
     /// The tool itself reported an error.
     pub const CONNECTOR_TOOL_CALL: &str = "ConnectorToolCallError";
     /// Too much in too little time.

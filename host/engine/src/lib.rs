@@ -14,6 +14,7 @@
 pub mod conformance;
 pub mod definition;
 pub mod engine;
+pub mod extensions;
 pub mod failure;
 pub mod guests;
 pub mod history;
@@ -30,6 +31,7 @@ pub use definition::{
     ActivityDefinition, ActivityOptions, Handler, PluginDefinition, RetryPolicy, Slot, WorkflowDefinition,
 };
 pub use engine::{Engine, EngineConfig};
+pub use extensions::Extensions;
 pub use failure::Failure;
 pub use ids::{Digest, ExecutionId, ExecutionKey, OrganizationId, Principal, RunId, UserId, WorkspaceId};
 pub use json::Json;

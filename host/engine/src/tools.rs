@@ -137,7 +137,8 @@ pub trait Conversation: Send + Sync {
     async fn authorized(&self) -> Result<(), Failure>;
 
     /// Puts a question to them as a `wait_for_input` task event and waits for the answer, which is valid for the
-    /// question's schema. Asked again after a crash, with the same id.
+    /// question's schema. Asked again after a crash, with the same id. A question that expires is withdrawn: a failure of
+    /// kind [`Failure::QUESTION_EXPIRED`]. Its time counts from when it was asked first, also after a crash.
     async fn ask(&self, question: Question) -> Result<Json, Failure>;
 
     /// Tells them how far the call is.
@@ -153,6 +154,8 @@ pub struct Question {
     pub input_schema: Json,
     /// What it is about: an object whose fields stand beside `label` and `input_schema` in the event's payload.
     pub about: Json,
+    /// How long it waits for an answer; absent: as long as the execution does.
+    pub expires_after: Option<Duration>,
 }
 
 /// What a caller asks for when they start an execution: `extensions.mistralai.connectors.bindings[]`.

@@ -202,7 +202,7 @@ impl Service {
 fn question() -> Question {
     let form = json!({ "type": "object", "required": ["go"], "properties": { "go": { "type": "boolean" } } });
     let about = json!({ "tool_name": "ask" }).into();
-    Question { label: "Shall it?".into(), input_schema: form.into(), about }
+    Question { label: "Shall it?".into(), input_schema: form.into(), about, expires_after: None }
 }
 
 #[async_trait]
@@ -240,6 +240,11 @@ impl Tools for Service {
     async fn call_tool(&self, call: ToolCall<'_>) -> Result<Json, Failure> {
         match call.tool {
             "ask" => call.conversation.ask(question()).await,
+            "ask-for-a-moment" | "ask-for-a-while" => {
+                let moment = call.tool == "ask-for-a-moment";
+                let expires_after = Some(Duration::from_millis(if moment { 1_500 } else { 3_600_000 }));
+                call.conversation.ask(Question { expires_after, ..question() }).await
+            }
             "authorised" => call.conversation.authorized().await.map(|()| Json::null()),
             "progress" => {
                 (0..50).for_each(|n| call.conversation.progress(json!({ "done": n }).into()));
@@ -449,6 +454,82 @@ fn after_a_crash_the_same_question_is_asked_and_an_answer_to_the_old_one_fits() 
             });
         }
     });
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answers_in_time_is_withdrawn() {
+    let (_folder, stage) = Stage::stage().await;
+    for place in ["workflow", "activity"] {
+        let begun = Instant::now();
+        let id = stage.start("plain", json!({ "in": place, "tool": "ask-for-a-moment" })).await;
+        let asked = stage.asked(&id).await;
+        assert_eq!(asked.expires_at_ms, Some(asked.asked_at_ms + 1_500));
+        let failure = stage.ended(&id).await.failure.expect("it fails");
+        assert!(begun.elapsed() >= Duration::from_millis(1_490), "{:?}", begun.elapsed());
+        assert_eq!((failure.kind.as_str(), failure.non_retryable), (Failure::QUESTION_EXPIRED, true));
+        let says = "nobody answered within 1.5s, and the question was withdrawn: Shall it?";
+        assert_eq!(failure.message, says);
+        let told = stage.told(&id, "wait_for_input");
+        assert_eq!(phases(&told), [TaskPhase::Started, TaskPhase::Failed]);
+        assert!(told[0].payload.value()["expires_at"].as_str().expect("a time").ends_with('Z'));
+        assert_eq!(told[1].payload.value(), says);
+    }
+}
+
+/// What is asked is withdrawn at the time that was set when it was asked first, however often the daemon dies meanwhile.
+#[test]
+fn a_restart_does_not_begin_a_time_limit_anew() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let window = Duration::from_secs(4);
+    let life = |work: &mut dyn FnMut(&tokio::runtime::Runtime, &Stage)| {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let config = EngineConfig { auth_window: window, ..EngineConfig::default() };
+        let stage = runtime.block_on(Stage::open(&folder, config));
+        work(&runtime, &stage);
+        drop(stage);
+        runtime.shutdown_timeout(Duration::from_secs(5));
+    };
+    let shown = |stage: &Stage, id: &ExecutionId, kind: &str, times: usize| {
+        (stage.told(id, kind).len() >= times).then_some(())
+    };
+    let (mut questions, mut waits) = (Vec::new(), Vec::new());
+    life(&mut |runtime, stage| {
+        for place in ["workflow", "activity"] {
+            let id =
+                runtime.block_on(stage.start("plain", json!({ "in": place, "tool": "ask-for-a-while" })));
+            let asked = runtime.block_on(stage.asked(&id));
+            runtime.block_on(stage.until("it is recorded", || shown(stage, &id, "wait_for_input", 1)));
+            questions.push((id, asked));
+        }
+        for tool in ["await-auth", "authorised"] {
+            let id = runtime.block_on(stage.start("plain", json!({ "in": "activity", "tool": tool })));
+            runtime.block_on(stage.until("it is recorded", || shown(stage, &id, "connector_auth", 1)));
+            waits.push(id);
+        }
+        runtime.block_on(people_take_their_time());
+    });
+    // Twice, so that what was shown again does not count either.
+    let mut opened = Instant::now();
+    for times in [2, 3] {
+        opened = Instant::now();
+        life(&mut |runtime, stage| {
+            for (id, before) in &questions {
+                let asked = runtime.block_on(stage.asked(id));
+                let close = asked.asked_at_ms.abs_diff(before.asked_at_ms);
+                assert!(close < 500, "{asked:?} {before:?}");
+                assert_eq!(asked.expires_at_ms, Some(asked.asked_at_ms + 3_600_000));
+                runtime.block_on(stage.until("again", || shown(stage, id, "wait_for_input", times)));
+            }
+            if times == 2 {
+                return runtime.block_on(people_take_their_time());
+            }
+            for id in &waits {
+                let failure = runtime.block_on(stage.ended(id)).failure.expect("it fails");
+                assert_eq!(failure.kind, Failure::CONNECTOR_AUTH_TIMEOUT);
+            }
+        });
+    }
+    assert!(opened.elapsed() < window, "the limit began anew: {:?}", opened.elapsed());
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use airlock_engine::{
-    ExecutionId, Json, OrganizationId, Principal, UserId, WorkspaceId,
+    ExecutionId, Extensions, Json, OrganizationId, Principal, UserId, WorkspaceId,
     records::{Change, Records, RecordsError},
     schedule::{
         BackfillRequest, Definition, Executions, NewSchedule, Outcome, Overlap, Refusal, ScheduleStart,
@@ -215,7 +215,7 @@ struct Engine(Arc<World>);
 
 #[async_trait]
 impl Executions for Engine {
-    async fn check(&self, _: &str, _: &Json) -> Result<(), Refusal> {
+    async fn check(&self, _: &str, _: &Json, _: &Extensions) -> Result<(), Refusal> {
         Ok(())
     }
 

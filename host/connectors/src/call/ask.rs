@@ -32,6 +32,7 @@ pub(super) async fn ask(call: &CallRequest<'_>) -> Result<(), ConnectorsError> {
         about: Json::from(json!({
             "asked_by": "policy", "connector_name": connector, "tool_name": call.tool, "arguments": shown,
         })),
+        expires_after: call.connector.control.ask_timeout(),
     };
     let answer = call.conversation.ask(question).await.map_err(ConnectorsError::Failed)?.value();
     if answer["approve"] == true {

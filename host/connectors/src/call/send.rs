@@ -10,7 +10,7 @@ use super::{CallRequest, Calls, Definitions, words::unanswered_trouble};
 use crate::{
     ConnectorsError,
     channel::Resolved,
-    control::retries,
+    control::{asking::Asking, retries},
     credentials::State,
     mcp::{self, CALL_LIMIT, refused},
     oauth,
@@ -38,6 +38,7 @@ impl Calls {
         let retries = call.options.retries.unwrap_or(control.retries);
         let arguments = call.arguments.as_object().cloned().unwrap_or_default();
         let arguments = &arguments;
+        let asking = &Asking::new(call.conversation, control.ask_timeout());
         retries::run(retries, idempotent, &breaker, || async move {
             match definitions {
                 Definitions::Mcp(_) => {
@@ -47,7 +48,7 @@ impl Calls {
                         arguments: arguments.clone(),
                         idempotency_key: call.origin.map(|origin| origin.idempotency_key.as_str()),
                         limit,
-                        conversation: call.conversation,
+                        conversation: asking,
                     };
                     let answered = session.call(call).await;
                     let mut value = answered.map_err(|trouble| self.refusal(connector, resolved, trouble))?;

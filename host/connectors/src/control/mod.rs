@@ -1,11 +1,12 @@
 //! What an operator lets calls of a connector do: the rules, and what keeps them.
 //!
 //! [`Control`] is the rules of one connector as they are written and stored. The other files keep them: [`limits`] count
-//! calls and redactions, [`retries`] and [`breaker`] say when a server is called again, [`pins`] notice that a tool is
-//! not what it was. All of them are asked with the control of the moment, so a change takes effect with the next call.
+//! calls and redactions, [`retries`] and [`breaker`] say when a server is called again, [`asking`] how long people may
+//! take, [`pins`] notice that a tool is not what it was. All of them are asked with the control of the moment, so a change takes effect with the next call.
 //!
 //! It sends nothing, knows no secret, and does not ask people: a decision to ask is carried out by who calls.
 
+pub(crate) mod asking;
 pub(crate) mod breaker;
 pub(crate) mod limits;
 #[cfg(test)]
@@ -31,6 +32,7 @@ const MAX_CALLS: u32 = 1_000_000;
 const MAX_RATE_SECONDS: u32 = 86_400;
 const MAX_FAILURES: u32 = 1_000;
 const MAX_BREAK_SECONDS: u32 = 3_600;
+const MAX_ASK_SECONDS: u32 = 30 * 86_400;
 
 /// The rules of one connector. Every field may be left out or null; `{}` is the default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,9 @@ pub(crate) struct Control {
     /// What happens with tools that may destroy something, if `tools` says nothing. As in MCP, those are all that do not
     /// say of themselves that they only read or only add. Default: as `default`.
     pub(crate) destructive: Option<Decision>,
+    /// How long a question about a call (`ask`) waits for its answer, in seconds, 1 to 2,592,000; after it the call is
+    /// refused. Default: as long as the execution.
+    pub(crate) ask_timeout_seconds: Option<u32>,
     /// How many calls there may be in a time. All limits hold. Default: none.
     pub(crate) rate: Vec<Rate>,
     /// How long one attempt of a call may take, in milliseconds, 1 to 120,000. Default: 120,000.
@@ -79,6 +84,7 @@ impl Default for Control {
             tools: BTreeMap::new(),
             read_only: None,
             destructive: None,
+            ask_timeout_seconds: None,
             rate: Vec::new(),
             timeout_ms: MAX_TIMEOUT_MS,
             retries: 2,
@@ -189,6 +195,8 @@ impl Control {
                 "tools are held back by their pins: 'pin' must be true",
             ));
         }
+        let patience = self.ask_timeout_seconds.is_none_or(|limit| (1..=MAX_ASK_SECONDS).contains(&limit));
+        ensure(patience, "/ask_timeout_seconds")?;
         ensure((1..=MAX_RESPONSE).contains(&self.max_response_bytes), "/max_response_bytes")?;
         ensure((1..=MAX_FAILURES).contains(&self.breaker.failures), "/breaker/failures")?;
         ensure((1..=MAX_BREAK_SECONDS).contains(&self.breaker.seconds), "/breaker/seconds")?;
@@ -262,6 +270,11 @@ impl Control {
         })
     }
 
+    /// How long a question about a call waits for its answer; absent: as long as the execution.
+    pub(crate) fn ask_timeout(&self) -> Option<Duration> {
+        self.ask_timeout_seconds.map(|limit| Duration::from_secs(limit.into()))
+    }
+
     /// How long one attempt may take.
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
@@ -304,6 +317,7 @@ fn refused(pointer: &str) -> ConnectorsError {
         (Some("rate"), Some(_), _) => "an object with 'per', 'calls' and 'seconds'".into(),
         (Some("rate"), ..) => format!("a list of at most {MAX_RATES} limits"),
         (Some("timeout_ms"), ..) => number(1, MAX_TIMEOUT_MS),
+        (Some("ask_timeout_seconds"), ..) => number(1, MAX_ASK_SECONDS.into()),
         (Some("retries"), ..) => number(0, MAX_RETRIES.into()),
         (Some("max_response_bytes"), ..) => number(1, MAX_RESPONSE),
         (Some("breaker"), Some("failures"), _) => number(1, MAX_FAILURES.into()),
@@ -331,13 +345,16 @@ mod tests {
         assert_eq!(control(default.clone()), Control::default(), "what is shown can be sent back");
         assert_eq!(
             default,
-            json!({ "default": "allow", "tools": {}, "read_only": null, "destructive": null, "rate": [],
-                "timeout_ms": 120_000, "retries": 2, "max_response_bytes": 8 << 20,
-                "breaker": { "failures": 5, "seconds": 30 }, "pin": true, "review": false, "audit_arguments": false, "mock": false,
-                "record": false, "check": null })
+            json!({ "default": "allow", "tools": {}, "read_only": null, "destructive": null,
+                "ask_timeout_seconds": null, "rate": [], "timeout_ms": 120_000, "retries": 2,
+                "max_response_bytes": 8 << 20, "breaker": { "failures": 5, "seconds": 30 }, "pin": true,
+                "review": false, "audit_arguments": false, "mock": false, "record": false, "check": null })
         );
         assert_eq!(control(json!({ "breaker": { "failures": 2 } })).breaker.seconds, 30);
         assert_eq!(control(json!({ "timeout_ms": 1_500 })).timeout(), Duration::from_millis(1_500));
+        assert_eq!(control(json!({})).ask_timeout(), None);
+        let patient = control(json!({ "ask_timeout_seconds": 90 }));
+        assert_eq!(patient.ask_timeout(), Some(Duration::from_secs(90)));
     }
 
     #[test]
@@ -374,6 +391,9 @@ mod tests {
             (json!({ "timeout_ms": 0 }), "/timeout_ms", "a whole number from 1 to 120000"),
             (json!({ "timeout_ms": "1s" }), "/timeout_ms", "a whole number from 1 to 120000"),
             (json!({ "retries": 11 }), "/retries", "from 0 to 10"),
+            (json!({ "ask_timeout_seconds": 0 }), "/ask_timeout_seconds", "from 1 to 2592000"),
+            (json!({ "ask_timeout_seconds": 2_592_001 }), "/ask_timeout_seconds", "from 1 to 2592000"),
+            (json!({ "ask_timeout_seconds": "1h" }), "/ask_timeout_seconds", "a whole number"),
             (json!({ "max_response_bytes": (64 << 20) + 1 }), "/max_response_bytes", "from 1 to 67108864"),
             (json!({ "breaker": { "failures": 0 } }), "/breaker/failures", "from 1 to 1000"),
             (json!({ "breaker": { "seconds": 3601 } }), "/breaker/seconds", "from 1 to 3600"),

@@ -446,7 +446,12 @@ impl Session {
         rendered.scrubber.value(&mut schema);
         rendered.scrubber.value(&mut about);
         let label = format!("{}: {}", self.connector, rendered.scrubber.text(&message));
-        let question = Question { label, input_schema: Json::from(schema), about: Json::from(about) };
+        let question = Question {
+            label,
+            input_schema: Json::from(schema),
+            about: Json::from(about),
+            expires_after: None,
+        };
         let Ok(answer) = conversation.ask(question).await else {
             return ElicitResult::new(ElicitationAction::Decline);
         };

@@ -176,7 +176,7 @@ impl Engine {
         tokio::spawn(async move {
             let wait = async {
                 let binding = bound(&bindings, &slot)?;
-                engine.authorize(&cell, &origin, binding, AuthMoment::OnDemand, since, None).await
+                engine.authorize(&cell, &origin, binding, AuthMoment::OnDemand, Some(since), None).await
             };
             let outcome = until_cancelled(&token, wait).await;
             engine.settle(&cell, seq, Input::AuthEnded { seq, outcome }).await;
@@ -353,7 +353,7 @@ impl ActivityHost for Host {
     async fn await_auth(&self, slot: &str) -> Result<Json, Failure> {
         let binding = bound(&self.bindings, slot)?;
         let (moment, waits) = (AuthMoment::OnDemand, Some(&self.waits));
-        self.engine.authorize(&self.cell, &self.origin, binding, moment, now_ms(), waits).await
+        self.engine.authorize(&self.cell, &self.origin, binding, moment, None, waits).await
     }
 
     fn emit_event(&self, event: TaskEvent) -> Result<(), Failure> {

@@ -14,7 +14,13 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Engine, cell::Cell, now_ms, questions::WAIT_FOR_INPUT, task::Task, waits::Waits};
+use super::{
+    Engine,
+    cell::Cell,
+    questions::{self, Deadline, WAIT_FOR_INPUT},
+    task::Task,
+    waits::Waits,
+};
 use crate::{
     Failure, Json,
     history::Outcome,
@@ -137,27 +143,37 @@ impl Talk<'_> {
 impl Conversation for Talk<'_> {
     async fn authorized(&self) -> Result<(), Failure> {
         let Caller { engine, cell, origin, waits, .. } = self.caller;
-        let wait = engine.authorize(cell, origin, self.binding, AuthMoment::OnDemand, now_ms(), *waits);
+        let wait = engine.authorize(cell, origin, self.binding, AuthMoment::OnDemand, None, *waits);
         self.wanted(wait).await.map(drop)
     }
 
     async fn ask(&self, question: Question) -> Result<Json, Failure> {
         let id = self.question_id();
+        let Caller { engine, cell, waits, .. } = self.caller;
+        let deadline = match question.expires_after {
+            Some(limit) => Some(Deadline { limit, asked_at: engine.shown_since(cell, &id).await }),
+            None => None,
+        };
+        let label = question.label.clone();
         let mut state = question.state();
+        if let Some(deadline) = &deadline {
+            state["expires_at"] = questions::time(deadline.at()).into();
+        }
         let bytes = state.to_string().len();
         if bytes > EVENT_BYTES {
             let message = format!("the question has {bytes} bytes with its form; the limit is {EVENT_BYTES}");
             return Err(Failure::permanent(Failure::CONNECTOR, message));
         }
-        let Caller { engine, cell, waits, .. } = self.caller;
         // Whoever hears of it can answer it.
-        let asked = cell.questions.ask(&id, question)?;
+        let asked = cell.questions.ask(&id, question, deadline.as_ref())?;
         let task = Task::begin(engine, cell, WAIT_FOR_INPUT, id, state.clone().into());
         let answer = async {
-            match waits {
-                Some(waits) => waits.during(asked.answer()).await,
-                None => asked.answer().await,
-            }
+            let answer = asked.answer(deadline);
+            let answer = match waits {
+                Some(waits) => waits.during(answer).await,
+                None => answer.await,
+            };
+            answer?.ok_or_else(|| expired(&label, deadline))
         };
         match self.wanted(answer).await {
             Ok(answer) => {
@@ -180,6 +196,13 @@ impl Conversation for Talk<'_> {
             self.task.change(state.into());
         }
     }
+}
+
+/// What the step is told when nobody answered in time.
+fn expired(label: &str, deadline: Option<Deadline>) -> Failure {
+    let limit = deadline.map_or(Duration::ZERO, |deadline| deadline.limit);
+    let message = format!("nobody answered within {limit:?}, and the question was withdrawn: {label}");
+    Failure::permanent(Failure::QUESTION_EXPIRED, message)
 }
 
 #[cfg(test)]

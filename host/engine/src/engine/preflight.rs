@@ -23,7 +23,8 @@ impl Engine {
         let started = Arc::clone(machine.started());
         let definition = Arc::clone(machine.definition());
         let origin = engine.origin(cell, machine, PREFLIGHT);
-        let since = machine.started_at();
+        // A delayed start asks nobody before its time.
+        let since = machine.started_at().max(started.not_before);
         let cell = Arc::clone(cell);
         tokio::spawn(async move {
             let check = async {
@@ -34,7 +35,9 @@ impl Engine {
                 let request = BindRequest { principal, slots, wishes, on_behalf_of, mocks: &started.mocks };
                 let bindings = engine.tools.bind(request).await?;
                 for binding in bindings.iter().filter(|binding| binding.auto_auth) {
-                    engine.authorize(&cell, &origin, binding, AuthMoment::Preflight, since, None).await?;
+                    engine
+                        .authorize(&cell, &origin, binding, AuthMoment::Preflight, Some(since), None)
+                        .await?;
                 }
                 Ok(bindings)
             };
@@ -46,48 +49,82 @@ impl Engine {
         });
     }
 
-    /// Waits, if need be, until the principal can use a connector. `since` is when the wait began; `waits` are those of the
-    /// attempt that waits, if it is one.
+    /// Waits, if need be, until the principal can use a connector. `since` is when the wait began; without it, when the step
+    /// asked first. `waits` are those of the attempt that waits, if it is one.
     pub(super) async fn authorize(
         self: &Arc<Self>,
         cell: &Arc<Cell>,
         origin: &CallOrigin,
         binding: &Binding,
         moment: AuthMoment,
-        since: UnixMs,
+        since: Option<UnixMs>,
         waits: Option<&Waits>,
     ) -> Result<Json, Failure> {
+        // The same after a restart, so that clients see one task.
+        let id = format!("{}:{}", origin.idempotency_key, binding.slot);
+        let mut began = since;
         let mut asked: Option<Task> = None;
+        // The last wait ended because it was time to look again, not because something was said to have changed.
+        let mut again = false;
         loop {
-            let AuthNeeded { state, changed } =
-                match self.tools.authorize(&origin.principal, binding, moment).await? {
-                    Authorization::Needed(needed) => needed,
-                    Authorization::Ready(who) => {
-                        if let Some(task) = asked {
-                            task.complete(connected(binding));
-                        }
-                        return Ok(who);
+            let needed = match self.tools.authorize(&origin.principal, binding, moment).await {
+                Ok(Authorization::Needed(needed)) => Some(needed),
+                Ok(Authorization::Ready(who)) => {
+                    if let Some(task) = asked {
+                        task.complete(connected(binding));
                     }
-                };
-            let task = asked.take().unwrap_or_else(|| {
-                // The same after a restart, so that clients see one task.
-                let id = format!("{}:{}", origin.idempotency_key, binding.slot);
-                Task::begin(self, cell, CONNECTOR_AUTH, id, state)
-            });
+                    return Ok(who);
+                }
+                // The service may be away for a moment.
+                Err(failure) if again && !failure.non_retryable => None,
+                Err(failure) => return Err(failure),
+            };
+            let since = match began {
+                Some(since) => since,
+                None => *began.insert(self.shown_since(cell, &id).await),
+            };
             let waited = Duration::from_millis(now_ms().saturating_sub(since));
-            let changed = tokio::time::timeout(self.config.auth_window.saturating_sub(waited), changed);
+            let rest = self.config.auth_window.saturating_sub(waited);
+            let (task, look, changed) = match (needed, asked.take()) {
+                (Some(AuthNeeded { state, changed }), None) => {
+                    (Task::begin(self, cell, CONNECTOR_AUTH, id.clone(), state), next_look(rest), changed)
+                }
+                (Some(AuthNeeded { state, changed }), Some(task)) => {
+                    if again {
+                        // With a link that still works.
+                        task.change(state);
+                    }
+                    (task, next_look(rest), changed)
+                }
+                (None, Some(task)) => (task, rest.min(AWAY), Box::pin(std::future::pending()) as _),
+                // Nothing is looked at again before it was asked for.
+                (None, None) => continue,
+            };
+            let changed = tokio::time::timeout(look, changed);
             let changed = match waits {
                 Some(waits) => waits.during(changed).await,
                 None => changed.await,
             };
-            if changed.is_err() {
+            if changed.is_err() && look == rest {
                 let text = format!("Connector '{}' auth timed out", binding.connector_name);
                 task.fail(format!("[{}:{}] {text}", binding.connector_id, binding.connector_name));
                 return Err(Failure::permanent(Failure::CONNECTOR_AUTH_TIMEOUT, text));
             }
+            again = changed.is_err();
             asked = Some(task);
         }
     }
+}
+
+/// A link to authorise works for ten minutes. A wait that is longer asks anew in time, and shows another one.
+const LINK_LIFE: Duration = Duration::from_secs(600);
+
+/// A service that is away when it is looked at again is given so long to come back.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// How long to wait before looking again, when there is so much time left.
+fn next_look(rest: Duration) -> Duration {
+    if rest > LINK_LIFE { LINK_LIFE * 9 / 10 } else { rest }
 }
 
 fn connected(binding: &Binding) -> Json {
@@ -100,4 +137,17 @@ fn connected(binding: &Binding) -> Json {
         state["credentials_name"] = name.as_str().into();
     }
     state.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_wait_shows_another_link_before_the_last_one_ends() {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        for (rest, look) in [(0, 0), (1, 1), (10, 10), (11, 9), (60, 9), (43_200, 9)] {
+            assert_eq!(next_look(minutes(rest)), minutes(look), "{rest}");
+        }
+    }
 }

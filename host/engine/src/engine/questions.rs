@@ -4,8 +4,9 @@
 //! Clients see it as a task of type `wait_for_input`, as those that workflows ask (contract/workflow-features.md §7.1),
 //! and list and answer it with the same two messages.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use jsonschema::{PatternOptions, Validator};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,8 @@ pub struct OpenQuestion {
     pub about: Json,
     /// When it was asked, in milliseconds since the Unix epoch.
     pub asked_at_ms: UnixMs,
+    /// When it is withdrawn, if it is.
+    pub expires_at_ms: Option<UnixMs>,
 }
 
 /// A question could not be answered.
@@ -105,8 +108,34 @@ struct Waiting {
     task_id: String,
     question: Question,
     asked_at: UnixMs,
+    expires_at: Option<UnixMs>,
     form: Arc<Validator>,
     answer: oneshot::Sender<Answer>,
+}
+
+/// How long a question is open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) limit: Duration,
+    /// When it was asked first; a restart does not begin anew.
+    pub(super) asked_at: UnixMs,
+}
+
+impl Deadline {
+    pub(super) fn at(&self) -> UnixMs {
+        self.asked_at.saturating_add(u64::try_from(self.limit.as_millis()).unwrap_or(UnixMs::MAX))
+    }
+
+    fn rest(&self) -> Duration {
+        Duration::from_millis(self.at().saturating_sub(now_ms()))
+    }
+}
+
+/// A time as clients read it: RFC 3339, in UTC.
+pub(super) fn time(at: UnixMs) -> String {
+    let at =
+        i64::try_from(at).ok().and_then(DateTime::from_timestamp_millis).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// The open questions of a run, in the order in which they were asked.
@@ -115,7 +144,12 @@ pub(super) struct Questions(Mutex<Vec<Waiting>>);
 
 impl Questions {
     /// Opens a question. It is open as long as what this gives is there and nobody has answered.
-    pub(super) fn ask(&self, task_id: &str, question: Question) -> Result<Asked<'_>, Failure> {
+    pub(super) fn ask(
+        &self,
+        task_id: &str,
+        question: Question,
+        deadline: Option<&Deadline>,
+    ) -> Result<Asked<'_>, Failure> {
         // The form may come from a service: its patterns must not cost more time than their length.
         let form = jsonschema::options()
             .with_pattern_options(PatternOptions::regex())
@@ -125,10 +159,13 @@ impl Questions {
                 Failure::permanent(Failure::CONNECTOR, message)
             })?;
         let (answer, answered) = oneshot::channel();
-        let (task_id, asked_at) = (task_id.to_owned(), now_ms());
+        let task_id = task_id.to_owned();
+        let asked_at = deadline.map_or_else(now_ms, |deadline| deadline.asked_at);
+        let expires_at = deadline.map(Deadline::at);
         let mut open = self.0.lock();
         open.retain(|waiting| waiting.task_id != task_id);
-        open.push(Waiting { task_id: task_id.clone(), question, asked_at, form: Arc::new(form), answer });
+        let form = Arc::new(form);
+        open.push(Waiting { task_id: task_id.clone(), question, asked_at, expires_at, form, answer });
         Ok(Asked { questions: self, task_id, answered })
     }
 
@@ -139,6 +176,7 @@ impl Questions {
             input_schema: waiting.question.input_schema.clone(),
             about: waiting.question.about.clone(),
             asked_at_ms: waiting.asked_at,
+            expires_at_ms: waiting.expires_at,
         };
         self.0.lock().iter().map(open).collect()
     }
@@ -176,11 +214,23 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Waits for the answer.
-    pub(super) async fn answer(mut self) -> Result<Answer, Failure> {
-        (&mut self.answered).await.map_err(|_| {
-            Failure::permanent(Failure::CANCELLED, "another call of the same step asks the question now")
-        })
+    /// Waits for the answer; gives none when the deadline has come without one.
+    pub(super) async fn answer(mut self, deadline: Option<Deadline>) -> Result<Option<Answer>, Failure> {
+        let replaced =
+            |_| Failure::permanent(Failure::CANCELLED, "another call of the same step asks the question now");
+        let Some(deadline) = deadline else { return (&mut self.answered).await.map(Some).map_err(replaced) };
+        // A timer may be early by the clock that people read.
+        while !deadline.rest().is_zero() {
+            if let Ok(answered) = tokio::time::timeout(deadline.rest(), &mut self.answered).await {
+                return answered.map(Some).map_err(replaced);
+            }
+        }
+        // From here on nobody can answer; who was told that the answer is delivered is right.
+        self.answered.close();
+        match self.answered.try_recv() {
+            Ok(answer) => Ok(Some(answer)),
+            Err(_) => Ok(None),
+        }
     }
 }
 
@@ -285,10 +335,14 @@ impl Engine {
         let open = self.cell_in_memory(id).map(|cell| cell.questions.list()).unwrap_or_default();
         if let Some(list) = answer.get_mut("pending_inputs").and_then(Value::as_array_mut) {
             let entry = |question: OpenQuestion| {
-                json!({
+                let mut entry = json!({
                     "task_id": question.task_id, "input_schema": question.input_schema.value(),
                     "label": question.label,
-                })
+                });
+                if let Some(at) = question.expires_at_ms {
+                    entry["expires_at_ms"] = at.into();
+                }
+                entry
             };
             list.extend(open.into_iter().map(entry));
         }
@@ -301,7 +355,8 @@ mod tests {
     use super::*;
 
     fn question(schema: Value) -> Question {
-        Question { label: "Go on?".into(), input_schema: schema.into(), about: json!({ "tool": "t" }).into() }
+        let about = json!({ "tool": "t" }).into();
+        Question { label: "Go on?".into(), input_schema: schema.into(), about, expires_after: None }
     }
 
     fn yes() -> Answer {
@@ -313,23 +368,26 @@ mod tests {
         let questions = Questions::default();
         let form =
             json!({ "type": "object", "required": ["yes"], "properties": { "yes": { "type": "boolean" } } });
-        let asked = questions.ask("q", question(form)).expect("is asked");
+        let asked = questions.ask("q", question(form), None).expect("is asked");
         let wrong = Answer { input: json!({ "yes": 1 }).into(), sender: "ada".into() };
         let error = questions.answer("q", wrong).expect_err("does not fit");
         assert_eq!(error.to_string(), "Invalid input for task q: /yes: value is not of type \"boolean\"");
         assert_eq!(questions.list().len(), 1);
         questions.answer("q", yes()).expect("fits");
         assert!(matches!(questions.answer("q", yes()), Err(AnswerError::Unknown(_))));
-        assert_eq!(asked.answer().await.expect("is answered").sender, "ada");
+        assert_eq!(
+            asked.answer(None).await.expect("is answered").map(|answer| answer.sender).as_deref(),
+            Some("ada")
+        );
     }
 
     #[test]
     fn a_question_that_nobody_waits_for_is_not_open() {
         let questions = Questions::default();
-        drop(questions.ask("q", question(json!({}))));
+        drop(questions.ask("q", question(json!({})), None));
         assert!(questions.list().is_empty());
-        let older = questions.ask("q", question(json!({})));
-        let _newer = questions.ask("q", question(json!({})));
+        let older = questions.ask("q", question(json!({})), None);
+        let _newer = questions.ask("q", question(json!({})), None);
         drop(older);
         assert_eq!(questions.list().len(), 1);
     }
@@ -338,7 +396,7 @@ mod tests {
     fn a_form_that_is_no_schema_or_that_looks_elsewhere_is_refused() {
         let questions = Questions::default();
         for form in [json!({ "type": "colour" }), json!({ "$ref": "http://127.0.0.1:1/form" })] {
-            assert!(questions.ask("q", question(form)).is_err());
+            assert!(questions.ask("q", question(form), None).is_err());
         }
     }
 
@@ -347,5 +405,32 @@ mod tests {
         let about = json!({ "label": "overwritten", "tool_name": "t" }).into();
         let state = Question { about, ..question(json!({})) }.state();
         assert_eq!(state, json!({ "tool_name": "t", "input_schema": {}, "label": "Go on?" }));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_expires_is_withdrawn_and_an_answer_in_time_counts() {
+        let questions = Questions::default();
+        let begun = now_ms();
+        let limit = Duration::from_millis(30);
+        let deadline = Deadline { limit, asked_at: begun };
+        let asked = questions.ask("q", question(json!({})), Some(&deadline)).expect("is asked");
+        let open = &questions.list()[0];
+        assert_eq!((open.asked_at_ms, open.expires_at_ms), (begun, Some(begun + 30)));
+        assert!(asked.answer(Some(deadline)).await.expect("ends").is_none());
+        assert!(now_ms() >= begun + 30 && questions.list().is_empty());
+        assert!(matches!(questions.answer("q", yes()), Err(AnswerError::Unknown(_))));
+
+        // One that was delivered before it was looked at, however late that is.
+        let late = Deadline { limit, asked_at: begun.saturating_sub(1_000) };
+        let asked = questions.ask("q", question(json!({})), Some(&late)).expect("is asked");
+        questions.answer("q", yes()).expect("is open");
+        assert!(asked.answer(Some(late)).await.expect("ends").is_some());
+    }
+
+    #[test]
+    fn a_deadline_that_no_clock_reaches_is_a_time_all_the_same() {
+        let deadline = Deadline { limit: Duration::MAX, asked_at: 1 };
+        assert!(time(deadline.at()).starts_with("+262142-12-31T"), "{}", time(deadline.at()));
+        assert_eq!(time(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Problem;
-use crate::Json;
+use crate::{Extensions, Json};
 
 /// `ScheduleDefinition`: what to start and when. Kept as it was sent, so that clients read back what they wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct Definition {
     /// No more than so many executions.
     #[serde(default)]
     pub max_executions: Option<i64>,
+    /// Ours: what starts ask for besides the input, as in a start by hand: mocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<Value>,
 }
 
 /// `ScheduleCalendar`: a time matches when every field does.
@@ -137,6 +140,14 @@ impl Definition {
         })
     }
 
+    /// What its starts ask for besides the input.
+    pub fn extensions(&self) -> Result<Extensions, Problem> {
+        Extensions::read(self.extensions.as_ref()).map_err(|problem| Problem {
+            pointer: format!("/extensions{}", problem.pointer),
+            message: problem.message,
+        })
+    }
+
     /// This definition with the keys of `changes` in place of its own; `null` takes a value away.
     pub fn changed(&self, changes: &Map<String, Value>) -> Result<Self, Problem> {
         let mut value = serde_json::to_value(self).map_err(|error| Problem::new("", error.to_string()))?;
@@ -152,6 +163,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::tools::Mocks;
+
+    fn before_with_daily() -> Definition {
+        Definition::read(&json!({ "input": 1, "cron_expressions": ["@daily"] })).expect("is read")
+    }
+
+    fn after_changes(before: &Definition, changes: &Value) -> Definition {
+        before.changed(changes.as_object().expect("an object")).expect("is read")
+    }
 
     #[test]
     fn what_the_client_sends_is_read_and_given_back() {
@@ -192,5 +212,13 @@ mod tests {
         assert_eq!(after.jitter, None);
         assert_eq!(after.start_at.as_deref(), Some("2026-01-01T00:00:00Z"));
         assert_eq!((after.input, after.cron_expressions), (before.input, before.cron_expressions));
+        let mocked = json!({ "extensions": { "airlock": { "mocks": true } } });
+        let mocked = after_changes(&before_with_daily(), &mocked);
+        assert_eq!(mocked.extensions().expect("is read").mocks, Mocks::All);
+        assert_eq!(after_changes(&mocked, &json!({ "jitter": null })), mocked, "mocks stay");
+        let live = after_changes(&mocked, &json!({ "extensions": null }));
+        assert_eq!(live.extensions().expect("is read"), Extensions::default());
+        let wrong = after_changes(&live, &json!({ "extensions": { "airlock": { "mocks": 1 } } }));
+        assert_eq!(wrong.extensions().expect_err("is refused").pointer, "/extensions/airlock/mocks");
     }
 }

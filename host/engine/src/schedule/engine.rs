@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::{Executions, Outcome, Problem, Refusal, ScheduleStart, StartFailed};
 use crate::{
-    Engine, ExecutionId, Json,
+    Engine, ExecutionId, Extensions, Json,
     engine::{StartError, StartRequest},
     guests::GuestError,
     store::{Status, StoreError},
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl Executions for Arc<Engine> {
-    async fn check(&self, workflow: &str, input: &Json) -> Result<(), Refusal> {
+    async fn check(&self, workflow: &str, input: &Json, extensions: &Extensions) -> Result<(), Refusal> {
         let unknown = || Refusal::UnknownWorkflow(workflow.into());
         let digest = self.guests().serving(workflow).ok_or_else(unknown)?;
         let definition =
@@ -27,6 +27,9 @@ impl Executions for Arc<Engine> {
         if definition.on_behalf_of {
             return Err(Refusal::OnBehalfOf(workflow.into()));
         }
+        extensions.check_scheduled(definition).map_err(|problem| {
+            Refusal::Extensions(Problem::new(format!("/extensions{}", problem.pointer), problem.message))
+        })?;
         let (bytes, limit) = (input.as_str().len(), self.config().max_input_bytes);
         if bytes > limit {
             let message = format!(
@@ -48,12 +51,16 @@ impl Executions for Arc<Engine> {
 
     async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed> {
         // What the workflow says of itself may have changed since the schedule was made.
-        if let Err(refusal @ Refusal::OnBehalfOf(_)) = self.check(&start.workflow, &start.input).await {
+        let checked = self.check(&start.workflow, &start.input, &start.extensions).await;
+        if let Err(refusal @ (Refusal::OnBehalfOf(_) | Refusal::Extensions(_))) = checked {
             return Err(StartFailed::ForGood(refusal.to_string()));
         }
+        let Extensions { mocks, wishes } = start.extensions;
         let request = StartRequest {
             execution_id: Some(start.execution_id),
             schedule: Some(start.schedule_id.to_string()),
+            mocks,
+            wishes,
             ..StartRequest::new(start.workflow, start.input, start.principal)
         };
         match Engine::start(self, request).await {

@@ -21,7 +21,7 @@ use super::{
     Definition, Next, Outcome, Overlap, Plan, Policy, Problem, Spec, State, Stop, UnixSeconds, plan::seconds,
 };
 use crate::{
-    ExecutionId, Json, Principal, WorkspaceId,
+    ExecutionId, Extensions, Json, Principal, WorkspaceId,
     history::UnixMs,
     records::{Change, Records, RecordsError},
 };
@@ -47,8 +47,8 @@ const FUTURE: usize = 10;
 /// What schedules want from the engine.
 #[async_trait]
 pub trait Executions: Send + Sync + 'static {
-    /// Whether this workflow may have schedules with this input.
-    async fn check(&self, workflow: &str, input: &Json) -> Result<(), Refusal>;
+    /// Whether this workflow may have schedules with this input, and what else they ask for.
+    async fn check(&self, workflow: &str, input: &Json, extensions: &Extensions) -> Result<(), Refusal>;
 
     /// Starts an execution. `Ok` also when one with this id exists.
     async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed>;
@@ -75,6 +75,8 @@ pub struct ScheduleStart {
     pub execution_id: ExecutionId,
     /// The input.
     pub input: Json,
+    /// What else it asks for.
+    pub extensions: Extensions,
     /// The owner of the schedule.
     pub principal: Principal,
     /// The schedule.
@@ -107,6 +109,9 @@ pub enum Refusal {
     /// The input does not match the workflow's schema.
     #[error("the input does not match the workflow's schema: {}", .0.first().map_or("", |problem| &problem.message))]
     Input(Vec<Problem>),
+    /// It asks for something that the workflow does not have, or that a schedule cannot have.
+    #[error("{}", .0.message)]
+    Extensions(Problem),
     /// The plugin cannot be used.
     #[error("{0}")]
     Unusable(String),
@@ -454,14 +459,22 @@ impl Scheduler {
                         Ok(id) => id,
                         Err(error) => return Err(error.to_string()),
                     };
-                    let start = ScheduleStart {
-                        workflow: entry.workflow.clone(),
-                        execution_id: execution_id.clone(),
-                        input: entry.definition.input.clone(),
-                        principal: entry.owner.clone(),
-                        schedule_id: entry.id.clone(),
+                    let started = match entry.definition.extensions() {
+                        // It was read when the schedule was made. What is not understood is not left away.
+                        Err(problem) => Err(StartFailed::ForGood(problem.message)),
+                        Ok(extensions) => {
+                            let start = ScheduleStart {
+                                workflow: entry.workflow.clone(),
+                                execution_id: execution_id.clone(),
+                                input: entry.definition.input.clone(),
+                                extensions,
+                                principal: entry.owner.clone(),
+                                schedule_id: entry.id.clone(),
+                            };
+                            self.executions.start(start).await
+                        }
                     };
-                    match self.executions.start(start).await {
+                    match started {
                         Ok(()) => {
                             self.watch(key, &execution_id);
                             entry.plan.started(&run, execution_id, now);
@@ -517,7 +530,9 @@ impl Scheduler {
             return Err(ScheduleError::Id);
         }
         let spec = Spec::new(&new.definition).map_err(ScheduleError::Invalid)?;
-        self.executions.check(&new.workflow, &new.definition.input).await?;
+        let extensions =
+            new.definition.extensions().map_err(|problem| ScheduleError::Invalid(vec![problem]))?;
+        self.executions.check(&new.workflow, &new.definition.input, &extensions).await?;
         let now = (self.clock)();
         let entry = Entry {
             plan: Plan::new(id.clone(), spec, now),
@@ -584,10 +599,11 @@ impl Scheduler {
         changes: &Map<String, Value>,
     ) -> Result<(), ScheduleError> {
         let view = self.get(workspace, id).await.ok_or_else(|| ScheduleError::Unknown(id.into()))?;
-        if changes.contains_key("input") {
-            let changed =
-                view.definition.changed(changes).map_err(|problem| ScheduleError::Invalid(vec![problem]))?;
-            self.executions.check(&view.workflow, &changed.input).await?;
+        if changes.contains_key("input") || changes.contains_key("extensions") {
+            let invalid = |problem| ScheduleError::Invalid(vec![problem]);
+            let changed = view.definition.changed(changes).map_err(invalid)?;
+            let extensions = changed.extensions().map_err(invalid)?;
+            self.executions.check(&view.workflow, &changed.input, &extensions).await?;
         }
         self.change(workspace, id, |entry, now| {
             let definition =
