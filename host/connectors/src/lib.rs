@@ -24,6 +24,7 @@ mod registry;
 mod rest;
 mod vault;
 
+pub use audit::AUDIT_KINDS;
 pub use authorization::{
     OAuthConfig,
     consent::{Arrival, Departure, Problem, Purpose, Returned, Wanted},

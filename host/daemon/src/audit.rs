@@ -51,8 +51,8 @@ pub(crate) struct Filter {
     /// Of this user.
     #[arg(long)]
     user: Option<String>,
-    /// Of this kind: call, credential_stored, connector_changed …
-    #[arg(long)]
+    /// Of this kind.
+    #[arg(long, value_parser = airlock_connectors::AUDIT_KINDS)]
     kind: Option<String>,
 }
 
@@ -97,7 +97,16 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         Command::Verify => {
             let answer = daemon.post("/v1/airlock/audit/verify", &json!({})).await?;
             output.value(&answer, || match answer["whole"] == true {
-                true => println!("whole: {} entries", answer["entries"]),
+                true => {
+                    println!("whole: {} entries", answer["entries"]);
+                    if answer["removed"].is_object() {
+                        println!(
+                            "those up to {} were removed for their age, the last from {}",
+                            answer["removed"]["through"],
+                            text(&answer["removed"]["to"])
+                        );
+                    }
+                }
                 false => println!("NOT WHOLE: {}", text(&answer["problem"])),
             });
             if answer["whole"] != true {

@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    auth::Auth,
     client::{Daemon, segment},
     documents,
     ended::Ended,
@@ -31,10 +32,8 @@ pub(crate) enum Command {
         /// The MCP server's address, or the base address of the API [default: the first one in the OpenAPI document].
         #[arg(long)]
         server: Option<String>,
-        /// How one authenticates: none, bearer, basic, oauth2, header:NAME, query:NAME or cookie:NAME for an API key
-        /// (several that are needed together with commas between them), or auto: what the server or the document says.
-        #[arg(long, default_value = "auto")]
-        auth: String,
+        #[arg(long, default_value_t = Auth::Auto, help = Auth::help())]
+        auth: Auth,
         /// For a REST API: its OpenAPI document, a file or an address.
         #[arg(long)]
         openapi: Option<String>,
@@ -77,8 +76,8 @@ pub(crate) enum Command {
         /// A title for people.
         #[arg(long)]
         title: Option<String>,
-        /// Who sees it: private, shared_workspace, shared_org.
-        #[arg(long, default_value = "shared_workspace")]
+        /// Who sees it.
+        #[arg(long, default_value = "shared_workspace", value_parser = ["private", "shared_workspace", "shared_org"])]
         visibility: String,
     },
     /// Change a connector.
@@ -266,7 +265,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 body["template"] = template.into();
             }
             let client = client_id.is_some() || !scopes.is_empty();
-            if let Some(method) = method(&auth, client_id, scopes)? {
+            if let Some(method) = auth.wire(client_id, scopes) {
                 body["auth_methods"] = json!([method]);
             } else if client {
                 anyhow::bail!("--client-id and --scope belong to --auth oauth2");
@@ -465,41 +464,6 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
 
 fn own(name: &str, what: &str) -> String {
     format!("/v1/airlock/connectors/{}/{what}", segment(name))
-}
-
-/// The method that `--auth` stands for; `None` for what the server says.
-fn method(auth: &str, client_id: Option<String>, scopes: Vec<String>) -> anyhow::Result<Option<Value>> {
-    Ok(Some(match auth.split_once(':') {
-        None if auth == "auto" => return Ok(None),
-        None if auth == "oauth2" => {
-            let secret = std::env::var("AIRLOCK_CLIENT_SECRET").ok();
-            let mut method = json!({ "method_type": auth, "auth_data": { "client_scopes": scopes } });
-            if let Some(id) = client_id {
-                method["auth_data"]["client_id"] = id.into();
-                method["auth_data"]["client_secret"] = json!(secret);
-            }
-            method
-        }
-        None => json!({ "method_type": auth }),
-        Some(_) => {
-            let key = |part: &str| match part.split_once(':') {
-                Some((place @ ("header" | "query" | "cookie"), name)) => {
-                    Some(json!({ "in": place, "name": name }))
-                }
-                _ => None,
-            };
-            let keys: Option<Vec<Value>> = auth.split(',').map(|part| key(part.trim())).collect();
-            match keys.as_deref() {
-                Some([key]) => {
-                    json!({ "method_type": "api_key", "in": key["in"], "name": key["name"] })
-                }
-                Some(keys) => json!({ "method_type": "api_key", "keys": keys }),
-                None => anyhow::bail!(
-                    "--auth is '{auth}': use auto, none, bearer, basic, oauth2, header:NAME, query:NAME or cookie:NAME"
-                ),
-            }
-        }
-    }))
 }
 
 async fn import(daemon: &Daemon, name: &str, file: &Path, document: Vec<u8>) -> anyhow::Result<Value> {

@@ -13,6 +13,9 @@ use crate::{
     output::{Output, text},
 };
 
+/// Whose a credential can be.
+const SCOPES: [&str; 3] = ["user", "workspace", "organization"];
+
 /// What to do with credentials.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -26,8 +29,8 @@ pub(crate) enum Command {
         /// Use it when nobody names one. (The first one is the default in any case.)
         #[arg(long)]
         default: bool,
-        /// Whose it is: user, workspace, organization.
-        #[arg(long, default_value = "user")]
+        /// Whose it is.
+        #[arg(long, default_value = "user", value_parser = SCOPES)]
         scope: String,
         /// The secret is a password for this user name (method basic).
         #[arg(long, group = "kind")]
@@ -62,8 +65,8 @@ pub(crate) enum Command {
     List {
         /// The connector.
         connector: String,
-        /// Whose: user, workspace, organization.
-        #[arg(long, default_value = "user")]
+        /// Whose.
+        #[arg(long, default_value = "user", value_parser = SCOPES)]
         scope: String,
     },
     /// Delete a credential.
@@ -72,8 +75,8 @@ pub(crate) enum Command {
         connector: String,
         /// The credential.
         name: String,
-        /// Whose it is: user, workspace, organization.
-        #[arg(long, default_value = "user")]
+        /// Whose it is.
+        #[arg(long, default_value = "user", value_parser = SCOPES)]
         scope: String,
     },
 }

@@ -1,5 +1,6 @@
 //! `airlock executions …`
 
+use airlock_engine::store::Status;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -18,9 +19,8 @@ pub(crate) enum Command {
         /// Only executions of this workflow.
         #[arg(long)]
         workflow: Option<String>,
-        /// Only executions with this status: RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, TIMED_OUT,
-        /// CONTINUED_AS_NEW.
-        #[arg(long)]
+        /// Only executions with this status; may be given several times.
+        #[arg(long, ignore_case = true, value_parser = Status::ALL.map(Status::as_str))]
         status: Vec<String>,
         /// Only executions in the tree below this one.
         #[arg(long)]

@@ -6,6 +6,10 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+/// How much can be logged, and how.
+pub(crate) const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+pub(crate) const FORMATS: [&str; 2] = ["text", "json"];
+
 /// Starts the log. Only airlock's own targets follow `level`: crates that speak HTTP or OAuth tell headers and codes at
 /// their verbose levels, so all of them stay at info at most (THREATS row 18).
 pub(crate) fn start(level: &str, format: &str) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! `airlock`: the daemon and the command line.
 
 mod audit;
+mod auth;
 mod backup;
 mod client;
 mod connectors;
@@ -10,6 +11,8 @@ mod documents;
 mod ended;
 mod executions;
 mod hardening;
+#[cfg(test)]
+mod help;
 mod keys;
 mod logging;
 mod master_key;

@@ -64,6 +64,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     config.allow_private_networks = settings.allow_private_networks;
     config.oauth.return_origins = settings.oauth_return_origins.clone();
     config.oauth.confirm = settings.oauth_confirm;
+    config.audit_retention = settings.audit_retention;
     let connectors = Connectors::open(Arc::clone(&records), keyring, config)?;
     connectors.finish_rotation().await?;
     tokio::spawn(keep_audit_head(connectors.clone()));
@@ -80,6 +81,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let tools = Arc::new(connectors.clone());
     let config = EngineConfig {
         retention: settings.retention,
+        auth_window: settings.auth_timeout,
         max_input_bytes: settings.max_input_bytes,
         ..EngineConfig::default()
     };
@@ -108,11 +110,15 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes down now and then where the audit log ends, so that a cut-off end is noticed.
+/// Writes down now and then where the audit log ends, so that a cut-off end is noticed. That also removes what is older than
+/// the operator keeps it.
 async fn keep_audit_head(connectors: Connectors) {
     loop {
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-        if let Err(error) = connectors.keep_audit_head() {
+        let connectors_now = connectors.clone();
+        // It waits for the disk, and may read files.
+        let kept = tokio::task::spawn_blocking(move || connectors_now.keep_audit_head()).await;
+        if let Ok(Err(error)) = kept {
             tracing::error!(%error, "the end of the audit log could not be noted");
         }
     }

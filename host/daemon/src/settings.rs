@@ -12,6 +12,8 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use url::Url;
 
+use crate::logging;
+
 /// Flags and variables of `airlock serve`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Flags {
@@ -27,11 +29,11 @@ pub(crate) struct Flags {
     /// A file with these settings in TOML [default: airlock.toml, if it is there].
     #[arg(long, env = "AIRLOCK_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// How much to log: off, error, warn, info, debug, trace [default: info].
-    #[arg(long, env = "AIRLOCK_LOG")]
+    /// How much to log [default: info].
+    #[arg(long, env = "AIRLOCK_LOG", ignore_case = true, value_parser = logging::LEVELS)]
     pub(crate) log: Option<String>,
-    /// text or json [default: text].
-    #[arg(long, env = "AIRLOCK_LOG_FORMAT")]
+    /// How the log is written [default: text].
+    #[arg(long, env = "AIRLOCK_LOG_FORMAT", value_parser = logging::FORMATS)]
     pub(crate) log_format: Option<String>,
     /// Connectors may have servers on this machine.
     #[arg(long, env = "AIRLOCK_ALLOW_LOOPBACK", num_args = 0..=1, default_missing_value = "true")]
@@ -60,11 +62,17 @@ pub(crate) struct Flags {
     #[arg(long, env = "AIRLOCK_OAUTH_CONFIRM", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) oauth_confirm: Option<bool>,
     /// How long executions are kept after their end: 30d, 12h, 90m, 45s [default: for ever].
-    #[arg(long, env = "AIRLOCK_RETENTION")]
+    #[arg(long, env = "AIRLOCK_RETENTION", value_name = "DURATION", value_parser = a_duration)]
     pub(crate) retention: Option<String>,
+    /// How long an execution waits for its user to authorise: 10m, 2h [default: 10m].
+    #[arg(long, env = "AIRLOCK_AUTH_TIMEOUT", value_name = "DURATION", value_parser = a_duration)]
+    pub(crate) auth_timeout: Option<String>,
+    /// How long entries of the audit log are kept: 365d, 720h [default: for ever].
+    #[arg(long, env = "AIRLOCK_AUDIT_RETENTION", value_name = "DURATION", value_parser = a_duration)]
+    pub(crate) audit_retention: Option<String>,
     /// Where payloads above 2 MB are kept: s3://BUCKET/PREFIX, gs://…, az://…, file:///… [default: objects in the data
     /// folder].
-    #[arg(long, env = "AIRLOCK_OBJECT_STORE")]
+    #[arg(long, env = "AIRLOCK_OBJECT_STORE", value_name = "URL", value_parser = an_address)]
     pub(crate) object_store: Option<String>,
     /// The largest input of an execution or a message, in bytes [default: 15000000].
     #[arg(long, env = "AIRLOCK_MAX_INPUT_BYTES")]
@@ -90,6 +98,8 @@ struct File {
     oauth_return_origins: Vec<String>,
     oauth_confirm: Option<bool>,
     retention: Option<String>,
+    auth_timeout: Option<String>,
+    audit_retention: Option<String>,
     object_store: Option<String>,
     /// Options of the object store by name, for instance `aws_region`. Secrets are better off in the environment.
     #[serde(default)]
@@ -113,6 +123,8 @@ pub(crate) struct Settings {
     pub(crate) oauth_return_origins: Vec<String>,
     pub(crate) oauth_confirm: bool,
     pub(crate) retention: Option<Duration>,
+    pub(crate) auth_timeout: Duration,
+    pub(crate) audit_retention: Option<Duration>,
     pub(crate) objects: ObjectConfig,
     pub(crate) max_input_bytes: usize,
 }
@@ -156,6 +168,13 @@ const MAX_INPUT_BYTES: usize = 15_000_000;
 
 /// What fits into a request.
 const LARGEST_INPUT: usize = 16_000_000;
+
+/// How long an execution waits for its user to authorise (contract/preflight.md), and how long it can be told to.
+const AUTH_TIMEOUT: Duration = Duration::from_secs(600);
+const LONGEST_AUTH: Duration = Duration::from_secs(30 * 86_400);
+
+/// A typing error must not empty the audit log at once.
+const SHORTEST_AUDIT: Duration = Duration::from_secs(3_600);
 
 impl Settings {
     /// Puts the sources together.
@@ -201,6 +220,26 @@ impl Settings {
                     format!("the retention '{text}' is not a time such as 30d, 12h, 90m or 45s")
                 })?),
             },
+            auth_timeout: match flags.auth_timeout.or(file.auth_timeout) {
+                None => AUTH_TIMEOUT,
+                Some(text) => duration(&text).filter(|wait| *wait <= LONGEST_AUTH).with_context(|| {
+                    format!(
+                        "the auth_timeout '{text}' is not a time from 1s to 30d such as 10m: it says how long an \
+                         execution waits for its user to authorise"
+                    )
+                })?,
+            },
+            audit_retention: match flags.audit_retention.or(file.audit_retention) {
+                None => None,
+                Some(text) => {
+                    Some(duration(&text).filter(|keep| *keep >= SHORTEST_AUDIT).with_context(|| {
+                        format!(
+                            "the audit_retention '{text}' is not a time from 1h on such as 365d: leave it out to keep \
+                             the audit log for ever"
+                        )
+                    })?)
+                }
+            },
             objects: ObjectConfig {
                 url: flags.object_store.or(file.object_store),
                 options: file.object_store_options.into_iter().collect(),
@@ -208,6 +247,18 @@ impl Settings {
             max_input_bytes,
         })
     }
+}
+
+/// A flag that holds a time. What it may be is said where all sources are put together.
+fn a_duration(text: &str) -> Result<String, String> {
+    let read = duration(text).map(|_| text.to_owned());
+    read.ok_or_else(|| "give a time such as 30d, 12h, 90m or 45s".to_owned())
+}
+
+/// A flag that holds an address.
+fn an_address(text: &str) -> Result<String, String> {
+    let read = Url::parse(text).map(|_| text.to_owned());
+    read.map_err(|_| "give an address such as s3://bucket/airlock or file:///srv/objects".to_owned())
 }
 
 /// A number with a unit: `d`, `h`, `m` or `s`. At least a second.
@@ -279,6 +330,29 @@ mod tests {
             let flags = Flags { retention: Some(bad.into()), ..Flags::default() };
             let error = format!("{:#}", with_file("", flags).expect_err("is refused"));
             assert!(error.contains("30d, 12h"), "{error}");
+        }
+    }
+
+    #[test]
+    fn waits_and_retentions_have_bounds_and_a_refusal_names_the_setting() {
+        let settings = with_file("auth_timeout = \"2h\"\naudit_retention = \"365d\"", Flags::default());
+        let settings = settings.expect("is valid");
+        assert_eq!(settings.auth_timeout, Duration::from_secs(7_200));
+        assert_eq!(settings.audit_retention, Some(Duration::from_secs(365 * 86_400)));
+        let default = with_file("", Flags::default()).expect("is valid");
+        assert_eq!((default.auth_timeout, default.audit_retention), (AUTH_TIMEOUT, None));
+        for bad in ["0s", "31d", "ten minutes", "10", "-5m", "1.5h", ""] {
+            let flags = Flags { auth_timeout: Some(bad.into()), ..Flags::default() };
+            let error = format!("{:#}", with_file("", flags).expect_err("is refused"));
+            assert!(
+                error.contains(&format!("auth_timeout '{bad}'")) && error.contains("1s to 30d"),
+                "{error}"
+            );
+        }
+        for bad in ["0s", "59m", "1y", ""] {
+            let flags = Flags { audit_retention: Some(bad.into()), ..Flags::default() };
+            let error = format!("{:#}", with_file("", flags).expect_err("is refused"));
+            assert!(error.contains(&format!("audit_retention '{bad}'")) && error.contains("365d"), "{error}");
         }
     }
 

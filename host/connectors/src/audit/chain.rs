@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::{entry::Kind, retention::Removed};
+
 /// `,"hash":"` and `"}` around the digits.
 const OPENING: &[u8] = br#","hash":""#;
 const CLOSING: &[u8] = br#""}"#;
@@ -42,6 +44,17 @@ pub(super) struct Link {
     pub(super) sequence: u64,
     pub(super) previous: String,
     pub(super) hash: String,
+    #[serde(default)]
+    kind: Option<Kind>,
+    #[serde(default)]
+    removed: Option<Removed>,
+}
+
+impl Link {
+    /// What it says was removed, if that is what the entry is about.
+    pub(super) fn removed(self) -> Option<Removed> {
+        self.removed.filter(|_| self.kind == Some(Kind::LogTrimmed))
+    }
 }
 
 impl Chain {

@@ -1,10 +1,11 @@
 //! What an audit entry says. No field holds a secret; arguments of calls are there only if the operator asked for them.
 
-use airlock_engine::Principal;
+use airlock_engine::{Failure, Principal};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::retention::Removed;
 use crate::ConnectorsError;
 
 /// Texts are cut to so many bytes.
@@ -58,6 +59,9 @@ pub(crate) struct Event {
     /// length, "start": its first part as text}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) arguments: Option<Value>,
+    /// The log's own: which entries were removed because of their age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) removed: Option<Removed>,
 }
 
 /// An entry as it stands in the log.
@@ -98,7 +102,28 @@ pub(crate) enum Kind {
     LogRepaired,
     /// The log's own: nothing could be written for a while.
     LogResumed,
+    /// The log's own: the oldest entries were removed, as the operator's retention says.
+    LogTrimmed,
 }
+
+/// The words for all kinds, for those who look for entries.
+pub const AUDIT_KINDS: [&str; 15] = [
+    "call",
+    "credential_stored",
+    "credential_deleted",
+    "credential_refreshed",
+    "credential_state_changed",
+    "connector_created",
+    "connector_changed",
+    "connector_deleted",
+    "control_changed",
+    "mocks_changed",
+    "pin_approved",
+    "key_rotated",
+    "log_repaired",
+    "log_resumed",
+    "log_trimmed",
+];
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -162,6 +187,7 @@ impl Event {
             ConnectorsError::Denied(_)
             | ConnectorsError::Forbidden(_)
             | ConnectorsError::RateLimited { .. } => Outcome::Denied,
+            ConnectorsError::Failed(failure) if failure.kind == Failure::QUESTION_EXPIRED => Outcome::Denied,
             _ => Outcome::Failed,
         };
         Self { outcome, code: Some(error.code().into()), ..self }
@@ -275,9 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_has_its_word_and_no_word_is_left() {
+        for word in AUDIT_KINDS {
+            let kind: Kind = serde_json::from_value(word.into()).expect("a kind");
+            assert_eq!(json!(kind), word);
+        }
+        // The refusal lists the kinds that there are.
+        let refused = serde_json::from_value::<Kind>("none".into()).expect_err("no kind").to_string();
+        assert_eq!(refused.matches('`').count(), 2 * (AUDIT_KINDS.len() + 1), "{refused}");
+    }
+
+    #[test]
     fn an_error_says_how_a_call_ended() {
         let denied = Event::default().failed(&ConnectorsError::Denied("no".into()));
         assert_eq!((denied.outcome, denied.code.as_deref()), (Outcome::Denied, Some("denied")));
+        let expired = Failure::permanent(Failure::QUESTION_EXPIRED, "nobody answered");
+        assert_eq!(Event::default().failed(&ConnectorsError::Failed(expired)).outcome, Outcome::Denied);
         let failed = Event::default().failed(&ConnectorsError::Timeout("late".into()));
         assert_eq!((failed.outcome, failed.code.as_deref()), (Outcome::Failed, Some("timeout")));
     }

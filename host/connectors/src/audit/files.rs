@@ -2,7 +2,7 @@
 
 use std::{
     fs::{DirBuilder, File, Permissions},
-    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -89,6 +89,33 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// The first line of a file, if it is whole.
+pub(super) fn first_line(folder: &Path, number: u64) -> io::Result<Option<Vec<u8>>> {
+    let line = Lines::of(folder, vec![number]).next()?;
+    Ok(line.filter(|line| line.whole).map(|line| line.bytes))
+}
+
+/// No entry is longer: see [`entry`](super::entry).
+const LONGEST_LINE: u64 = 128 << 10;
+
+/// The last whole line of a file, read from its end.
+pub(super) fn last_line(folder: &Path, number: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut file = File::open(path(folder, number))?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST_LINE)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
+    let begin = bytes[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |feed| feed + 1);
+    Ok(Some(bytes[begin..end].to_vec()))
+}
+
+/// Removes a file. It is gone from the disk when this returns.
+pub(super) fn remove(folder: &Path, number: u64) -> io::Result<()> {
+    std::fs::remove_file(path(folder, number))?;
+    File::open(folder)?.sync_all()
+}
+
 /// The end of a file: where its last whole line ends, and that line.
 pub(super) fn end(folder: &Path, number: u64) -> io::Result<(u64, Option<Vec<u8>>)> {
     let (mut lines, mut end, mut last) = (Lines::of(folder, vec![number]), 0, None);
@@ -141,7 +168,11 @@ impl Cursor {
         while self.next <= until {
             let mut file = match File::open(path(&self.folder, self.file)) {
                 Ok(file) => BufReader::with_capacity(64 << 10, file),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // It was removed for its age: one reads on where the log begins now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => match self.following()? {
+                    Some(()) => continue,
+                    None => return Ok(()),
+                },
                 Err(error) => return Err(error),
             };
             file.seek(SeekFrom::Start(self.offset))?;
@@ -164,10 +195,16 @@ impl Cursor {
                 break;
             }
             // What was written before the call and is not in this file is in the next.
-            let numbers = numbers(&self.folder)?;
-            let Some(following) = numbers.into_iter().find(|number| *number > self.file) else { break };
-            (self.file, self.offset) = (following, 0);
+            if self.following()?.is_none() {
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// Goes to the beginning of the next file, if there is one.
+    fn following(&mut self) -> io::Result<Option<()>> {
+        let following = numbers(&self.folder)?.into_iter().find(|number| *number > self.file);
+        Ok(following.map(|following| (self.file, self.offset) = (following, 0)))
     }
 }

@@ -4,7 +4,8 @@
 //! process, and on the disk within about [`SYNC_EVERY`]; entries are numbered without a gap and chained by keyed hashes,
 //! so that [`AuditLog::verify`] finds what was changed, taken out, moved or put in by somebody without the key, and, against a
 //! [`Head`] that is kept elsewhere, what was cut off; when nothing can be written, `record` fails, so that calls fail
-//! rather than go unaudited; no entry holds a secret.
+//! rather than go unaudited; no entry holds a secret; what a retention removes is said by an entry, so that the chain still
+//! shows what anybody else takes out.
 //!
 //! The key has to stay the same as long as the folder is used. One process at a time writes to a folder; any number may
 //! read it.
@@ -15,6 +16,7 @@ mod chain;
 mod entry;
 mod files;
 mod read;
+mod retention;
 mod sync;
 mod verify;
 
@@ -33,9 +35,10 @@ use serde::Serialize;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+pub use self::entry::AUDIT_KINDS;
 #[cfg(test)]
 pub(crate) use self::verify::{Why, verify};
-use self::{chain::Chain, sync::Syncer};
+use self::{chain::Chain, retention::Retention, sync::Syncer};
 pub(crate) use self::{
     chain::Head,
     entry::{CredentialVersion, Entry, Event, Kind, Outcome},
@@ -102,6 +105,9 @@ pub(crate) struct AuditLog {
     /// The sequence of the last entry, for those who follow.
     written: watch::Sender<u64>,
     max_file: u64,
+    retention: Option<Retention>,
+    /// Nothing is removed while the log is checked.
+    still: Mutex<()>,
 }
 
 /// The end of the log.
@@ -111,6 +117,9 @@ struct Writer {
     /// Up to here the file is whole.
     length: u64,
     head: Head,
+    /// When the file's first entry was written.
+    began: Option<DateTime<Utc>>,
+    retention: Option<Retention>,
     /// Nothing could be written the last time.
     failing: Option<Failing>,
     /// Used again for each line.
@@ -175,12 +184,15 @@ impl AuditLog {
             number,
             length,
             head,
+            began: None,
+            retention: None,
             failing: None,
             line: Vec::with_capacity(4096),
         };
         let writer = Arc::new(Mutex::new(writer));
         let syncer = Syncer::start(folder, &writer).map_err(of_folder)?;
-        let log = Self { folder: folder.into(), chain, writer, syncer, written, max_file };
+        let (retention, still) = (None, Mutex::default());
+        let log = Self { folder: folder.into(), chain, writer, syncer, written, max_file, retention, still };
         if torn > 0 {
             tracing::warn!(bytes = torn, "a line of the audit log that was not whole was cut off");
             let note =
@@ -245,7 +257,7 @@ impl AuditLog {
         let unsealed = Unsealed { sequence, at, event, previous: &writer.head.hash };
         let written = serde_json::to_writer(&mut line, &unsealed).map_err(io::Error::from).and_then(|()| {
             let hash = self.chain.seal(&mut line);
-            writer.write(&line, &self.folder, self.max_file)?;
+            writer.write(&line, at, &self.folder, self.max_file)?;
             Ok(hash)
         });
         writer.line = line;
@@ -267,12 +279,17 @@ impl AuditLog {
     }
 
     /// Keeps the head as a record, away from the files, so that cutting off the end of the log is noticed. Called every so
-    /// often and at shutdown. What is kept is on the disk before, so that a crash is not taken for an attack.
+    /// often and at shutdown. What is kept is on the disk before, so that a crash is not taken for an attack. Also removes
+    /// what is older than the operator keeps it.
     pub(crate) fn keep_head(&self, records: &dyn Records) -> Result<(), ConnectorsError> {
         let head = self.head();
         self.sync()?;
         let value = serde_json::to_vec(&head)?;
-        Ok(records.write(&[Change::Put { table: HEAD_TABLE, key: HEAD_KEY.into(), value }])?)
+        records.write(&[Change::Put { table: HEAD_TABLE, key: HEAD_KEY.into(), value }])?;
+        if let Some(_still) = self.still.try_lock() {
+            self.trim(Utc::now())?;
+        }
+        Ok(())
     }
 
     /// The head that was kept last, for [`AuditLog::verify`].
@@ -283,25 +300,29 @@ impl AuditLog {
 
     /// Checks the whole log up to now, as [`AuditLog::verify`] does, while it is written.
     pub(crate) fn verify(&self, kept: Option<&Head>) -> Result<Verified, Broken> {
+        let _still = self.still.lock();
         let now = self.head();
         verify::check(&self.folder, &self.chain, &[Some(&now), kept], now.sequence)
     }
 }
 
 impl Writer {
-    fn write(&mut self, line: &[u8], folder: &Path, max_file: u64) -> io::Result<()> {
+    fn write(&mut self, line: &[u8], at: DateTime<Utc>, folder: &Path, max_file: u64) -> io::Result<()> {
         if self.failing.is_some() {
             // What was written in part is not part of the log.
             self.file.set_len(self.length)?;
         }
-        if self.length > 0 && self.length + line.len() as u64 > max_file {
+        let is_old =
+            self.retention.zip(self.began).is_some_and(|(retention, began)| retention.is_full(began, at));
+        if self.length > 0 && (is_old || self.length + line.len() as u64 > max_file) {
             // Once in a long while: otherwise a crash of the machine could leave a new file and an old one without its end.
             self.file.sync_data()?;
             self.file = Arc::new(files::open_to_write(folder, self.number + 1)?);
-            (self.number, self.length) = (self.number + 1, 0);
+            (self.number, self.length, self.began) = (self.number + 1, 0, None);
         }
         (&*self.file).write_all(line)?;
         self.length += line.len() as u64;
+        self.began.get_or_insert(at);
         Ok(())
     }
 

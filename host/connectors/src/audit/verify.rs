@@ -1,7 +1,8 @@
 //! Checking the chain: what happened to the log since it was written.
 //!
 //! The log is read once, from its first line on. The first line that is not the one that was written there ends the
-//! check; what follows it is looked at only to say what was done.
+//! check; what follows it is looked at only to say what was done. A log that does not begin with the first entry is whole
+//! if one of its own entries says that those before were removed for their age.
 
 use std::{fmt, io, path::Path};
 
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 use super::{
     chain::{Chain, Head, NOTHING},
     files::{self, Lines},
+    retention::Removed,
 };
 
 /// The log is as it was written.
@@ -21,6 +23,8 @@ pub(crate) struct Verified {
     /// The first and the last; none if there are none.
     pub(crate) first: Option<Head>,
     pub(crate) last: Option<Head>,
+    /// What a retention removed before the first, as an entry of the log says.
+    pub(crate) removed: Option<Removed>,
 }
 
 /// The log is not as it was written.
@@ -98,6 +102,9 @@ pub(super) fn check(
     let (mut file, mut line, mut entries) = (1, 0, 0_u64);
     let mut last = Head::empty();
     let mut first = None;
+    let mut removed: Option<Removed> = None;
+    // Where the log begins, if that is not the first entry.
+    let mut begin: Option<Begin> = None;
     let unreadable = |file: u64, line: u64, sequence: u64, problem: &io::Error| Broken {
         file: files::name(file),
         line,
@@ -107,15 +114,28 @@ pub(super) fn check(
     let numbers = files::numbers(folder).map_err(|problem| unreadable(1, 0, 1, &problem))?;
     let mut lines = Lines::of(folder, numbers);
     while last.sequence < until {
-        let expected = last.sequence + 1;
-        let next = lines.next().map_err(|problem| unreadable(file, line, expected, &problem))?;
+        let next = lines.next().map_err(|problem| unreadable(file, line, last.sequence + 1, &problem))?;
         let Some(next) = next else { break };
         (file, line) = (next.file, next.number);
         let link = chain.check(&next.bytes);
+        if entries == 0
+            && next.whole
+            && let Some(link) = link.as_ref().filter(|link| link.sequence > 1)
+        {
+            // Whether it may begin there is seen when all was read.
+            begin = Some(Begin { file, line, sequence: link.sequence, previous: link.previous.clone() });
+            last = Head { sequence: link.sequence - 1, hash: link.previous.clone() };
+        }
+        let expected = last.sequence + 1;
         let why = match &link {
             _ if !next.whole => Some(Why::Torn),
             None if follows(&mut lines, chain, expected) => Some(Why::Inserted),
             None => Some(Why::Changed),
+            Some(link) if begin.as_ref().is_some_and(|begin| link.sequence < begin.sequence) => {
+                let begin = begin.take().unwrap_or_default();
+                let (file, line) = (files::name(begin.file), begin.line);
+                return Err(Broken { file, line, sequence: link.sequence, why: Why::Reordered });
+            }
             Some(link) if link.sequence < expected => Some(Why::Inserted),
             Some(link) if link.sequence > expected => match follows(&mut lines, chain, expected) {
                 true => Some(Why::Reordered),
@@ -131,17 +151,50 @@ pub(super) fn check(
             return Err(Broken { file: files::name(file), line, sequence: expected, why });
         }
         if let Some(link) = link {
-            last = Head { sequence: expected, hash: link.hash };
+            last = Head { sequence: expected, hash: link.hash.clone() };
             first.get_or_insert_with(|| last.clone());
             entries += 1;
+            // The chain is that of whoever has the key: later ones say more.
+            removed = link.removed().filter(|removed| removed.through < expected).or(removed);
         }
+    }
+    if let Some(begin) = &begin
+        && let Some(problem) = begin.problem(removed.as_ref())
+    {
+        return Err(problem);
     }
     if let Some(head) = heads.iter().flatten().find(|head| head.sequence > last.sequence) {
         let why = Why::Truncated(head.sequence - last.sequence);
         return Err(Broken { file: files::name(file), line, sequence: last.sequence + 1, why });
     }
     let last = Some(last).filter(|last| last.hash != NOTHING);
-    Ok(Verified { entries, first, last })
+    // What an entry says was removed may still be there in part, after a crash.
+    let removed = begin.and(removed);
+    Ok(Verified { entries, first, last, removed })
+}
+
+/// A beginning that is not the first entry.
+#[derive(Default)]
+struct Begin {
+    file: u64,
+    line: u64,
+    sequence: u64,
+    /// The hash of the entry before, which is not there.
+    previous: String,
+}
+
+impl Begin {
+    /// What is wrong with it, when this is what the log says was removed.
+    fn problem(&self, removed: Option<&Removed>) -> Option<Broken> {
+        let gone = removed.map_or(0, |removed| removed.through);
+        let missing = (self.sequence - 1).saturating_sub(gone);
+        let why = match removed {
+            _ if missing > 0 => Why::Removed(missing),
+            Some(removed) if gone == self.sequence - 1 && removed.hash != self.previous => Why::Changed,
+            _ => return None,
+        };
+        Some(Broken { file: files::name(self.file), line: self.line, sequence: gone + 1, why })
+    }
 }
 
 /// Whether the entry follows somewhere. What cannot be read does not.

@@ -197,6 +197,7 @@ impl Connectors {
         Ok(match self.0.audit.verify(kept.as_ref()) {
             Ok(verified) => json!({
                 "whole": true, "entries": verified.entries, "first": verified.first, "last": verified.last,
+                "removed": verified.removed,
             }),
             Err(broken) => json!({ "whole": false, "problem": broken.to_string() }),
         })

@@ -10,6 +10,7 @@ mod rules;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use airlock_engine::{
@@ -47,6 +48,8 @@ pub struct ConnectorsConfig {
     pub allow_private_networks: bool,
     /// The folder of the audit log.
     pub audit: PathBuf,
+    /// How long entries of the audit log are kept; absent: for ever.
+    pub audit_retention: Option<Duration>,
     /// Authorisation through a browser.
     pub oauth: OAuthConfig,
 }
@@ -64,6 +67,7 @@ impl ConnectorsConfig {
             allow_loopback: false,
             allow_private_networks: false,
             audit: data.join("audit"),
+            audit_retention: None,
             oauth: OAuthConfig {
                 redirect_uri: page("/v1/airlock/oauth/callback"),
                 client_document_url: Some(document).filter(|url| url.scheme() == "https"),
@@ -107,7 +111,8 @@ impl Connectors {
     ) -> Result<Self, ConnectorsError> {
         let allowed =
             Allowed { loopback: config.allow_loopback, private_networks: config.allow_private_networks };
-        let audit = Arc::new(AuditLog::open(&config.audit, &keyring.audit())?);
+        let audit =
+            Arc::new(AuditLog::open(&config.audit, &keyring.audit())?.keeping(config.audit_retention));
         let (egress, vault) = (Egress::new(allowed)?, Vault::new(keyring));
         let registry = Arc::new(Registry::open(&*records)?);
         let credentials = Arc::new(Credentials::open(&*records)?);
