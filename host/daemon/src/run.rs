@@ -25,6 +25,16 @@ pub(crate) struct Arguments {
     /// An id of your choice for the execution.
     #[arg(long)]
     execution_id: Option<String>,
+    #[command(flatten)]
+    extensions: Extensions,
+    /// Only start it; do not wait for its end.
+    #[arg(long)]
+    detach: bool,
+}
+
+/// What a start asks for besides the input, by hand or by a schedule.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Extensions {
     /// Which credential to use for a connector; may be given several times.
     #[arg(long = "credential", value_name = "CONNECTOR=NAME")]
     credentials: Vec<String>,
@@ -34,9 +44,31 @@ pub(crate) struct Arguments {
     /// Answer the tool calls of this connector from mocks; may be given several times.
     #[arg(long = "mock-connector", value_name = "CONNECTOR", conflicts_with = "mock")]
     mock_connectors: Vec<String>,
-    /// Only start it; do not wait for its end.
-    #[arg(long)]
-    detach: bool,
+}
+
+impl Extensions {
+    /// `extensions` on the wire, if something is asked for. `before` is what was asked for until now: what is not given
+    /// stays.
+    pub(crate) fn wire(&self, before: Option<&Value>) -> anyhow::Result<Option<Value>> {
+        let mut bindings = Vec::new();
+        for credential in &self.credentials {
+            let (connector, name) = credential
+                .split_once('=')
+                .with_context(|| format!("--credential takes CONNECTOR=NAME, '{credential}' has no '='"))?;
+            bindings.push(json!({ "connector_name": connector, "credentials_name": name }));
+        }
+        let mut extensions = before.cloned().filter(Value::is_object).unwrap_or_else(|| json!({}));
+        if !bindings.is_empty() {
+            extensions["mistralai"] = json!({ "connectors": { "bindings": bindings } });
+        }
+        if self.mock {
+            extensions["airlock"] = json!({ "mocks": true });
+        } else if !self.mock_connectors.is_empty() {
+            extensions["airlock"] = json!({ "mocks": self.mock_connectors });
+        }
+        let given = self.mock || !self.mock_connectors.is_empty() || !self.credentials.is_empty();
+        Ok(given.then_some(extensions))
+    }
 }
 
 /// How long a daemon that went away is waited for.
@@ -65,24 +97,12 @@ pub(crate) async fn main(daemon: &Daemon, arguments: Arguments, output: Output) 
 }
 
 fn body(arguments: &Arguments) -> anyhow::Result<Value> {
-    let mut bindings = Vec::new();
-    for credential in &arguments.credentials {
-        let (connector, name) = credential
-            .split_once('=')
-            .with_context(|| format!("--credential takes CONNECTOR=NAME, '{credential}' has no '='"))?;
-        bindings.push(json!({ "connector_name": connector, "credentials_name": name }));
-    }
     let mut body = json!({ "input": json_argument("--input", &arguments.input)? });
     if let Some(id) = &arguments.execution_id {
         body["execution_id"] = id.as_str().into();
     }
-    if !bindings.is_empty() {
-        body["extensions"]["mistralai"] = json!({ "connectors": { "bindings": bindings } });
-    }
-    if arguments.mock {
-        body["extensions"]["airlock"] = json!({ "mocks": true });
-    } else if !arguments.mock_connectors.is_empty() {
-        body["extensions"]["airlock"] = json!({ "mocks": arguments.mock_connectors });
+    if let Some(extensions) = arguments.extensions.wire(None)? {
+        body["extensions"] = extensions;
     }
     Ok(body)
 }

@@ -12,7 +12,7 @@ use crate::{
     client::{Daemon, segment},
     ended::Ended,
     output::{Output, Tone, plain, pretty, short, text},
-    run::json_argument,
+    run::{Extensions, json_argument},
 };
 
 /// What to do with schedules.
@@ -136,6 +136,11 @@ pub(crate) struct Definition {
     /// Pause the schedule when an execution fails.
     #[arg(long)]
     pause_on_failure: bool,
+    #[command(flatten)]
+    extensions: Extensions,
+    /// Call the services again, after --mock or --mock-connector.
+    #[arg(long, conflicts_with_all = ["mock", "mock_connectors"])]
+    no_mock: bool,
 }
 
 /// What to do when another execution of the schedule still runs.
@@ -175,6 +180,9 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let answer = daemon.post("/v1/workflows/schedules", &body).await?;
             let id = text(&answer["schedule_id"]);
             output.value(&answer, || println!("{id}"));
+            for warning in answer["warnings"].as_array().into_iter().flatten() {
+                eprintln!("{} {}", output.paint(Tone::Bad, "warning"), plain(&text(warning)));
+            }
             if !output.json {
                 let shown = daemon.get(&path(&id, "")).await?;
                 eprintln!("{} {}", output.paint(Tone::Quiet, "first at"), first_time(&shown));
@@ -290,6 +298,16 @@ fn fields(given: &Definition, before: Option<&Value>) -> anyhow::Result<Map<Stri
         }
         put("policy", Some(policy));
     }
+    let extensions_before = before.map(|before| &before["extensions"]);
+    let mut extensions = given.extensions.wire(extensions_before)?;
+    if given.no_mock {
+        let mut live = extensions.or_else(|| extensions_before.cloned()).unwrap_or_default();
+        if let Value::Object(fields) = &mut live {
+            fields.remove("airlock");
+        }
+        extensions = Some(live);
+    }
+    put("extensions", extensions);
     Ok(fields)
 }
 
@@ -432,6 +450,14 @@ fn show(schedule: &Value, output: Output) {
     for run in each("future_executions") {
         println!("{} {}", label("next"), minute(&text(&run["scheduled_at"])));
     }
+    match &schedule["extensions"]["airlock"]["mocks"] {
+        Value::Bool(true) => println!("{} all tool calls are answered from mocks", label("mocks")),
+        Value::Array(names) => {
+            let names: Vec<String> = names.iter().map(text).collect();
+            println!("{} {}", label("mocks"), plain(&names.join(", ")));
+        }
+        _ => {}
+    }
     println!("{}\n{}", label("input"), pretty(&schedule["input"]));
 }
 
@@ -508,6 +534,20 @@ mod tests {
             7200
         );
         assert_eq!(given(&[], Some(&before)).expect("is read"), json!({}));
+    }
+
+    #[test]
+    fn mocks_are_given_kept_and_taken_back() {
+        let mocked = json!({ "extensions": { "airlock": { "mocks": true } } });
+        assert_eq!(given(&["--mock"], None).expect("is read"), mocked);
+        let some = json!({ "extensions": { "airlock": { "mocks": ["crm", "todos"] } } });
+        let arguments = ["--mock-connector", "crm", "--mock-connector", "todos"];
+        assert_eq!(given(&arguments, Some(&mocked)).expect("is read"), some);
+        assert_eq!(given(&["--every", "1h"], Some(&some)).expect("is read")["extensions"], Value::Null);
+        let both = given(&["--credential", "crm=work"], Some(&mocked)).expect("is read");
+        assert_eq!(both["extensions"]["airlock"], mocked["extensions"]["airlock"], "mocks stay");
+        assert_eq!(given(&["--no-mock"], Some(&mocked)).expect("is read"), json!({ "extensions": {} }));
+        assert!(given(&["--mock", "--no-mock"], None).is_err());
     }
 
     #[test]
