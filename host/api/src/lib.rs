@@ -25,6 +25,7 @@ mod router;
 mod runs;
 mod schedules;
 mod serve;
+mod slots;
 mod state;
 mod stream;
 mod unserved;

@@ -1,6 +1,6 @@
 //! airlock's own additions: plugins, keys, status, who one is.
 
-use airlock_engine::guests::PluginStatus;
+use airlock_engine::guests::{PluginState, PluginStatus};
 use axum::{
     Json,
     extract::{Path, State},
@@ -14,8 +14,8 @@ use crate::{
     ApiState, Role,
     caller::Caller,
     error::{ApiError, ApiResult},
-    page::JsonBody,
-    wire,
+    page::{JsonBody, Query},
+    slots, wire,
 };
 
 /// `GET /health`: the daemon answers.
@@ -32,21 +32,35 @@ pub(crate) async fn status(State(state): State<ApiState>, _: Caller) -> Json<Val
     }))
 }
 
-/// `GET /v1/airlock/plugins`
-pub(crate) async fn plugins(State(state): State<ApiState>, _: Caller) -> Json<Value> {
-    Json(json!({ "plugins": state.engine.guests().plugins() }))
+/// `GET /v1/airlock/plugins`: with the connector slots of each, as the caller would find them. No server is asked.
+pub(crate) async fn plugins(State(state): State<ApiState>, caller: Caller) -> Json<Value> {
+    let mut plugins = Vec::new();
+    for plugin in state.engine.guests().plugins() {
+        plugins.push(with_slots(&state, &caller, &plugin, false).await);
+    }
+    Json(json!({ "plugins": plugins }))
 }
 
-/// `GET /v1/airlock/plugins/{name}`
+/// `GET /v1/airlock/plugins/{name}`: with `check` the servers of its connectors are asked whether they answer.
 pub(crate) async fn plugin(
     State(state): State<ApiState>,
     Path(name): Path<String>,
-    _: Caller,
-) -> ApiResult<Json<PluginStatus>> {
+    caller: Caller,
+    query: Query,
+) -> ApiResult<Json<Value>> {
+    let ask = query.flag("check")?.unwrap_or(false);
     let found = state.engine.guests().plugins().into_iter().find(|plugin| plugin.name == name);
-    found
-        .map(Json)
-        .ok_or_else(|| ApiError::not_found(format!("no file '{name}.wasm' is in the plugin folder")))
+    let found =
+        found.ok_or_else(|| ApiError::not_found(format!("no file '{name}.wasm' is in the plugin folder")))?;
+    Ok(Json(with_slots(&state, &caller, &found, ask).await))
+}
+
+async fn with_slots(state: &ApiState, caller: &Caller, plugin: &PluginStatus, ask: bool) -> Value {
+    let mut value = json!(plugin);
+    if let PluginState::Ready { definition } = &plugin.state {
+        value["connectors"] = slots::of_plugin(state, caller, definition, ask).await.into();
+    }
+    value
 }
 
 /// A hundred years.

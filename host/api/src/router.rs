@@ -45,8 +45,9 @@ const ROUTES: &[Route] = routes! {
     "/health" public ["get" "Whether the daemon answers"] get(own::health);
     "/v1/airlock/openapi.json" public ["get" "This document"] get(description);
     "/v1/airlock/status" ["get" "Version, executions, sandbox"] get(own::status);
-    "/v1/airlock/plugins" ["get" "The files in the plugin folder and what became of them"] get(own::plugins);
-    "/v1/airlock/plugins/{name}" ["get" "One of them"] get(own::plugin);
+    "/v1/airlock/plugins" ["get" "The files in the plugin folder, what became of them, and what their connector slots find"]
+        get(own::plugins);
+    "/v1/airlock/plugins/{name}" ["get" "One of them; with check=true the servers of its connectors are asked"] get(own::plugin);
     "/v1/airlock/keys" ["get" "All API keys, without their text", "post" "Make an API key"]
         get(own::keys).post(own::create_key);
     "/v1/airlock/keys/{id}" ["delete" "Revoke an API key"] delete(own::revoke_key);

@@ -19,7 +19,7 @@ use crate::{
     error::{ApiError, ApiResult},
     input,
     page::{JsonBody, Query},
-    wire, workflows,
+    slots, wire, workflows,
 };
 
 /// `WorkflowScheduleRequest`. What concerns deployments is accepted and has no effect here.
@@ -150,9 +150,11 @@ pub(crate) async fn create(
         }
     }
     let definition = Definition::read(&body.schedule).map_err(|problem| invalid(vec![problem]))?;
-    let new = NewSchedule { id, workflow, owner: caller.principal, definition };
+    let extensions = definition.extensions().map_err(|problem| invalid(vec![problem]))?;
+    let new = NewSchedule { id, workflow: workflow.clone(), owner: caller.principal.clone(), definition };
     let id = state.schedules.create(new).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "schedule_id": id }))))
+    let warnings = slots::warnings(&state, &caller, &workflow, &extensions).await;
+    Ok((StatusCode::CREATED, Json(answer(&id, warnings))))
 }
 
 /// `GET /v1/workflows/schedules/{schedule_id}`
@@ -174,7 +176,15 @@ pub(crate) async fn update(
     find(&state, &caller, &id).await?;
     decode_input(&mut body.schedule)?;
     state.schedules.update(&caller.principal.workspace, &id, &body.schedule).await?;
-    Ok(Json(json!({ "schedule_id": id })))
+    let warnings = match body.schedule.contains_key("extensions") {
+        false => Vec::new(),
+        true => {
+            let changed = find(&state, &caller, &id).await?;
+            let extensions = changed.definition.extensions().unwrap_or_default();
+            slots::warnings(&state, &caller, &changed.workflow, &extensions).await
+        }
+    };
+    Ok(Json(answer(&id, warnings)))
 }
 
 /// `DELETE /v1/workflows/schedules/{schedule_id}`: what it has started goes on.
@@ -254,6 +264,14 @@ pub(crate) async fn backfill(
         },
     )?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `WorkflowScheduleResponse`, with what its executions will lack as far as that is known now.
+fn answer(id: &str, warnings: Vec<String>) -> Value {
+    match warnings.is_empty() {
+        true => json!({ "schedule_id": id }),
+        false => json!({ "schedule_id": id, "warnings": warnings }),
+    }
 }
 
 fn may_see(caller: &Caller, view: &ScheduleView) -> bool {

@@ -9,7 +9,7 @@ use std::{
 use airlock_api::{ApiState, Keys, router};
 use airlock_connectors::{Connectors, ConnectorsConfig, Keyring, MasterKey, MasterKeySource};
 use airlock_engine::{
-    Digest, Engine, EngineConfig, Json, PluginDefinition, WorkflowDefinition,
+    Digest, Engine, EngineConfig, Json, PluginDefinition, Slot, WorkflowDefinition,
     guests::{
         Activation, ActivityCall, ActivityError, ActivityHost, GuestError, Guests, PluginState, PluginStatus,
         WorkflowInit, WorkflowInstance,
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-/// `quick` ends at once, `slow` never does, `personal` needs its caller.
+/// `quick` ends at once, `slow` never does, `personal` needs its caller, `calls` a connector `svc`.
 struct Cast(Arc<PluginDefinition>);
 
 struct Instance(String);
@@ -93,14 +93,17 @@ fn cast() -> Cast {
         output_schema: None,
         on_behalf_of: name == "personal",
         execution_timeout: None,
-        slots: Vec::new(),
+        slots: match name {
+            "calls" => vec![Slot { connector: "svc".into(), auto_auth: true, credentials_name: None }],
+            _ => Vec::new(),
+        },
         signals: Vec::new(),
         queries: Vec::new(),
         updates: Vec::new(),
         retry: None,
         search_keys: Vec::new(),
     };
-    let workflows = ["quick", "slow", "personal"].map(workflow).into();
+    let workflows = ["quick", "slow", "personal", "calls"].map(workflow).into();
     Cast(Arc::new(PluginDefinition { workflows, activities: Vec::new() }))
 }
 
@@ -218,6 +221,54 @@ impl Api {
 
 fn never() -> Value {
     json!({ "cron_expressions": ["0 0 0 1 1 * 4000"] })
+}
+
+#[tokio::test]
+async fn extensions_are_those_of_a_start_and_what_is_lacking_is_a_warning() {
+    let api = Api::new().await;
+    let make = async |id: &str, inner: Value, outer: Value| {
+        let mut schedule = never();
+        schedule["input"] = json!({});
+        schedule["extensions"] = inner;
+        let body = json!({ "workflow_identifier": "calls", "schedule_id": id, "schedule": schedule,
+            "extensions": outer });
+        api.post("/v1/workflows/schedules", body).await
+    };
+    let mocks = |mocks: Value| json!({ "airlock": { "mocks": mocks } });
+    for (id, inner, outer) in
+        [("in", mocks(json!(true)), Value::Null), ("out", Value::Null, mocks(json!(["svc"])))]
+    {
+        let (status, answer) = make(id, inner.clone(), outer.clone()).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        // A connector that is not there cannot be mocked either.
+        let warning = answer["warnings"][0].as_str().expect("a warning");
+        assert!(warning.contains("no connector is called 'svc'"), "{warning}");
+        let shown = api.get(&format!("/v1/workflows/schedules/{id}")).await;
+        assert_eq!(shown["extensions"], if inner.is_null() { outer } else { inner });
+    }
+    let place =
+        |rest: &[Value]| json!([&[json!("body"), json!("schedule"), json!("extensions")], rest].concat());
+    let wish = json!({ "mistralai": { "connectors": { "bindings": [{ "credentials_name": "c" }] } } });
+    for (wrong, at) in [
+        (mocks(json!(["scv"])), &[json!("airlock"), json!("mocks")][..]),
+        (mocks(json!(["svc", 1])), &[json!("airlock"), json!("mocks"), json!(1)]),
+        (json!({ "airlock": { "mock": true } }), &[json!("airlock"), json!("mock")]),
+        (json!(["airlock"]), &[]),
+        (wish, &[json!("mistralai"), json!("connectors"), json!("bindings")]),
+    ] {
+        let (status, answer) = make("wrong", wrong.clone(), Value::Null).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}: {answer}");
+        assert_eq!(answer["detail"][0]["loc"], place(at), "{wrong}: {answer}");
+        let change = json!({ "schedule": { "extensions": wrong } });
+        let (status, _) = api.call(Method::PATCH, "/v1/workflows/schedules/in", Some(change)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+    }
+    let (status, answer) = make("both", mocks(json!(true)), mocks(json!(["svc"]))).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    let change = json!({ "schedule": { "extensions": null } });
+    let (status, answer) = api.call(Method::PATCH, "/v1/workflows/schedules/in", Some(change)).await;
+    assert_eq!((status, answer["warnings"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)), "{answer}");
+    assert_eq!(api.get("/v1/workflows/schedules/in").await["extensions"], Value::Null);
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ pub use authorization::{
     OAuthConfig,
     consent::{Arrival, Departure, Problem, Purpose, Returned, Wanted},
 };
+pub use call::slots::{Reached, SlotCredential, SlotState};
 pub use credentials::Save;
 pub use error::ConnectorsError;
 pub use facade::{

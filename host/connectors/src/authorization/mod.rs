@@ -20,7 +20,7 @@ use url::Url;
 pub(crate) use self::refresh::Refreshing;
 use self::{
     flows::Flows,
-    words::{again, nothing_stored},
+    words::{again, nothing_stored, nothing_stored_for},
 };
 use crate::{
     ConnectorsError,
@@ -108,7 +108,7 @@ impl Authorization {
         let Some((key, credential)) = resolved else {
             return match connector.allows(MethodKind::None) {
                 true => Ok(None),
-                false => Err(nothing_stored(connector)),
+                false => Err(nothing_stored_for(connector, who)),
             };
         };
         if credential.origin != connector.origin() || credential.needs_somebody(Utc::now()) {

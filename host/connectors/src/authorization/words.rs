@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use airlock_engine::Principal;
 use chrono::Utc;
 
 use crate::{
@@ -13,6 +14,24 @@ use crate::{
         method::{Grant, Method, MethodKind},
     },
 };
+
+/// Nothing usable was stored for the connector where this principal's credentials are looked for.
+pub(crate) fn nothing_stored_for(connector: &Connector, who: &Principal) -> ConnectorsError {
+    if who.user.as_str() != Principal::DEPLOYMENT {
+        return nothing_stored(connector);
+    }
+    let name = &connector.name;
+    let wants = match connector.methods.first().map(Method::kind) {
+        _ if connector.interactive().is_some() => "requires authorisation",
+        Some(MethodKind::Bearer) | None => "requires bearer authentication",
+        Some(_) => "requires credentials",
+    };
+    ConnectorsError::Unauthorized(format!(
+        "Connector '{name}' {wants} but no credentials are configured for the workspace or the organisation. The workflow \
+         does not run on behalf of its caller, so only theirs are looked for, the workspace's first, and nobody's own: \
+         store one with `airlock credentials set {name} NAME --scope workspace`"
+    ))
+}
 
 /// Nothing usable was stored for the connector.
 pub(crate) fn nothing_stored(connector: &Connector) -> ConnectorsError {

@@ -9,6 +9,7 @@ mod check;
 mod mocked;
 mod probe;
 mod send;
+pub(crate) mod slots;
 mod tools;
 mod words;
 

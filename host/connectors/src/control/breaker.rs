@@ -20,7 +20,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -44,6 +44,16 @@ impl Breakers {
         breaker
     }
 
+    /// Whether the server answered when it was called last, and when that was.
+    pub(crate) fn last(&self, connector_id: &str) -> Option<(bool, DateTime<Utc>)> {
+        self.0.lock().get(connector_id).and_then(|breaker| breaker.inner.lock().last)
+    }
+
+    /// Notes whether the server answered something that is no call. It counts for nothing else.
+    pub(crate) fn note(&self, connector_id: &str, name: &str, settings: Breaking, answered: bool) {
+        self.of(connector_id, name, settings).inner.lock().last = Some((answered, Utc::now()));
+    }
+
     /// Starts afresh for a connector: it was changed or deleted.
     pub(crate) fn forget(&self, connector_id: &str) {
         self.0.lock().remove(connector_id);
@@ -59,6 +69,8 @@ pub(crate) struct Breaker {
 struct Inner {
     settings: Breaking,
     state: State,
+    /// Whether it answered the last time, for people.
+    last: Option<(bool, DateTime<Utc>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +91,7 @@ enum Verdict {
 impl Breaker {
     /// A closed breaker. `connector` is the connector's name, for messages.
     pub(crate) fn new(connector: &str, settings: Breaking) -> Self {
-        let inner = Inner { settings, state: State::Closed { failures: 0 } };
+        let inner = Inner { settings, state: State::Closed { failures: 0 }, last: None };
         Self { connector: connector.into(), inner: Mutex::new(inner) }
     }
 
@@ -119,6 +131,9 @@ impl Breaker {
     fn settle(&self, probe: bool, verdict: Verdict) {
         let mut inner = self.inner.lock();
         let settings = inner.settings;
+        if verdict != Verdict::Nothing {
+            inner.last = Some((verdict == Verdict::Success, Utc::now()));
+        }
         let open_for = |duration| State::Open { until: Instant::now() + duration };
         inner.state = match (inner.state, probe, verdict) {
             (State::Closed { .. }, false, Verdict::Success) => State::Closed { failures: 0 },

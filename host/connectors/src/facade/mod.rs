@@ -14,7 +14,7 @@ use std::{
 };
 
 use airlock_engine::{
-    Failure, Json, Principal,
+    Failure, Json, Principal, Slot,
     records::Records,
     tools::{
         AuthMoment, Authorization as Authorized, BindRequest, Binding, CallOptions, CallOrigin, Silence,
@@ -29,7 +29,7 @@ use crate::{
     ConnectorsError, Keyring,
     audit::{AuditLog, Event, Kind},
     authorization::{Authorization, OAuthConfig},
-    call::{CallRequest, Calls},
+    call::{CallRequest, Calls, slots::SlotState},
     channel::Lines,
     control::pins::Pins,
     credentials::Credentials,
@@ -205,6 +205,23 @@ impl Connectors {
                 may_authorize: false,
             })
             .await
+    }
+
+    /// The slot of a workflow that this caller starts. `on_behalf_of`: it acts for the caller; otherwise for nobody, and
+    /// finds only what the workspace or the organisation has. Nobody is asked.
+    pub fn slot(&self, caller: &Principal, on_behalf_of: bool, slot: &Slot) -> SlotState {
+        self.0.calls.slot(caller, on_behalf_of, slot)
+    }
+
+    /// The same, with a question to the server, if there is a harmless one, for so long at most.
+    pub async fn slot_asked(
+        &self,
+        caller: &Principal,
+        on_behalf_of: bool,
+        slot: &Slot,
+        limit: Duration,
+    ) -> SlotState {
+        self.0.calls.slot_asked(caller, on_behalf_of, slot, limit).await
     }
 
     /// Writes down what somebody did with a connector.

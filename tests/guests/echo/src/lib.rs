@@ -113,6 +113,12 @@ async fn echo_in_workflow(ctx: Workflow, call: ToolCall) -> Result<Value> {
     ctx.call_tool::<Reflector>(&call.tool, &call.arguments).await
 }
 
+/// Calls a tool on behalf of nobody, as schedules do.
+#[airlock::workflow(name = "echo-alone", connectors(Reflector))]
+async fn echo_alone(ctx: Workflow, call: ToolCall) -> Result<Value> {
+    ctx.call_tool::<Reflector>(&call.tool, &call.arguments).await
+}
+
 /// Calls a tool of a REST connector with options in an activity.
 #[airlock::workflow(name = "data", on_behalf_of, connectors(Reflector))]
 async fn data(ctx: Workflow, wanted: OptionalCall) -> Result<Value> {
@@ -150,6 +156,7 @@ airlock::plugin!(
         echo,
         echo_twice,
         echo_in_workflow,
+        echo_alone,
         data,
         data_in_workflow,
         echo_list,

@@ -1,0 +1,174 @@
+//! What becomes of a slot of a workflow before anything is called: which connector it is, whose credential would be used,
+//! and what stands in the way. The same answer for those who look at plugins and for those who schedule workflows.
+
+use std::time::Duration;
+
+use airlock_engine::{Principal, Slot, UserId};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+
+use super::{Calls, words::inactive};
+use crate::{
+    ConnectorsError,
+    authorization::words::nothing_stored_for,
+    credentials::Credential,
+    registry::{Connector, Protocol, method::MethodKind, scope::Scope},
+};
+
+/// A slot as an execution would find it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SlotState {
+    /// The slot: name or id of a connector.
+    pub connector: String,
+    /// Whether there is such a connector for whom the execution acts.
+    pub registered: bool,
+    /// The credential that a call would use.
+    pub credential: Option<SlotCredential>,
+    /// Whether its server answered when it was called last; absent: it was not called since the start.
+    pub reachable: Option<Reached>,
+    /// What stands in the way, and what to do; absent: nothing that is known.
+    pub problem: Option<String>,
+}
+
+/// A credential in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SlotCredential {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub scope: Scope,
+}
+
+/// How it went when a server was called last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Reached {
+    /// It answered.
+    pub ok: bool,
+    /// When that was.
+    pub at: DateTime<Utc>,
+}
+
+impl Calls {
+    /// The slot of a workflow that this caller starts. `on_behalf_of`: it acts for the caller; otherwise for nobody, and
+    /// finds only what the workspace or the organisation has. Nobody is asked.
+    pub(crate) fn slot(&self, caller: &Principal, on_behalf_of: bool, slot: &Slot) -> SlotState {
+        let who = acting(caller, on_behalf_of);
+        let mut state = SlotState {
+            connector: slot.connector.clone(),
+            registered: false,
+            credential: None,
+            reachable: None,
+            problem: None,
+        };
+        let connector = match self.registry.find(&who, &slot.connector) {
+            Ok(connector) => connector,
+            Err(error) => {
+                // What one has for oneself is not there for a workflow that acts for nobody.
+                state.problem = Some(match self.registry.find(caller, &slot.connector) {
+                    Ok(private) => format!(
+                        "connector '{0}' is private to you, and the workflow does not run on behalf of its caller: share \
+                         it with `airlock connectors share {0}`",
+                        private.name
+                    ),
+                    Err(_) => error.to_string(),
+                });
+                return state;
+            }
+        };
+        state.registered = true;
+        let found = self.credentials.resolve(&connector, &who, slot.credentials_name.as_deref());
+        if let Ok(Some((_, credential))) = &found {
+            state.credential =
+                Some(SlotCredential { name: credential.name.clone(), scope: credential.scope });
+        }
+        let last = self.breakers.last(&connector.id);
+        state.reachable = last.map(|(ok, at)| Reached { ok, at });
+        if connector.control.mock {
+            return state;
+        }
+        state.problem = match found {
+            _ if !connector.is_active_for(&who) => Some(inactive(&connector).to_string()),
+            Err(error) => Some(error.to_string()),
+            Ok(None) if !connector.allows(MethodKind::None) => {
+                Some(nothing_stored_for(&connector, &who).to_string())
+            }
+            Ok(Some((_, credential))) => unusable(&connector, &credential),
+            Ok(None) => None,
+        };
+        if state.problem.is_none() {
+            state.problem = last.filter(|(ok, _)| !ok).map(|(_, at)| {
+                let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
+                format!(
+                    "the server of connector '{}' ({}) did not answer at {at}, when it was called last",
+                    connector.name,
+                    connector.host()
+                )
+            });
+        }
+        state
+    }
+
+    /// The same, with a question to the server, if there is a harmless one, for so long at most.
+    pub(crate) async fn slot_asked(
+        &self,
+        caller: &Principal,
+        on_behalf_of: bool,
+        slot: &Slot,
+        limit: Duration,
+    ) -> SlotState {
+        let state = self.slot(caller, on_behalf_of, slot);
+        let who = acting(caller, on_behalf_of);
+        let Ok(connector) = self.registry.find(&who, &slot.connector) else { return state };
+        // A REST API has no list to ask for. What cannot be called anyway is not tried, but for a server that may be back.
+        let was_away = state.reachable.is_some_and(|reached| !reached.ok);
+        if connector.protocol != Protocol::Mcp
+            || connector.control.mock
+            || (state.problem.is_some() && !was_away)
+        {
+            return state;
+        }
+        let name = slot.credentials_name.as_deref();
+        let asked =
+            tokio::time::timeout(limit, self.tools_of(&connector, &who, name, true, false, false)).await;
+        let asked = asked.unwrap_or_else(|_| {
+            Err(ConnectorsError::Timeout(format!(
+                "the server of connector '{}' ({}) did not answer within {limit:?}",
+                connector.name,
+                connector.host()
+            )))
+        });
+        let answered = !matches!(asked, Err(ConnectorsError::Upstream(_) | ConnectorsError::Timeout(_)));
+        self.breakers.note(&connector.id, &connector.name, connector.control.breaker, answered);
+        SlotState {
+            reachable: Some(Reached { ok: answered, at: Utc::now() }),
+            problem: asked.err().map(|error| error.to_string()),
+            ..state
+        }
+    }
+}
+
+/// For whom an execution acts.
+fn acting(caller: &Principal, on_behalf_of: bool) -> Principal {
+    match on_behalf_of {
+        true => caller.clone(),
+        false => Principal { user: UserId::new(Principal::DEPLOYMENT), ..caller.clone() },
+    }
+}
+
+fn unusable(connector: &Connector, credential: &Credential) -> Option<String> {
+    let (name, of) = (&credential.name, &connector.name);
+    if credential.origin != connector.origin() {
+        return Some(format!(
+            "the address of connector '{of}' has changed since credential '{name}' was stored: store it again with \
+             `airlock credentials set {of} {name}`"
+        ));
+    }
+    let now = Utc::now();
+    credential.needs_somebody(now).then(|| {
+        format!(
+            "credential '{name}' of connector '{of}' cannot be used ({}): store it again, or authorise again with `airlock \
+             credentials authorize {of} {name}`",
+            credential.word(now)
+        )
+    })
+}
