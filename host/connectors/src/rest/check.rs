@@ -199,7 +199,7 @@ fn rewritten(value: &Value, whole: Option<Option<char>>) -> Vec<Value> {
                 let separated = single.as_str().zip(separator).map(|(text, separator)| text.split(separator));
                 let lists: [Vec<Value>; 2] =
                     [vec![single.clone()], separated.into_iter().flatten().map(Value::from).collect()];
-                for list in lists.map(Value::from) {
+                for list in lists.into_iter().filter(|list| !list.is_empty()).map(Value::from) {
                     found.extend([as_typed(&list), as_text(&list), list]);
                 }
             }

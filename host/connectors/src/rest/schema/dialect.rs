@@ -170,6 +170,8 @@ impl Schemas<'_> {
             }
             "additionalProperties" if inside.open => None,
             "unevaluatedProperties" if around.open => None,
+            // It goes when anything else is cut, and what may not become wider would.
+            "unevaluatedProperties" | "unevaluatedItems" if uses.inline.is_some() => None,
             "additionalProperties" | "propertyNames" | "unevaluatedProperties" | "unevaluatedItems" => {
                 self.closes_late |= keyword.starts_with("unevaluated");
                 (value.is_object() || value.is_boolean()).then(|| self.read(value, &plain, uses))
