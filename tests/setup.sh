@@ -73,3 +73,20 @@ if [ ! -e "$oauth/.done" ]; then
     npm install --prefix "$oauth" --silent --no-audit --no-fund 'oidc-provider@9.13.3' 'oauth2-mock-server@8.2.3'
     touch "$oauth/.done"
 fi
+
+# MCP servers of other SDKs, which forget their sessions when they are restarted.
+sessions="$deps/mcp-sessions"
+if [ ! -e "$sessions/.done" ]; then
+    echo "installing MCP servers of other SDKs"
+    rm -rf "$sessions"
+    mkdir -p "$sessions"
+    npm install --prefix "$sessions" --silent --no-audit --no-fund '@modelcontextprotocol/sdk@1.24.3'
+    for package in mcp==1.9.4 mcp==2.3.0 fastmcp==4.1.2; do
+        venv="$sessions/${package/==/-}"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check "$package"
+    done
+    # The older one uses what newer versions of pydantic have not.
+    "$sessions/mcp-1.9.4/bin/pip" install --quiet --disable-pip-version-check 'pydantic==2.11.7'
+    touch "$sessions/.done"
+fi

@@ -47,7 +47,11 @@ impl Server {
     /// # Panics
     /// With what the server said, at once when it ends and after `LIMIT` when it does not listen.
     pub async fn start(name: &str, build: impl FnOnce(u16) -> Command) -> Self {
-        let port = free_port();
+        Self::on(free_port(), name, build).await
+    }
+
+    /// The same on this port: one that a server had before it was stopped.
+    pub async fn on(port: u16, name: &str, build: impl FnOnce(u16) -> Command) -> Self {
         let said = NamedTempFile::new().expect("a file");
         let mut command = build(port);
         // Both write at the end of what is there.

@@ -158,8 +158,8 @@ fn only_the_egress_sends() {
     let ways_out: [(&[&str], &[&str]); 9] = [
         (&["reqwest::Client", "reqwest::blocking", "reqwest::get", "ClientBuilder"], &[EGRESS, CLIENT]),
         (&[".send().await", ".send()\n", "client.execute("], &[EGRESS, CLIENT]),
-        // rmcp's own way to send, which is called on the egress' client alone.
-        (&["post_message_with", ".post_message(", ".get_stream_with"], &[EGRESS]),
+        // rmcp's own ways to send: it is given ours instead (`mcp/transport.rs`).
+        (&["post_message_with", ".post_message(", ".get_stream_with", ".get_stream("], &[]),
         (
             &[
                 "StreamableHttpClientTransport::from",

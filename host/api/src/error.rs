@@ -183,7 +183,9 @@ impl From<ConnectorsError> for ApiError {
             ConnectorsError::Failed(_) => Self::conflict(detail),
             ConnectorsError::RateLimited { retry_after, .. } => Self::Busy(detail, retry_after),
             ConnectorsError::TooLarge(_) => Self::Status(StatusCode::BAD_GATEWAY, detail),
-            ConnectorsError::Upstream(_) => Self::Status(StatusCode::BAD_GATEWAY, detail),
+            ConnectorsError::Upstream(_) | ConnectorsError::Answered(_) => {
+                Self::Status(StatusCode::BAD_GATEWAY, detail)
+            }
             ConnectorsError::Timeout(_) => Self::Status(StatusCode::GATEWAY_TIMEOUT, detail),
             ConnectorsError::Store(_) => Self::Status(StatusCode::INTERNAL_SERVER_ERROR, detail),
         }

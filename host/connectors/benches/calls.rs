@@ -7,6 +7,7 @@
 
 // Only the crate itself can make one.
 #[allow(dead_code)]
+#[allow(unused_imports, reason = "its tests are not compiled here")]
 #[path = "../src/egress/scrub/mod.rs"]
 mod scrub;
 

@@ -50,6 +50,9 @@ pub enum ConnectorsError {
     /// The server cannot be reached or does not keep to its protocol.
     #[error("{0}")]
     Upstream(String),
+    /// The server answered, with an error of its own or with something that cannot be used. It is not failing.
+    #[error("{0}")]
+    Answered(String),
     /// The server took too long.
     #[error("{0}")]
     Timeout(String),
@@ -98,7 +101,7 @@ impl ConnectorsError {
             Self::TooLarge(_) => "too_large",
             Self::Failed(_) => "failed",
             Self::Unauthorized(_) => "unauthorized",
-            Self::Upstream(_) => "upstream",
+            Self::Upstream(_) | Self::Answered(_) => "upstream",
             Self::Timeout(_) => "timeout",
             Self::Store(_) => "store",
         }

@@ -28,7 +28,7 @@ use crate::{
     channel::{Lines, Resolved},
     credentials::{Credential, Credentials, State},
     egress::Egress,
-    mcp::refused,
+    protocol::trouble::refused,
     registry::{Connector, Registry, method::MethodKind},
     vault::Vault,
 };

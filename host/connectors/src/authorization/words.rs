@@ -8,7 +8,7 @@ use chrono::Utc;
 use crate::{
     ConnectorsError,
     credentials::{Credential, State},
-    mcp::bearer_required,
+    protocol::trouble::bearer_required,
     registry::{
         Connector,
         method::{Grant, Method, MethodKind},

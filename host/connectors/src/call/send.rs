@@ -12,11 +12,11 @@ use crate::{
     channel::Resolved,
     control::{asking::Asking, retries},
     credentials::State,
-    mcp::{self, CALL_LIMIT, refused},
+    mcp::{self, CALL_LIMIT},
     oauth,
     protocol::{
         Answered,
-        trouble::{Trouble, status},
+        trouble::{Trouble, refused, status},
     },
     registry::Connector,
     rest::{self, Operation},

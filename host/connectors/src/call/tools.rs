@@ -287,6 +287,7 @@ fn failure(error: ConnectorsError) -> Failure {
     match error {
         ConnectorsError::Failed(failure) => failure,
         ConnectorsError::Upstream(_)
+        | ConnectorsError::Answered(_)
         | ConnectorsError::Timeout(_)
         | ConnectorsError::Store(_)
         | ConnectorsError::RateLimited { .. } => {

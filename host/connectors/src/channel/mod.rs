@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use airlock_engine::records::Records;
-use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
+use http::{HeaderMap, header::WWW_AUTHENTICATE};
 use url::Url;
 
 use crate::{
@@ -93,7 +93,9 @@ impl Lines {
     pub(crate) fn challenge(&self, connector: &Connector, resolved: &Resolved) -> Option<oauth::Challenge> {
         let refusal = self.channel(connector, resolved).ok()?.live().refusal()?;
         let mut headers = HeaderMap::new();
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_str(refusal.challenge.as_deref()?).ok()?);
+        for field in refusal.challenges {
+            headers.append(WWW_AUTHENTICATE, field);
+        }
         oauth::challenge(&Url::parse(&connector.server).ok()?, &headers)
     }
 

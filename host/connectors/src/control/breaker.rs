@@ -2,7 +2,8 @@
 //!
 //! One breaker per connector. What it sees of a call is that it wants to go (`enter`) and how it ended (`end` of its
 //! [`Pass`]). Only [`ConnectorsError::Upstream`] and [`ConnectorsError::Timeout`] are failures; an answer is a success;
-//! anything else (a refused credential, wrong arguments, a call that was given up) says nothing about the server.
+//! anything else (a refused credential, wrong arguments, an answer that cannot be used, a call that was given up) says
+//! nothing about the server.
 //!
 //! | state | what happens | next state |
 //! | --- | --- | --- |

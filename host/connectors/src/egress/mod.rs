@@ -2,8 +2,8 @@
 //!
 //! One client for all connectors: no redirects of its own (THREATS row 3), no proxies from the environment, no cookies,
 //! names resolved by [`crate::address`], connections reused. A [`Sender`] is that client together with one connector's
-//! credential; rmcp speaks MCP through it, REST calls and OAuth requests go through it, and none of them can choose another
-//! host or another header.
+//! credential; MCP messages, REST calls and OAuth requests go through it, and none of them can choose another host or
+//! another header. It knows neither protocol: an MCP message is bytes with headers, and so is its answer.
 
 pub(crate) mod address;
 mod channels;
@@ -12,21 +12,14 @@ mod opening;
 pub(crate) mod scrub;
 pub(crate) mod secret;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::{Mutex, RwLock};
 use reqwest::redirect;
-use rmcp::{
-    model::{ClientJsonRpcMessage, ClientRequest},
-    transport::streamable_http_client::{
-        HttpStatusError, SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
-    },
-};
 use secrecy::ExposeSecret;
-use sse_stream::Sse;
-use tokio::sync::watch;
 use url::Url;
 
 pub(crate) use self::channels::{Channels, Key};
@@ -36,14 +29,8 @@ use self::{
 };
 use crate::ConnectorsError;
 
-/// Bytes of one server-sent event, and so of one streamed answer.
-const MAX_EVENT: usize = 16 << 20;
-
 /// How long a document may take.
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
-
-/// How long a session waits for the stream on which its server speaks by itself.
-const STANDALONE_LIMIT: Duration = Duration::from_secs(1);
 
 /// So many redirects inside an origin are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -113,7 +100,7 @@ impl Egress {
     pub(crate) fn sender(&self, server: &Url, live: Arc<Live>) -> Sender {
         let traffic = self.origins.of(server);
         let inner = Inner { egress: self.clone(), server: server.clone(), traffic, live };
-        Sender { inner: Arc::new(inner), standalone: watch::Sender::new(Standalone::None) }
+        Sender { inner: Arc::new(inner) }
     }
 }
 
@@ -127,7 +114,8 @@ pub(crate) struct Live {
 /// A 401 or 403 with what the server said about it.
 #[derive(Clone)]
 pub(crate) struct Refusal {
-    pub(crate) challenge: Option<String>,
+    /// All `WWW-Authenticate` fields, in their order (RFC 9110 §11.6.1: any of them may be the one that is meant).
+    pub(crate) challenges: Vec<HeaderValue>,
 }
 
 impl Live {
@@ -153,8 +141,8 @@ impl Live {
     }
 
     fn refused(&self, headers: &HeaderMap) {
-        let challenge = headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
-        *self.challenge.lock() = Some(Refusal { challenge: challenge.map(str::to_owned) });
+        let challenges = headers.get_all(header::WWW_AUTHENTICATE).iter().cloned().collect();
+        *self.challenge.lock() = Some(Refusal { challenges });
     }
 }
 
@@ -162,18 +150,6 @@ impl Live {
 #[derive(Clone)]
 pub(crate) struct Sender {
     inner: Arc<Inner>,
-    standalone: watch::Sender<Standalone>,
-}
-
-/// The stream on which a server of MCP before 2026-07-28 speaks by itself. What it says before the stream is there is lost.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standalone {
-    /// There is none, or not yet.
-    None,
-    /// The session that it belongs to has begun.
-    Expected,
-    /// The server has answered: it is open, or there will be none.
-    Answered,
 }
 
 struct Inner {
@@ -200,7 +176,17 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+/// The beginning of an answer whose body is still to come.
+pub(crate) struct Streamed {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Where the server points to, if that was not followed: origin and path.
+    pub(crate) redirect: Option<String>,
+    pub(crate) body: BoxStream<'static, Result<Bytes, Unanswered>>,
+}
+
 /// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unanswered {
     /// Nothing was sent.
     Unreachable,
@@ -217,19 +203,6 @@ pub(crate) enum Unanswered {
 }
 
 impl Sender {
-    /// The same for another session.
-    pub(crate) fn for_session(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), standalone: watch::Sender::new(Standalone::None) }
-    }
-
-    /// Waits until the server can speak by itself, if it wants to.
-    pub(crate) async fn hears(&self) {
-        let mut standalone = self.standalone.subscribe();
-        let heard = standalone.wait_for(|stage| *stage != Standalone::Expected);
-        // A server that does not answer now may still answer calls.
-        let _ = tokio::time::timeout(STANDALONE_LIMIT, heard).await;
-    }
-
     pub(crate) fn live(&self) -> &Arc<Live> {
         &self.inner.live
     }
@@ -242,6 +215,7 @@ impl Sender {
     fn with_query(rendered: &Rendered, url: &Url) -> Url {
         let mut url = url.clone();
         if !rendered.query.is_empty() {
+            without(&mut url, rendered);
             let mut pairs = url.query_pairs_mut();
             for (name, value) in &rendered.query {
                 pairs.append_pair(name, value.expose_secret());
@@ -312,53 +286,70 @@ impl Sender {
         Err(Unanswered::Redirected)
     }
 
-    /// What rmcp wants to send along (protocol headers), and over it what is ours: the credential is set last.
-    fn headers(&self, mut wanted: HashMap<HeaderName, HeaderValue>) -> HashMap<HeaderName, HeaderValue> {
-        wanted.remove(&header::AUTHORIZATION);
-        let rendered = self.inner.live.rendered();
-        wanted.extend(rendered.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-        wanted
-    }
-
-    fn server(&self) -> Arc<str> {
-        Self::with_query(&self.inner.live.rendered(), &self.inner.server).as_str().into()
-    }
-
-    /// Leaves of a failure what may be told: a kind, a status. rmcp's errors hold addresses and bodies, and go to its log
-    /// before anybody here could scrub them (THREATS rows 2 and 18).
-    fn bare(&self, failure: Failure) -> Failure {
-        let refused = |status: u16, challenge: Option<String>| {
-            *self.inner.live.challenge.lock() = Some(Refusal { challenge });
-            self::status(status)
-        };
-        let status = |code: u16| match code {
-            401 | 403 => refused(code, None),
-            other => self::status(other),
-        };
-        match failure {
-            StreamableHttpError::Client(error) => StreamableHttpError::Client(error.without_url()),
-            StreamableHttpError::AuthRequired(error) => refused(401, Some(error.www_authenticate_header)),
-            StreamableHttpError::InsufficientScope(error) => {
-                refused(403, Some(error.www_authenticate_header))
+    /// Sends a message to the server's own address and gives the answer as it begins. `headers` are those of the protocol;
+    /// the credential is set last. A redirect that keeps method and body (307, 308) is followed inside the origin; any
+    /// other is handed back with where it points.
+    pub(crate) async fn message(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+    ) -> Result<Streamed, Unanswered> {
+        let mut url = self.inner.server.clone();
+        let mut hops = 0;
+        let under_way = self.inner.traffic.begin();
+        loop {
+            if self.inner.egress.allowed.check(&url).is_err() {
+                return Err(Unanswered::Forbidden);
             }
-            StreamableHttpError::HttpStatus(error) if matches!(error.status, 401 | 403) => {
-                refused(error.status, None)
+            let rendered = self.inner.live.rendered();
+            let mut headers = headers.clone();
+            headers.remove(header::AUTHORIZATION);
+            let mut request = self
+                .inner
+                .egress
+                .client
+                .request(method.clone(), Self::with_query(&rendered, &url))
+                .headers(headers)
+                .headers(rendered.headers.clone());
+            if let Some(body) = &body {
+                request = request.body(body.clone());
             }
-            StreamableHttpError::UnexpectedServerResponse(text) => {
-                // "HTTP 400 Bad Request: BODY"
-                let code = text
-                    .strip_prefix("HTTP ")
-                    .and_then(|rest| rest.get(..3))
-                    .and_then(|code| code.parse().ok());
-                code.map_or(StreamableHttpError::UnexpectedServerResponse("not as expected".into()), status)
+            let answer = under_way.sending(request.send()).await.map_err(|error| unanswered(&error))?;
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            let location = redirected(status, &headers, &url);
+            if let Some(next) = &location
+                && matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
+                && next.origin() == self.inner.server.origin()
+                && hops < MAX_REDIRECTS
+            {
+                (url, hops) = (next.clone(), hops + 1);
+                continue;
             }
-            StreamableHttpError::UnexpectedContentType(_) => StreamableHttpError::UnexpectedContentType(None),
-            StreamableHttpError::Deserialize(_) => {
-                StreamableHttpError::UnexpectedServerResponse("not a JSON-RPC message".into())
+            if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                self.inner.live.refused(&headers);
             }
-            other => other,
+            let redirect =
+                location.map(|url| format!("{}{}", url.origin().ascii_serialization(), url.path()));
+            // It is under way until its answer has been read.
+            let chunks = answer.bytes_stream().map(move |chunk| {
+                let _held = &under_way;
+                chunk.map_err(|error| unanswered(&error))
+            });
+            let body = chunks.boxed();
+            return Ok(Streamed { status, headers, redirect, body });
         }
     }
+}
+
+/// Takes what a credential adds to an address out of it: a redirect may bring it back.
+fn without(url: &mut Url, rendered: &Rendered) {
+    let is_ours = |name: &str| rendered.query.iter().any(|(ours, _)| ours == name);
+    if !url.query_pairs().any(|(name, _)| is_ours(&name)) {
+        return;
+    }
+    let others: Vec<_> = url.query_pairs().into_owned().filter(|(name, _)| !is_ours(name)).collect();
+    url.query_pairs_mut().clear().extend_pairs(others);
 }
 
 /// Reads a body up to a limit.
@@ -387,86 +378,5 @@ fn unanswered(error: &reqwest::Error) -> Unanswered {
         error if error.is_connect() => Unanswered::Unreachable,
         error if error.is_timeout() => Unanswered::Late,
         _ => Unanswered::Broken,
-    }
-}
-
-type Failure = StreamableHttpError<reqwest::Error>;
-
-fn status(code: u16) -> Failure {
-    StreamableHttpError::HttpStatus(HttpStatusError::new(code, None))
-}
-
-impl StreamableHttpClient for Sender {
-    type Error = reqwest::Error;
-
-    async fn post_message(
-        &self,
-        _: Arc<str>,
-        message: ClientJsonRpcMessage,
-        session: Option<Arc<str>>,
-        _: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<StreamableHttpPostResponse, Failure> {
-        let (client, headers) = (&self.inner.egress.client, self.headers(headers));
-        let begins = matches!(
-            &message,
-            ClientJsonRpcMessage::Request(request)
-                if matches!(request.request, ClientRequest::InitializeRequest(_))
-        );
-        let under_way = self.inner.traffic.begin();
-        let posted = client.post_message_with_max_sse_event_size(
-            self.server(),
-            message,
-            session,
-            None,
-            headers,
-            MAX_EVENT,
-        );
-        let answer = under_way.sending(posted).await.map_err(|failure| self.bare(failure))?;
-        let has_session = matches!(
-            &answer,
-            StreamableHttpPostResponse::Json(_, Some(_)) | StreamableHttpPostResponse::Sse(_, Some(_))
-        );
-        if begins && has_session {
-            self.standalone.send_replace(Standalone::Expected);
-        }
-        Ok(answer)
-    }
-
-    async fn delete_session(
-        &self,
-        _: Arc<str>,
-        session: Arc<str>,
-        _: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<(), Failure> {
-        let (client, headers) = (&self.inner.egress.client, self.headers(headers));
-        client
-            .delete_session(self.server(), session, None, headers)
-            .await
-            .map_err(|failure| self.bare(failure))
-    }
-
-    async fn get_stream(
-        &self,
-        _: Arc<str>,
-        session: Option<Arc<str>>,
-        last_event_id: Option<String>,
-        _: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<BoxStream<'static, Result<Sse, SseError>>, Failure> {
-        let (client, headers) = (&self.inner.egress.client, self.headers(headers));
-        let answer = client
-            .get_stream_with_max_sse_event_size(
-                self.server(),
-                session,
-                last_event_id,
-                None,
-                headers,
-                MAX_EVENT,
-            )
-            .await;
-        self.standalone.send_replace(Standalone::Answered);
-        answer.map_err(|failure| self.bare(failure))
     }
 }

@@ -35,7 +35,20 @@ impl From<ConnectorsError> for Trouble {
 
 /// A status that is not an answer.
 pub(crate) fn status(connector: &str, host: &str, code: u16, wait: Option<&str>) -> Trouble {
-    let message = format!("the server of connector '{connector}' ({host}) answered with HTTP status {code}");
+    status_with(connector, host, code, wait, None)
+}
+
+/// The same with what the server said: scrubbed, short and on one line.
+pub(crate) fn status_with(
+    connector: &str,
+    host: &str,
+    code: u16,
+    wait: Option<&str>,
+    words: Option<&str>,
+) -> Trouble {
+    let said = words.map(|words| format!(": {words}")).unwrap_or_default();
+    let message =
+        format!("the server of connector '{connector}' ({host}) answered with HTTP status {code}{said}");
     let wait = wait.and_then(|wait| retry_after(wait, SystemTime::now()));
     let again = match (code, wait) {
         (429 | 503, Some(wait)) => Again::After(wait),
@@ -48,6 +61,25 @@ pub(crate) fn status(connector: &str, host: &str, code: u16, wait: Option<&str>)
         _ => ConnectorsError::Upstream(message),
     };
     Trouble { error, again }
+}
+
+/// A server did not accept what authenticates.
+pub(crate) fn refused(connector: &str, host: &str, credential: Option<&str>) -> String {
+    match credential {
+        Some(name) => format!(
+            "the server of connector '{connector}' ({host}) refused the credential '{name}': store a valid one with \
+             `airlock credentials set {connector} {name}`"
+        ),
+        None => bearer_required(connector),
+    }
+}
+
+/// The words of contract/preflight.md.
+pub(crate) fn bearer_required(connector: &str) -> String {
+    format!(
+        "Connector '{connector}' requires bearer authentication but no credentials are configured. Create credentials \
+         for this connector before running the workflow."
+    )
 }
 
 /// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110 §10.2.3). A date that has passed is no

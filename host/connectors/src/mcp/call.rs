@@ -1,0 +1,187 @@
+//! One request of a session that may take its time: a call, with what the server wants while it is under way.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use airlock_engine::tools::Conversation;
+use rmcp::{
+    Peer, RoleClient,
+    model::{
+        CallToolRequest, CallToolRequestParams, ClientRequest, InputRequest, InputRequiredResult, RequestId,
+        RequestMetaObject,
+    },
+    service::PeerRequestOptions,
+};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use super::{
+    answer,
+    client::{Ask, Client, elicit},
+    failure::Failure,
+    session::{Failed, Open},
+    told::Told,
+};
+
+/// A server may ask for input so many times in one call.
+const MAX_ROUNDS: usize = 8;
+
+/// One call.
+pub(crate) struct Call<'a> {
+    pub(crate) tool: &'a str,
+    pub(crate) arguments: Map<String, Value>,
+    pub(crate) idempotency_key: Option<&'a str>,
+    /// Without the time that people take.
+    pub(crate) limit: Duration,
+    pub(crate) conversation: &'a dyn Conversation,
+}
+
+/// A call that nobody waits for any more is cancelled at the server.
+struct Abandoned<'a> {
+    open: &'a Open,
+    client: &'a Client,
+    peer: Peer<RoleClient>,
+    id: RequestId,
+    token: RequestId,
+    is_over: bool,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        let mut calls = self.client.calls.lock();
+        calls.remove(&self.id);
+        calls.remove(&self.token);
+        drop(calls);
+        if self.is_over {
+            return;
+        }
+        self.open.wire.take(&self.id);
+        let (peer, id) = (self.peer.clone(), self.id.clone());
+        tokio::spawn(async move {
+            let cancelled = rmcp::model::CancelledNotificationParam::new(Some(id), Some("given up".into()));
+            // The session may be gone as well.
+            let _ = peer.notify_cancelled(cancelled).await;
+        });
+    }
+}
+
+/// A time limit that stands still while people are asked.
+pub(super) struct Patience {
+    pub(super) limit: Duration,
+    until: tokio::time::Instant,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, until: tokio::time::Instant::now() + limit }
+    }
+
+    pub(super) fn rest(&self) -> Duration {
+        self.until.saturating_duration_since(tokio::time::Instant::now())
+    }
+
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let began = tokio::time::Instant::now();
+        let done = work.await;
+        self.until += began.elapsed();
+        done
+    }
+}
+
+impl Call<'_> {
+    fn parameters(&self) -> CallToolRequestParams {
+        let mut parameters =
+            CallToolRequestParams::new(self.tool.to_owned()).with_arguments(self.arguments.clone());
+        if let Some(key) = self.idempotency_key {
+            let mut meta = RequestMetaObject::default();
+            meta.0.0.insert("airlock/idempotency-key".into(), key.into());
+            parameters.meta = Some(meta);
+        }
+        parameters
+    }
+}
+
+impl Open {
+    /// Calls a tool and gives its answer as `{content, metadata}`, not scrubbed.
+    pub(super) async fn call(
+        &self,
+        told: &Told<'_>,
+        call: &Call<'_>,
+        patience: &mut Patience,
+    ) -> Result<Value, Failed> {
+        let mut parameters = call.parameters();
+        for _ in 0..MAX_ROUNDS {
+            let result = self.call_once(told, parameters.clone(), patience, call.conversation).await?;
+            if result["resultType"] != "input_required" {
+                return Ok(answer::read(result));
+            }
+            let unreadable = |what: &str| told.failed(&Failure::Unreadable(what.into()), "tools/call");
+            let Ok(InputRequiredResult { input_requests, request_state, .. }) =
+                serde_json::from_value(result)
+            else {
+                return Err(unreadable("a wish for input that cannot be read").into());
+            };
+            let mut answers = BTreeMap::new();
+            for (key, request) in input_requests.unwrap_or_default() {
+                let InputRequest::Elicitation(request) = request else {
+                    return Err(unreadable("a wish for something other than people's input").into());
+                };
+                let asked = elicit(told.connector, told.live, request.params, call.conversation);
+                let given = patience.during(asked).await;
+                answers.insert(key, serde_json::to_value(given).unwrap_or_default());
+            }
+            parameters.input_responses = Some(answers).filter(|answers| !answers.is_empty());
+            parameters.request_state = request_state;
+        }
+        let what = format!("a wish for input for the {MAX_ROUNDS}th time");
+        Err(told.failed(&Failure::Unreadable(what), "tools/call").into())
+    }
+
+    /// One request, and what the server wants while it is under way.
+    async fn call_once(
+        &self,
+        told: &Told<'_>,
+        parameters: CallToolRequestParams,
+        patience: &mut Patience,
+        conversation: &dyn Conversation,
+    ) -> Result<Value, Failed> {
+        let (client, peer) = (self.service.service(), self.service.peer());
+        let request = ClientRequest::CallToolRequest(CallToolRequest::new(parameters));
+        let sent = peer.send_request_with_option(request, PeerRequestOptions::no_options());
+        let handle = tokio::time::timeout(patience.rest(), sent)
+            .await
+            .map_err(|_| told.late(patience.limit))?
+            .map_err(|_| self.ended(told))?;
+        let (sender, mut asks) = mpsc::unbounded_channel();
+        let (id, token) = (handle.id.clone(), handle.progress_token.0.clone());
+        client.calls.lock().extend([(id.clone(), sender.clone()), (token.clone(), sender)]);
+        let mut guard =
+            Abandoned { open: self, client, peer: peer.clone(), id: id.clone(), token, is_over: false };
+        let response = handle.await_response();
+        tokio::pin!(response);
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut response => {
+                    guard.is_over = true;
+                    return self.outcome(told, &id, "tools/call");
+                }
+                Some(ask) = asks.recv() => match ask {
+                    Ask::Progress(mut state) => {
+                        told.live.rendered().scrubber.value(&mut state);
+                        conversation.progress(state.into());
+                    }
+                    Ask::Elicit(request, answer) => {
+                        let asked = elicit(told.connector, told.live, *request, conversation);
+                        let given = patience.during(asked).await;
+                        // The server may have given up.
+                        let _ = answer.send(given);
+                    }
+                },
+                failure = self.wire.undelivered() => {
+                    return Err(told.failed(&failure, "an answer to its question").into());
+                }
+                () = tokio::time::sleep(patience.rest()) => return Err(told.late(patience.limit).into()),
+            }
+        }
+    }
+}
