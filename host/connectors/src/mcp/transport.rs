@@ -193,13 +193,14 @@ impl Wire {
         }
         let mut begin = Vec::new();
         if reading::shape(&answered) != Shape::Events {
-            while begin.trim_ascii().is_empty() {
-                match body.next().await {
-                    Some(chunk) => begin.extend_from_slice(&chunk.map_err(Failure::Unanswered)?),
-                    None => break,
-                }
-                if begin.len() > MAX_BYTES {
+            while let Some(chunk) = body.next().await {
+                let chunk = chunk.map_err(Failure::Unanswered)?;
+                if begin.len() + chunk.len() > MAX_BYTES {
                     return Err(Failure::Unanswered(Unanswered::TooLarge));
+                }
+                begin.extend_from_slice(&chunk);
+                if !chunk.trim_ascii().is_empty() {
+                    break;
                 }
             }
             if !events::begins(&begin) {
