@@ -252,16 +252,17 @@ impl Open {
             listing.without_wrong_headers(&kept);
         }
         let (list, left_out) = listing.end();
-        if let Some(first) = left_out.first() {
+        let tools = Tools::without(list, left_out);
+        if let Some(first) = tools.left_out.first() {
             tracing::warn!(
                 connector = told.connector,
                 host = told.host,
-                left_out = left_out.len(),
+                left_out = tools.left_out.len(),
                 first = format!("{}: {}", first.what, first.reason),
                 "not all that a server lists can be used"
             );
         }
-        Ok(Tools::without(list, left_out))
+        Ok(tools)
     }
 
     /// A page of the list, and the names of the tools that rmcp can make requests for.

@@ -175,8 +175,10 @@ async fn an_answer_that_cannot_be_used_is_no_sign_of_a_failing_server() {
     assert_eq!(trouble.again, Again::Never);
 }
 
+type Refuse = Box<dyn Fn(&Value) -> Reply + Send + Sync>;
+
 /// How a server refuses a session that it does not know, and whether the call is made again.
-fn refusals() -> Vec<(&'static str, Box<dyn Fn(&Value) -> Reply + Send + Sync>, bool)> {
+fn refusals() -> Vec<(&'static str, Refuse, bool)> {
     let error = |id: Value, code: i64, message: &str| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } });
     let missing = "Bad Request: No valid session ID provided";
     vec![
@@ -326,7 +328,8 @@ async fn redirects_that_keep_the_request_are_followed_inside_the_origin_and_othe
 
 #[tokio::test]
 async fn initialize_is_tried_whatever_becomes_of_the_newer_question() {
-    let replies: Vec<(&str, Box<dyn Fn() -> Reply + Send + Sync>)> = vec![
+    type Answer = Box<dyn Fn() -> Reply + Send + Sync>;
+    let replies: Vec<(&str, Answer)> = vec![
         ("empty", Box::new(|| Reply::json(&json!({ "jsonrpc": "2.0", "id": 0, "result": {} })))),
         ("400", Box::new(|| Reply::empty(400))),
         ("401", Box::new(|| Reply::empty(401))),
