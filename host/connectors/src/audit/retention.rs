@@ -111,7 +111,7 @@ impl AuditLog {
                 break;
             }
             let last = files::last_line(&self.folder, number).map_err(of_folder)?;
-            if !last.and_then(|line| time(&line)).is_some_and(|at| at < cutoff) {
+            if last.and_then(|line| time(&line)).is_none_or(|at| at >= cutoff) {
                 break;
             }
             let before = old.last().map(|old| &old.last.0);

@@ -205,6 +205,7 @@ mod tests {
         let (mut gated, dialled, traffic) = gated();
         traffic.begin().sending(async { gated.call(()).await }).await.expect("connects");
         let request = traffic.begin();
+        #[expect(clippy::async_yields_async, reason = "it is polled where nobody waits for it")]
         let mut attempt = request.sending(async { gated.call(()) }).await;
         let waits =
             request.sending(poll_fn(|context| Poll::Ready(attempt.as_mut().poll(context).is_pending())));

@@ -138,7 +138,8 @@ impl<'a> Importer<'a> {
                 body::is_synonym(candidate.media, other.media) && candidate.schema == other.schema
             };
             let is_range = candidate.media.contains('*');
-            if kept.len() < MAX_CHOICES && !(is_range && !kept.is_empty()) && !kept.iter().any(is_same) {
+            let adds = (!is_range || kept.is_empty()) && !kept.iter().any(is_same);
+            if adds && kept.len() < MAX_CHOICES {
                 kept.push(candidate);
             }
         }
@@ -230,6 +231,7 @@ impl<'a> Importer<'a> {
     }
 
     /// The body is one argument.
+    #[expect(clippy::too_many_arguments, reason = "all of them grow with the operation that is read")]
     fn whole(
         &mut self,
         candidates: &[Candidate<'a>],
