@@ -46,8 +46,8 @@ const MAX_OUTPUT: usize = 8 << 10;
 
 /// Bytes of a schema that arguments are checked by, if that is more than what is shown, and of all of them together.
 /// Beyond, what is shown is what is checked. The longest that is known, of DocuSign's envelopes, has 0.4 MB.
-const MAX_CHECK: usize = 2 << 20;
-const MAX_CHECKS: usize = 32 << 20;
+const MAX_CHECK: usize = 1 << 20;
+const MAX_CHECKS: usize = 24 << 20;
 
 /// Bytes of everything that is imported from one document: short documents can be long when each operation stands for
 /// itself.

@@ -278,7 +278,7 @@ fn row_22_a_document_has_limits_of_number() {
 #[test]
 fn row_22_a_short_document_cannot_become_a_long_import() {
     let fields: Map<_, _> =
-        (0..300).map(|number| (format!("field{number}"), json!({ "description": "x".repeat(90) }))).collect();
+        (0..200).map(|number| (format!("field{number}"), json!({ "const": "x".repeat(90) }))).collect();
     let body = json!({ "content": { "application/json": { "schema": { "properties": fields } } } });
     let paths: Map<_, _> = (0..MAX_OPERATIONS)
         .map(|number| {

@@ -72,6 +72,9 @@ impl Schemas<'_> {
         if bytes > limit {
             shorten(&mut schema, BRIEF);
             if size(&schema) > limit {
+                shorten(&mut schema, 0);
+            }
+            if size(&schema) > limit {
                 schema.retain(|keyword, _| keyword == "type");
             }
             return Complete { schema: schema.into(), whole: false };
@@ -126,7 +129,7 @@ impl Schemas<'_> {
             if bytes > limit {
                 return None;
             }
-            queue.extend(definition.uses.iter().filter(|key| known.insert((*key).clone())).cloned());
+            more(&definition.uses, &mut known, &mut queue);
             found.push(key);
         }
         Some((found, bytes))
@@ -149,7 +152,7 @@ impl Schemas<'_> {
                 _ => None,
             };
             if form.is_some() {
-                queue.extend(definition.uses.iter().filter(|key| known.insert((*key).clone())).cloned());
+                more(&definition.uses, &mut known, &mut queue);
             }
             let form = form.or(Some(&definition.outline).filter(|outline| outline.1 <= left));
             bytes += form.map_or(2, |form| form.1);
@@ -178,6 +181,16 @@ impl Schemas<'_> {
             open(&mut schema);
         }
         Complete { schema, whole }
+    }
+}
+
+/// What is used and was not seen before.
+fn more(uses: &BTreeSet<Key>, known: &mut HashSet<Key>, queue: &mut VecDeque<Key>) {
+    for key in uses {
+        if !known.contains(key) {
+            known.insert(key.clone());
+            queue.push_back(key.clone());
+        }
     }
 }
 

@@ -67,9 +67,9 @@ fn row_22_a_schema_has_a_limit_and_what_is_beyond_it_accepts_everything() {
     );
     // One that is too long by itself keeps the names and kinds of its properties.
     let fields: Map<_, _> = (0..20).map(|number| (format!("f{number}"), level(number))).collect();
-    let wide = translated(&json!({ "schema": { "type": "object", "properties": fields } }), 3_000);
+    let wide = translated(&json!({ "schema": { "type": "object", "properties": fields } }), 2_000);
     assert_eq!(wide["properties"]["f0"]["type"], "object");
-    assert!(wide["properties"]["f0"].get("properties").is_none() && size(&wide) <= 3_000);
+    assert!(wide["properties"]["f0"].get("properties").is_none() && size(&wide) <= 2_000);
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn leads_to(root: &Value, name: &str, schema: &Value, level: usize) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_500, max_shrink_iters: 20_000, max_global_rejects: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_the_document_accepts_is_accepted_at_every_limit(
