@@ -1,7 +1,7 @@
 //! The only code that sends, and the only code that puts a secret into a request.
 //!
 //! One client for all connectors: no redirects of its own (THREATS row 3), no proxies from the environment, no cookies,
-//! names resolved by [`crate::address`], connections reused. A [`Sender`] is that client together with one connector's
+//! names resolved by [`address`], connections reused. A [`Sender`] is that client together with one connector's
 //! credential; MCP messages, REST calls and OAuth requests go through it, and none of them can choose another host or
 //! another header. It knows neither protocol: an MCP message is bytes with headers, and so is its answer.
 

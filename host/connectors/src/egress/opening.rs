@@ -2,8 +2,8 @@
 //! about to become free, and is waited for.
 //!
 //! The pool of hyper opens a connection whenever none is free at that moment, which is often the case right after an answer
-//! was read. If then one becomes free, it is used, and the new one is opened all the same. So connections gather: some 40
-//! for 32 calls at once. Here an attempt that nobody waits for any more ends.
+//! was read. If then one becomes free, it is used, and the new one is opened all the same. So connections gather.
+//! Here an attempt that nobody waits for any more ends.
 
 use std::{
     collections::HashMap,
