@@ -23,6 +23,9 @@ const MAX_PATTERNS: usize = 2_000;
 const MAX_INLINE: usize = 100;
 const MAX_GUARDED: usize = 8 << 10;
 
+/// What reading a schema costs, in values that are looked at.
+const READING: usize = 8;
+
 /// Keywords that say something to people.
 const ANNOTATIONS: [&str; 10] = [
     "title",
@@ -70,13 +73,13 @@ impl Schemas<'_> {
             }
             return json!({});
         };
+        self.charge(READING);
         if let Some(inline) = &mut uses.inline {
             inline.schemas += 1;
             if inline.schemas > MAX_INLINE {
                 uses.lost_names();
                 return json!({});
             }
-            self.charge(1);
         }
         if !goes {
             uses.lost_names();
