@@ -145,7 +145,8 @@ impl Authorization {
             // Endpoints that nobody published are no sign of an authorization server.
             Ok(server) if server.source() == Source::Assumed => {
                 let message = "the server wants a credential and publishes nothing about OAuth: bearer tokens are assumed";
-                (None, Step::since(began, "discovery", Stage::NotTried, message))
+                let methods = vec![Method::Bearer { headers: Vec::new() }];
+                (Some(methods), Step::since(began, "discovery", Stage::NotTried, message))
             }
             Ok(server) => {
                 let message = format!("the metadata of {} are used", server.issuer());

@@ -72,6 +72,7 @@ pub(super) fn again(connector: &Connector, credential: &Credential) -> Connector
         _ => Grant::AuthorizationCode,
     };
     let what = match &credential.state {
+        State::NeedsScopes(scopes) if scopes.is_empty() => "needs more than was granted".into(),
         State::NeedsScopes(scopes) => format!("needs more than was granted ({})", scopes.join(" ")),
         State::Revoked | State::Refused => "was refused by its server".into(),
         State::Valid | State::RefreshFailed => "has expired".into(),

@@ -226,7 +226,16 @@ impl Calls {
     ) -> Result<Attempt, ConnectorsError> {
         let name = call.options.credentials_name.as_deref().or(call.credentials_name);
         let (connector, control) = (&*call.connector, &call.connector.control);
-        let mut resolved = self.authorization.usable(connector, call.who, name).await?;
+        let usable = self.authorization.usable(connector, call.who, name).await;
+        let mut resolved = match usable {
+            // What is public needs nobody's credential.
+            Err(ConnectorsError::Unauthorized(_))
+                if name.is_none() && self.is_public(connector, call.tool) =>
+            {
+                None
+            }
+            usable => usable?,
+        };
         note(trail, &resolved);
         let definitions = match self.definitions(connector, &resolved, false).await {
             Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
@@ -277,7 +286,9 @@ impl Calls {
             }
             Ok(answer) => answer,
         };
-        self.authorization.accepted(connector, &resolved)?;
+        if proves(&definitions, connector, call.tool, &answer) {
+            self.authorization.accepted(connector, &resolved)?;
+        }
         trail.redactions = redactions;
         trail.response_bytes = json_length(&answer);
         self.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
@@ -288,6 +299,14 @@ impl Calls {
             self.mocks.record(&*self.records, &connector.id, call.tool, &call.arguments, &answer)?;
         }
         Ok(Attempt::Answered(answer))
+    }
+
+    /// Whether a REST API gives something to everybody.
+    fn is_public(&self, connector: &Connector, tool: &str) -> bool {
+        connector.protocol == Protocol::Http
+            && self.registry.api(&*self.records, connector).is_ok_and(|api| {
+                api.operation(&connector.name, tool).is_ok_and(|operation| !operation.requires_auth)
+            })
     }
 
     /// What can be called, from memory if it was asked for lately.
@@ -396,6 +415,19 @@ impl Calls {
             Ok(_) => event,
             Err(error) => event.failed(error),
         })
+    }
+}
+
+/// Whether an answer shows that the server took the credential: not one that a public operation gave, nor a failure of
+/// the service.
+fn proves(definitions: &Definitions, connector: &Connector, tool: &str, answer: &Value) -> bool {
+    match definitions {
+        Definitions::Mcp(_) => true,
+        Definitions::Http(api) => {
+            let status = &answer["metadata"]["mcp_meta"]["structuredContent"]["metadata"]["status"];
+            status.as_u64().is_some_and(|status| (200..300).contains(&status))
+                && api.operation(&connector.name, tool).is_ok_and(|operation| operation.requires_auth)
+        }
     }
 }
 

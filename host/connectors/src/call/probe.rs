@@ -84,9 +84,16 @@ impl Calls {
             may_authorize: false,
         };
         match self.perform(request).await {
-            Ok(_) => {
-                self.proofs.note(key);
-                Ok(Probed::Taken)
+            Ok(answer) => {
+                let data = &answer["metadata"]["mcp_meta"]["structuredContent"];
+                match data["metadata"]["status"].as_u64() {
+                    Some(200..=299) => {
+                        self.proofs.note(key);
+                        Ok(Probed::Taken)
+                    }
+                    // The service has trouble of its own, which says nothing about the credential.
+                    _ => Ok(Probed::NotTried),
+                }
             }
             // Rules that want a person, or none of this, say nothing about the credential.
             Err(ConnectorsError::Denied(_)) => Ok(Probed::NotTried),

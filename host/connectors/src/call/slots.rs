@@ -11,7 +11,7 @@ use super::{Calls, words::inactive};
 use crate::{
     ConnectorsError,
     authorization::words::nothing_stored_for,
-    credentials::Credential,
+    credentials::{Credential, State},
     registry::{Connector, Protocol, method::MethodKind, scope::Scope},
 };
 
@@ -120,10 +120,12 @@ impl Calls {
         let who = acting(caller, on_behalf_of);
         let Ok(connector) = self.registry.find(&who, &slot.connector) else { return state };
         // A REST API has no list to ask for. What cannot be called anyway is not tried, but for a server that may be back.
+        let found = self.credentials.resolve(&connector, &who, slot.credentials_name.as_deref());
+        let was_refused = matches!(found, Ok(Some((_, Credential { state: State::Refused, .. }))));
         let was_away = state.reachable.is_some_and(|reached| !reached.ok);
         if connector.protocol != Protocol::Mcp
             || connector.control.mock
-            || (state.problem.is_some() && !was_away)
+            || (state.problem.is_some() && !was_away && !was_refused)
         {
             return state;
         }
@@ -161,6 +163,12 @@ fn unusable(connector: &Connector, credential: &Credential) -> Option<String> {
         return Some(format!(
             "the address of connector '{of}' has changed since credential '{name}' was stored: store it again with \
              `airlock credentials set {of} {name}`"
+        ));
+    }
+    if credential.state == State::Refused {
+        return Some(format!(
+            "credential '{name}' of connector '{of}' was refused by the server when it was last used: see `airlock \
+             connectors check {of}`"
         ));
     }
     let now = Utc::now();

@@ -27,6 +27,9 @@ impl Connectors {
         };
         let control = Control::parse(body)?;
         let found = self.0.registry.owned(who, is_owner, connector)?;
+        if let Some(operation) = &control.check {
+            self.0.registry.check_rule(&*self.0.records, &found, operation)?;
+        }
         let changed = self.0.registry.change(&*self.0.records, &found.id, |changed| {
             changed.control = control;
             changed.modified_at = Utc::now();

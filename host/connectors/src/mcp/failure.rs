@@ -1,6 +1,9 @@
 //! Why a request has no result, as it is found where the answer is read; and whether a lost session is the reason.
 
+use std::sync::LazyLock;
+
 use crate::egress::Unanswered;
+use regex::Regex;
 
 /// A request without a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,10 @@ impl Failure {
             {
                 unreached(true)
             }
+            // What failed may have begun.
+            Self::Status { status: 500..=599, words: Some(words), .. } if names_session(words) => {
+                unreached(false)
+            }
             // It may be anything; a new session costs little and may help the next call.
             Self::Status { status: 400 | 409 | 422, .. } => unreached(false),
             Self::Answered(error) => error.lost(worked),
@@ -81,26 +88,47 @@ impl Failure {
 }
 
 impl Answered {
+    /// Codes that servers have for requests that they do not take. A tool's own error has others.
+    fn is_of_protocol(&self) -> bool {
+        matches!(self.code.as_str(), "-32600" | "-32000" | "-32001")
+    }
+
     fn lost(&self, worked: bool) -> Option<Lost> {
         let unreached = |unreached| Some(Lost { unreached });
         // By JSON-RPC 2.0 §5, these codes without an id say that the request itself was not taken.
         let not_taken = !self.own && matches!(self.code.as_str(), "-32600" | "-32700");
         match self.status {
             401 if worked => unreached(true),
-            404 | 410 if !self.own || names_session(&self.message) => unreached(true),
-            400..=499 if names_session(&self.message) => unreached(true),
+            404 | 410 if !self.own => unreached(true),
+            400..=499 if names_session(&self.message) => unreached(!self.own || self.is_of_protocol()),
             400..=499 if not_taken => unreached(true),
-            400 | 409 | 422 => unreached(false),
+            400 | 404 | 409 | 410 | 422 => unreached(false),
             // Inside an ordinary answer the words may be a tool's own: only what names the header's session is believed.
             _ if not_taken => unreached(true),
             _ if names_session(&self.message) => {
-                let of_protocol = matches!(self.code.as_str(), "-32600" | "-32000" | "-32001");
-                unreached(of_protocol && (!self.own || self.message.to_lowercase().contains("session id")))
+                unreached(self.is_of_protocol() && (!self.own || names_session_id(&self.message)))
             }
             _ if !self.own => unreached(false),
             _ => None,
         }
     }
+}
+
+/// What is said of a session that is not there, before and behind its name. A tool may speak of sessions of its own: only
+/// words that say that one is missing count.
+static NO_SESSION: LazyLock<Regex> = LazyLock::new(|| {
+    let before = r"(?:unknown|invalid|expired|missing|no|bad|stale|inactive|terminated|unrecogni[sz]ed|non-?existent)\s+(?:(?:mcp|active|valid|such|transport|existing|matching|server|http|client)\s+)*session";
+    let behind = r"session(?:[-_ ]?id)?(?:\s+header)?(?:\s*[:=]?\s*[`'\x22<]?[\w.:-]{1,128}[`'\x22>]?)?[:,]?\s+(?:is\s+|was\s+|has\s+|have\s+|been\s+|already\s+|could\s+)*(?:not\s+(?:be\s+)?(?:found|valid|known|exist|recogni[sz]ed|active|available)|unknown|invalid|expired|missing|required|terminated|ended|does\s*n(?:o|')t\s+exist|no\s+longer)";
+    let joined = format!(
+        "(?:{before})|(?:{behind})|session[-_]?(?:not[-_]?found|expired|terminated|invalid)|mcp-session-id"
+    );
+    Regex::new(&joined).expect("the expression is a constant, and the tests use it")
+});
+
+/// Whether it is the session of the protocol that is named, in so many words.
+fn names_session_id(words: &str) -> bool {
+    let words = words.to_lowercase();
+    words.contains("session id") || words.contains("session-id") || words.contains("sessionid")
 }
 
 /// Whether a refusal is about the session: the words of the SDKs for TypeScript, Python, Java, Kotlin, C#, Go, Rust, PHP
@@ -109,7 +137,7 @@ fn names_session(words: &str) -> bool {
     let words = words.to_lowercase();
     let uninitialized =
         ["not initialized", "uninitialized", "before initiali", "expect initialize", "not been initialized"];
-    words.contains("session") || uninitialized.iter().any(|phrase| words.contains(phrase))
+    NO_SESSION.is_match(&words) || uninitialized.iter().any(|phrase| words.contains(phrase))
 }
 
 #[cfg(test)]

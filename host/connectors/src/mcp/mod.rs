@@ -20,6 +20,7 @@ mod failure;
 mod fixture;
 mod handshake;
 mod listing;
+mod mend;
 #[cfg(test)]
 mod mutations;
 mod reading;

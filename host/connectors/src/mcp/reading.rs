@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     events::{self, Events},
     failure::{Answered, Failure},
+    mend::mended,
 };
 
 /// What a message means for the request in whose answer it stands.
@@ -59,7 +60,7 @@ pub(super) fn messages(text: &[u8]) -> Option<Vec<Value>> {
 
 fn json(text: &[u8]) -> Option<Vec<Value>> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    match serde_json::from_slice(text).ok()? {
+    match serde_json::from_slice(text).ok().or_else(|| mended(text))? {
         Value::Array(messages) => Some(messages),
         message => Some(vec![message]),
     }

@@ -229,7 +229,7 @@ impl Open {
         for number in 1.. {
             let page = match self.list_page(told, cursor.take()).await {
                 // What there is is worth more than what went wrong later.
-                Err(Failed { trouble, lost: None }) if number > 1 && trouble.again == Again::Never => {
+                Err(Failed { trouble, lost: None }) if number > 1 => {
                     listing.note(format!("page {number}"), &trouble.error.to_string());
                     break;
                 }

@@ -133,6 +133,31 @@ impl Registry {
         Ok(api)
     }
 
+    /// Whether an operation can show that a credential is taken: the rule `check` names one that reads something and needs
+    /// no arguments.
+    pub(crate) fn check_rule(
+        &self,
+        records: &dyn Records,
+        connector: &Connector,
+        operation: &str,
+    ) -> Result<(), ConnectorsError> {
+        let refuse = |message: String| Err(ConnectorsError::invalid("/check", message));
+        if connector.protocol != Protocol::Http {
+            return refuse("MCP servers are asked for their tools: 'check' is for REST APIs".into());
+        }
+        let api = self.api(records, connector)?;
+        let Ok(found) = api.operation(&connector.name, operation) else {
+            return refuse(format!("connector '{}' has no operation '{operation}'", connector.name));
+        };
+        if !found.verb.is_safe() {
+            return refuse(format!("'{operation}' may change something: name one with method GET"));
+        }
+        match api.check(&connector.name, operation, &Map::new()) {
+            Ok(()) => Ok(()),
+            Err(_) => refuse(format!("'{operation}' needs arguments: name one that needs none")),
+        }
+    }
+
     /// Replaces the operations of a REST connector by those of a document, JSON or YAML.
     pub(crate) async fn import(
         &self,

@@ -25,6 +25,8 @@ pub(super) enum Broken {
     Elsewhere(String),
     Nowhere(String),
     Circle,
+    /// A reference is a text.
+    NoText,
 }
 
 impl fmt::Display for Broken {
@@ -33,6 +35,7 @@ impl fmt::Display for Broken {
             Self::Elsewhere(file) => write!(formatter, "is described in another file ({file})"),
             Self::Nowhere(place) => write!(formatter, "is described nowhere: there is no {place}"),
             Self::Circle => write!(formatter, "refers to itself"),
+            Self::NoText => write!(formatter, "has a reference (`$ref`) that is no text"),
         }
     }
 }
@@ -41,12 +44,14 @@ impl fmt::Display for Broken {
 pub(super) fn follow<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value, Broken> {
     let mut value = value;
     for _ in 0..MAX_HOPS {
-        match value.get("$ref").and_then(Value::as_str) {
-            Some(reference) => {
+        match value.get("$ref") {
+            Some(Value::String(reference)) => {
                 let place = local(root, reference)?;
                 value = root.pointer(&place).ok_or_else(|| broken(root, &place, reference))?;
             }
-            None => return Ok(value),
+            // A field of that name is described by an object.
+            None | Some(Value::Object(_)) => return Ok(value),
+            Some(_) => return Err(Broken::NoText),
         }
     }
     Err(Broken::Circle)

@@ -127,10 +127,12 @@ impl<'a> Importer<'a> {
             return Err(format!("its body is written as {}", short(first.media, 60)));
         }
         let is_fit = candidates.first().is_some_and(|first| first.fits);
-        candidates.retain(|candidate| candidate.fits);
         if !is_fit {
+            // The document has no better one: it is sent as it is given.
+            candidates.truncate(1);
             return Ok(candidates);
         }
+        candidates.retain(|candidate| candidate.fits);
         // What means the same is offered once, and a range only when there is nothing in particular.
         let mut kept: Vec<Candidate<'a>> = Vec::new();
         for candidate in candidates {
