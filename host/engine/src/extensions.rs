@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     WorkflowDefinition,
-    schedule::Problem,
+    problem::Problem,
     tools::{BindingWish, Mocks},
 };
 

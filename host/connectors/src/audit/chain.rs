@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{entry::Kind, retention::Removed};
+use super::entry::{Kind, Removed};
 
 /// `,"hash":"` and `"}` around the digits.
 const OPENING: &[u8] = br#","hash":""#;

@@ -5,7 +5,6 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::retention::Removed;
 use crate::ConnectorsError;
 
 /// Texts are cut to so many bytes.
@@ -149,6 +148,23 @@ pub(crate) struct CredentialVersion {
     /// The credential's key.
     pub(crate) id: String,
     pub(crate) version: u32,
+}
+
+/// What an entry of kind [`Kind::LogTrimmed`] says of entries that were removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Removed {
+    /// The first one.
+    pub(crate) first: u64,
+    /// The last one.
+    pub(crate) through: u64,
+    /// The hash of the last one: what the first entry that is left names as the one before.
+    pub(crate) hash: String,
+    /// How many they are.
+    pub(crate) entries: u64,
+    /// When the first was written.
+    pub(crate) from: DateTime<Utc>,
+    /// When the last was written.
+    pub(crate) to: DateTime<Utc>,
 }
 
 /// How it ended.

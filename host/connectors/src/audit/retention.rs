@@ -9,11 +9,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{
     AuditError, AuditLog, Event, Kind,
     chain::Link,
+    entry::Removed,
     files::{self, Lines},
 };
 
@@ -22,23 +23,6 @@ const AT_ONCE: usize = 8;
 
 /// A file is followed by another when it is older than such a part of what is kept, so that whole files can go.
 const PARTS: u32 = 8;
-
-/// What an entry of kind [`Kind::LogTrimmed`] says of entries that were removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Removed {
-    /// The first one.
-    pub(crate) first: u64,
-    /// The last one.
-    pub(crate) through: u64,
-    /// The hash of the last one: what the first entry that is left names as the one before.
-    pub(crate) hash: String,
-    /// How many they are.
-    pub(crate) entries: u64,
-    /// When the first was written.
-    pub(crate) from: DateTime<Utc>,
-    /// When the last was written.
-    pub(crate) to: DateTime<Utc>,
-}
 
 /// How long entries are kept.
 #[derive(Debug, Clone, Copy)]

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::{
     chain::{Chain, Head, NOTHING},
+    entry::Removed,
     files::{self, Lines},
-    retention::Removed,
 };
 
 /// The log is as it was written.

@@ -16,9 +16,11 @@ use super::{
     events::{Event, Events},
     failure::Failure,
     reading::{self, Incoming, Shape},
-    transport::MAX_BYTES,
 };
 use crate::egress::{Sender, Unanswered};
+
+/// Bytes of one answer or event.
+pub(super) const MAX_BYTES: usize = 16 << 20;
 
 /// A stream that ended before its answer is taken up again after so long, if the server does not say, and given up after so
 /// many times without anything new.

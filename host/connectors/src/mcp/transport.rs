@@ -27,12 +27,9 @@ use super::{
     handshake::{self, Agreed},
     listing::Listing,
     reading::{self, Incoming, Shape},
-    stream::{Stream, by_itself},
+    stream::{MAX_BYTES, Stream, by_itself},
 };
 use crate::egress::{Sender, Streamed, Unanswered};
-
-/// Bytes of one answer or event.
-pub(super) const MAX_BYTES: usize = 16 << 20;
 
 /// Bytes of what is said with a status that is no answer, and how long it may take.
 const MAX_ERROR_BYTES: usize = 64 << 10;

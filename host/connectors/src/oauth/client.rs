@@ -224,10 +224,13 @@ fn check_id(id: &str, pointer: &str) -> Result<(), ConnectorsError> {
     }
 }
 
+/// What people read when they are asked for their consent.
+pub(crate) const CLIENT_NAME: &str = "airlock";
+
 /// The document about airlock as a client (draft-ietf-oauth-client-id-metadata-document), to be served at `document_url`.
 pub(crate) fn client_metadata_document(document_url: &Url, redirect_uri: &Url) -> Value {
     json!({
-        "client_id": document_url, "client_name": super::register::CLIENT_NAME, "redirect_uris": [redirect_uri],
+        "client_id": document_url, "client_name": CLIENT_NAME, "redirect_uris": [redirect_uri],
         "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
         "token_endpoint_auth_method": "none", "application_type": "web",
     })

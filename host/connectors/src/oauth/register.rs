@@ -8,16 +8,13 @@ use url::Url;
 
 use super::{
     Client, Server,
-    client::Proof,
+    client::{CLIENT_NAME, Proof},
     document::{Document, told},
     exchange::{self, Exchange, host, is_loopback},
     quote::{ErrorAnswer, quoted},
     server::Source,
 };
 use crate::ConnectorsError;
-
-/// What people read when they are asked for their consent.
-pub(crate) const CLIENT_NAME: &str = "airlock";
 
 /// What is asked for where the server lists what it takes: the strongest first.
 const PREFERRED: [&str; 3] = ["client_secret_basic", "client_secret_post", "none"];

@@ -18,6 +18,7 @@ mod scheduler;
 mod spec;
 mod times;
 
+pub use crate::problem::Problem;
 pub use definition::{Calendar, Definition, Interval, PolicyWire, Range};
 pub use plan::{Counters, FailedStart, Next, Outcome, Plan, Recent, Run, RunKind, State, Stop};
 pub use policy::{Overlap, Policy};
@@ -27,22 +28,6 @@ pub use scheduler::{
 };
 pub use spec::Spec;
 pub use times::After;
-
-/// A place in a definition that cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// JSON pointer (RFC 6901) into the definition; empty for the whole.
-    pub pointer: String,
-    /// What is wrong there and what to do.
-    pub message: String,
-}
-
-impl Problem {
-    /// A problem at a place.
-    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), message: message.into() }
-    }
-}
 
 /// Seconds since the Unix epoch. The times of schedules are whole seconds.
 pub type UnixSeconds = i64;
