@@ -21,8 +21,11 @@ pub(crate) enum Auth {
     Keys(Vec<(&'static str, String)>),
 }
 
+/// How it is written, what that means, and what is made of the name in it.
+type Form = (&'static str, &'static str, fn(&str) -> Auth);
+
 /// What can be written, and what it means. `NAME` stands for a name.
-const FORMS: [(&str, &str, fn(&str) -> Auth); 8] = [
+const FORMS: [Form; 8] = [
     ("auto", "what the server or the document says", |_| Auth::Auto),
     ("none", "nothing is needed", |_| Auth::None),
     ("bearer", "a token, or headers that a credential brings", |_| Auth::Bearer),

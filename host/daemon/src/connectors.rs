@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// What to do with connectors.
+#[expect(clippy::large_enum_variant, reason = "there is one, read from the command line")]
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// List connectors.
@@ -528,7 +529,7 @@ fn row(connector: &Value) -> Vec<String> {
     vec![
         text(&connector["name"]),
         methods.join(", "),
-        ready.into(),
+        ready,
         text(&connector["visibility"]),
         text(&connector["server"]),
     ]

@@ -46,6 +46,7 @@ struct Arguments {
     command: Command,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one, read from the command line")]
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon.
