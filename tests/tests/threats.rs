@@ -240,8 +240,9 @@ async fn row_02_an_authorization_server_that_tells_what_it_was_sent_is_quoted_wi
         canary.check_text(&answer.to_string(), auth);
     }
     let log = daemon.setup.log();
-    let told =
-        log.lines().filter(|line| line.contains("invalid_client (sent") && line.contains("[REDACTED]"));
+    let told = log.lines().filter(|line| {
+        line.contains("no new tokens") && line.contains("invalid_client (sent") && line.contains("[REDACTED]")
+    });
     assert_eq!(told.count(), 2, "the operator reads what the server said: {log}");
     canary.check_text(&daemon.setup.log(), "the log");
 }

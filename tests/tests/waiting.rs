@@ -313,7 +313,8 @@ async fn what_a_schedule_will_lack_is_said_when_it_is_made_and_whose_credentials
     assert_eq!(create("ours").await, [] as [Value; 0]);
 }
 
-#[tokio::test]
+// The command line is waited for while the server answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plugins_say_what_their_connectors_lack() {
     let daemon = Daemon::with(&[guest("echo")]).await;
     let client = &daemon.client;
