@@ -1,4 +1,4 @@
-//! The engine's [`Store`] on SQLite, and the [`Records`](airlock_engine::records::Records) of the rooms around it, in one file `airlock.db`.
+//! The engine's [`Store`](airlock_engine::store::Store) on SQLite, and the [`Records`](airlock_engine::records::Records) of the rooms around it, in one file `airlock.db`.
 //!
 //! Promises: what an append's future said is durable is on the disk (WAL mode, `synchronous=FULL`); appends take effect
 //! in the order of the calls; many of them share one transaction when they come at once (group commit). Histories are
