@@ -10,7 +10,11 @@
 //! done here.
 //!
 //! It knows nothing of who may connect what, and nothing of what is stored: that is for the caller.
-#![expect(dead_code, unused_imports, reason = "the facade takes it into use")]
+#![expect(
+    dead_code,
+    unused_imports,
+    reason = "what the protocol has is whole, and not all of it is called yet"
+)]
 
 mod answer;
 mod authorize;
