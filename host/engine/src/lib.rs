@@ -9,9 +9,6 @@
 //! The crate promises: a step's result is recorded exactly once, and before anything that depends on it starts; what
 //! ran but was not recorded when the process died runs again. It knows nothing of WebAssembly, SQLite or HTTP.
 
-#[cfg(feature = "conformance")]
-#[allow(clippy::expect_used, clippy::unwrap_used)]
-pub mod conformance;
 pub mod definition;
 pub mod engine;
 pub mod extensions;

@@ -50,7 +50,7 @@ fn start(store: &SqliteStore, id: &str, secret: &str) -> Append {
 #[tokio::test]
 async fn sqlite_keeps_the_contract_of_a_store() {
     let folder = folder();
-    airlock_engine::conformance::run(|| open(&folder)).await;
+    airlock_store_suite::run(|| open(&folder)).await;
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 //! The parts of the suite share one store. They keep out of each other's way by ids and users of their own; only the
 //! last one purges, and all others end their runs later than it looks.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "it is a test")]
+
 use std::{collections::HashSet, sync::Arc};
 
-use futures::future::join_all;
-
-use crate::{
+use airlock_engine::{
     Digest, ExecutionId, ExecutionKey, Json, OrganizationId, Principal, RunId, UserId, WorkspaceId,
     history::{
         Command, Continuation, End, Job, Parent, ParentClose, Record, SearchValue, StoredRecord, TaskEvent,
@@ -18,6 +18,7 @@ use crate::{
         StoreError, Wake,
     },
 };
+use futures::future::join_all;
 
 /// Runs the suite. `open` opens the same store anew each time; what it gave before has been dropped by then.
 ///
