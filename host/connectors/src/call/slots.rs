@@ -1,7 +1,7 @@
 //! What becomes of a slot of a workflow before anything is called: which connector it is, whose credential would be used,
 //! and what stands in the way. The same answer for those who look at plugins and for those who schedule workflows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use airlock_engine::{Principal, Slot, UserId};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -52,6 +52,16 @@ impl Calls {
     /// The slot of a workflow that this caller starts. `on_behalf_of`: it acts for the caller; otherwise for nobody, and
     /// finds only what the workspace or the organisation has. Nobody is asked.
     pub(crate) fn slot(&self, caller: &Principal, on_behalf_of: bool, slot: &Slot) -> SlotState {
+        self.slot_found(caller, on_behalf_of, slot).0
+    }
+
+    /// The same, with the connector, and whether its server refused the credential when it was last used.
+    fn slot_found(
+        &self,
+        caller: &Principal,
+        on_behalf_of: bool,
+        slot: &Slot,
+    ) -> (SlotState, Option<(Arc<Connector>, bool)>) {
         let who = acting(caller, on_behalf_of);
         let mut state = SlotState {
             connector: slot.connector.clone(),
@@ -72,7 +82,7 @@ impl Calls {
                     ),
                     Err(_) => error.to_string(),
                 });
-                return state;
+                return (state, None);
             }
         };
         state.registered = true;
@@ -83,8 +93,9 @@ impl Calls {
         }
         let last = self.breakers.last(&connector.id);
         state.reachable = last.map(|(ok, at)| Reached { ok, at });
+        let was_refused = matches!(found, Ok(Some((_, Credential { state: State::Refused, .. }))));
         if connector.control.mock {
-            return state;
+            return (state, Some((connector, was_refused)));
         }
         state.problem = match found {
             _ if !connector.is_active_for(&who) => Some(inactive(&connector).to_string()),
@@ -105,7 +116,7 @@ impl Calls {
                 )
             });
         }
-        state
+        (state, Some((connector, was_refused)))
     }
 
     /// The same, with a question to the server, if there is a harmless one, for so long at most.
@@ -116,12 +127,10 @@ impl Calls {
         slot: &Slot,
         limit: Duration,
     ) -> SlotState {
-        let state = self.slot(caller, on_behalf_of, slot);
+        let (state, found) = self.slot_found(caller, on_behalf_of, slot);
+        let Some((connector, was_refused)) = found else { return state };
         let who = acting(caller, on_behalf_of);
-        let Ok(connector) = self.registry.find(&who, &slot.connector) else { return state };
         // A REST API has no list to ask for. What cannot be called anyway is not tried, but for a server that may be back.
-        let found = self.credentials.resolve(&connector, &who, slot.credentials_name.as_deref());
-        let was_refused = matches!(found, Ok(Some((_, Credential { state: State::Refused, .. }))));
         let was_away = state.reachable.is_some_and(|reached| !reached.ok);
         if connector.protocol != Protocol::Mcp
             || connector.control.mock

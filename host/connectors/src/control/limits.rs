@@ -183,6 +183,9 @@ impl Redactions {
     /// Whether the user may call the connector, as far as redactions go. Asked before each call.
     pub(crate) fn check(&self, connector_id: &str, user: &str) -> Result<(), ConnectorsError> {
         let (now, watched) = (Instant::now(), self.0.lock());
+        if watched.users.is_empty() {
+            return Ok(());
+        }
         let watch = watched.users.get(&(connector_id.to_owned(), user.to_owned()));
         let until = watch.and_then(|watch| watch.refused_until).filter(|until| *until > now);
         let Some(until) = until else { return Ok(()) };

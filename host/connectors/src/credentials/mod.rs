@@ -83,18 +83,19 @@ impl Credentials {
         who: &Principal,
         name: Option<&str>,
     ) -> Result<Option<(String, Credential)>, ConnectorsError> {
+        let rank = |credential: &Credential| {
+            connector.methods.iter().position(|method| method.kind() == credential.method)
+        };
+        let all = self.all.read();
         for scope in Scope::ORDER {
-            let candidates = self.of(connector, scope, who);
-            let rank = |credential: &Credential| {
-                connector.methods.iter().position(|method| method.kind() == credential.method)
-            };
-            let found = candidates.into_iter().filter(|credential| match name {
+            let prefix = prefix(connector, scope, who);
+            let candidates = all.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+            let found = candidates.filter(|(_, credential)| match name {
                 Some(name) => credential.name == name,
                 None => credential.is_default && rank(credential).is_some(),
             });
-            if let Some(credential) = found.min_by_key(rank) {
-                let key = prefix(connector, scope, who) + &credential.name;
-                return Ok(Some((key, credential)));
+            if let Some((key, credential)) = found.min_by_key(|(_, credential)| rank(credential)) {
+                return Ok(Some((key.clone(), credential.clone())));
             }
         }
         match name {
