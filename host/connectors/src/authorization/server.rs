@@ -77,8 +77,8 @@ impl Authorization {
         }
         let asked = async {
             // Some let everybody in and ask for a credential only at the door behind.
-            let refused = match self.lines.session(connector, &None).await {
-                Ok(session) => session.tools(true).await.err(),
+            let refused = match self.lines.service(connector, &None).await {
+                Ok(service) => service.tools(true).await.err(),
                 Err(trouble) => Some(trouble),
             };
             matches!(refused, Some(Trouble { error: ConnectorsError::Unauthorized(_), .. }))

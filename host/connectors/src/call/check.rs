@@ -76,22 +76,14 @@ impl Calls {
         steps: &mut Vec<Step>,
     ) {
         let began = Instant::now();
-        let asked = async {
-            match self.definitions(connector, &resolved, anew).await {
-                Err(trouble) if matches!(trouble.error, ConnectorsError::Unauthorized(_)) => {
-                    resolved = self.authorization.after_refusal(connector, resolved.clone()).await?;
-                    Ok(self.definitions(connector, &resolved, anew).await.map_err(|trouble| trouble.error)?)
-                }
-                listed => listed.map_err(|trouble| trouble.error),
-            }
-        };
+        let asked = self.listed(connector, &mut resolved, anew);
         let listed = tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()));
         match listed {
-            Ok(definitions) => {
+            Ok(tools) => {
                 if let Err(error) = self.authorization.accepted(connector, &resolved) {
                     tracing::error!(%error, "a credential's state could not be written");
                 }
-                steps.push(self.tools_step(began, connector, definitions.tools()));
+                steps.push(self.tools_step(began, connector, &tools));
             }
             // That was said of the credential.
             Err(error @ ConnectorsError::Unauthorized(_)) if lacks_credential => {

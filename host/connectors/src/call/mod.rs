@@ -25,12 +25,12 @@ use airlock_engine::{
     tools::{CallOptions, CallOrigin, Conversation},
 };
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use self::{
     ask::ask,
     probe::Proofs,
-    words::{inactive, not_allowed, too_large},
+    words::{inactive, not_allowed},
 };
 use crate::{
     ConnectorsError,
@@ -47,11 +47,11 @@ use crate::{
     egress::scrub::REDACTED,
     mock::Mocks,
     protocol::{
-        Answered,
+        service::{Answered, Verdict},
         tools::{LeftOut, Tools},
-        trouble::Trouble,
+        trouble::{Trouble, too_large},
     },
-    registry::{Connector, Protocol, Registry, apis::Api},
+    registry::{Connector, Protocol, Registry},
 };
 
 /// What calls need, and what is remembered between them.
@@ -105,21 +105,6 @@ enum Attempt {
     Answered(Value),
     /// The rules want a person to agree first; nothing was sent.
     HasToBeAsked,
-}
-
-/// What can be called at a connector.
-pub(crate) enum Definitions {
-    Mcp(Arc<Tools>),
-    Http(Arc<Api>),
-}
-
-impl Definitions {
-    pub(crate) fn tools(&self) -> &Tools {
-        match self {
-            Self::Mcp(tools) => tools,
-            Self::Http(api) => &api.tools,
-        }
-    }
 }
 
 impl Calls {
@@ -237,15 +222,7 @@ impl Calls {
             usable => usable?,
         };
         note(trail, &resolved);
-        let definitions = match self.definitions(connector, &resolved, false).await {
-            Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                resolved = self.authorization.after_refusal(connector, resolved).await?;
-                self.definitions(connector, &resolved, false).await
-            }
-            found => found,
-        }
-        .map_err(|trouble| trouble.error)?;
-        let tools = definitions.tools();
+        let tools = self.listed(connector, &mut resolved, false).await?;
         let definition = tools.get(&connector.name, call.tool)?;
         let annotations = Some(&definition["annotations"]).filter(|annotations| annotations.is_object());
         let decision = control.decide(call.tool, annotations);
@@ -255,7 +232,7 @@ impl Calls {
         if control.pin && connector.protocol == Protocol::Mcp {
             self.pins.check(&connector.name, &connector.id, call.tool)?;
         }
-        check_arguments(connector, tools, &definitions, call)?;
+        tools.check(&connector.name, call.tool, &call.arguments)?;
         if decision == Decision::Ask && !agreed {
             return Ok(Attempt::HasToBeAsked);
         }
@@ -263,16 +240,16 @@ impl Calls {
         self.limits.check(&connector.id, control, credential_key, call.who.user.as_str())?;
         let flag = |key: &str| annotations.is_some_and(|annotations| annotations[key] == true);
         let idempotent = flag("readOnlyHint") || flag("idempotentHint");
-        let sent = self.send(call, &definitions, &resolved, idempotent).await;
+        let sent = self.send(call, &resolved, idempotent).await;
         let sent = match sent {
             Err(ConnectorsError::Unauthorized(_)) => {
                 resolved = self.authorization.after_refusal(connector, resolved).await?;
                 note(trail, &resolved);
-                self.send(call, &definitions, &resolved, idempotent).await
+                self.send(call, &resolved, idempotent).await
             }
             sent => sent,
         };
-        let Answered { value: answer, redactions } = match sent {
+        let Answered { value: answer, redactions, credential } = match sent {
             // A token that is new and still refused: a person has to act.
             Err(ConnectorsError::Unauthorized(message)) => {
                 self.authorization.mark(connector, &resolved, State::Revoked)?;
@@ -286,14 +263,14 @@ impl Calls {
             }
             Ok(answer) => answer,
         };
-        if proves(&definitions, connector, call.tool, &answer) {
+        if credential == Verdict::Taken {
             self.authorization.accepted(connector, &resolved)?;
         }
         trail.redactions = redactions;
         trail.response_bytes = json_length(&answer);
         self.redactions.note(&connector.id, call.who.user.as_str(), trail.redactions);
         if trail.response_bytes as u64 > control.max_response_bytes {
-            return Err(too_large(connector));
+            return Err(too_large(&connector.name, &connector.host(), control.max_response_bytes));
         }
         if control.record && answer["metadata"]["mcp_meta"]["isError"] != true {
             self.mocks.record(&*self.records, &connector.id, call.tool, &call.arguments, &answer)?;
@@ -304,23 +281,38 @@ impl Calls {
     /// Whether a REST API gives something to everybody.
     fn is_public(&self, connector: &Connector, tool: &str) -> bool {
         connector.protocol == Protocol::Http
-            && self.registry.api(&*self.records, connector).is_ok_and(|api| {
-                api.operation(&connector.name, tool).is_ok_and(|operation| !operation.requires_auth)
-            })
+            && self.registry.api(&*self.records, connector).is_ok_and(|api| api.tools.is_public(tool))
+    }
+
+    /// What can be called, with another token if the server wants one.
+    async fn listed(
+        &self,
+        connector: &Connector,
+        resolved: &mut Resolved,
+        refresh: bool,
+    ) -> Result<Arc<Tools>, ConnectorsError> {
+        let listed = match self.tools(connector, resolved, refresh).await {
+            Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
+                *resolved = self.authorization.after_refusal(connector, resolved.take()).await?;
+                self.tools(connector, resolved, refresh).await
+            }
+            listed => listed,
+        };
+        listed.map_err(|trouble| trouble.error)
     }
 
     /// What can be called, from memory if it was asked for lately.
-    pub(crate) async fn definitions(
+    pub(crate) async fn tools(
         &self,
         connector: &Connector,
         resolved: &Resolved,
         refresh: bool,
-    ) -> Result<Definitions, Trouble> {
-        if connector.protocol == Protocol::Http {
-            return Ok(Definitions::Http(self.registry.api(&*self.records, connector)?));
-        }
-        let listed = async { self.lines.session(connector, resolved).await?.tools(refresh).await };
+    ) -> Result<Arc<Tools>, Trouble> {
+        let listed = async { self.lines.service(connector, resolved).await?.tools(refresh).await };
         let tools = listed.await.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
+        if connector.protocol == Protocol::Http {
+            return Ok(tools);
+        }
         if refresh || !tools.left_out.is_empty() {
             self.left_out.lock().insert(connector.id.clone(), tools.left_out.clone());
         }
@@ -329,7 +321,7 @@ impl Calls {
             let review = || self.pins.review(&*self.records, &connector.id, &tools.list, hold_new).map(drop);
             tools.once(review)?;
         }
-        Ok(Definitions::Mcp(tools))
+        Ok(tools)
     }
 
     /// What the caller may see of a connector's tools: those that can be called, or with `all` the others as well, with the
@@ -354,14 +346,7 @@ impl Calls {
                 Protocol::Http => None,
                 Protocol::Mcp => self.authorization.usable(connector, who, name).await?,
             };
-            let listed = match self.definitions(connector, &resolved, refresh).await {
-                Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                    resolved = self.authorization.after_refusal(connector, resolved).await?;
-                    self.definitions(connector, &resolved, refresh).await
-                }
-                listed => listed,
-            };
-            listed.map_err(|trouble| trouble.error)?.tools().list.clone()
+            self.listed(connector, &mut resolved, refresh).await?.list.clone()
         };
         let pinned = connector.control.pin && connector.protocol == Protocol::Mcp;
         let hindrance = |tool: &Value| {
@@ -418,19 +403,6 @@ impl Calls {
     }
 }
 
-/// Whether an answer shows that the server took the credential: not one that a public operation gave, nor a failure of
-/// the service.
-fn proves(definitions: &Definitions, connector: &Connector, tool: &str, answer: &Value) -> bool {
-    match definitions {
-        Definitions::Mcp(_) => true,
-        Definitions::Http(api) => {
-            let status = &answer["metadata"]["mcp_meta"]["structuredContent"]["metadata"]["status"];
-            status.as_u64().is_some_and(|status| (200..300).contains(&status))
-                && api.operation(&connector.name, tool).is_ok_and(|operation| operation.requires_auth)
-        }
-    }
-}
-
 /// How long a value is as JSON, without writing it.
 fn json_length(value: &Value) -> usize {
     struct Length(usize);
@@ -451,18 +423,4 @@ fn json_length(value: &Value) -> usize {
 
 fn note(trail: &mut Trail, resolved: &Resolved) {
     trail.credential = resolved.as_ref().map(|(key, credential)| credential.used(key));
-}
-
-/// Checks the arguments of a call before anything is sent. Those of a REST API may be grouped by place.
-fn check_arguments(
-    connector: &Connector,
-    tools: &Tools,
-    definitions: &Definitions,
-    call: &CallRequest<'_>,
-) -> Result<(), ConnectorsError> {
-    let Definitions::Http(api) = definitions else {
-        return tools.check(&connector.name, call.tool, &call.arguments);
-    };
-    let empty = Map::new();
-    api.check(&connector.name, call.tool, call.arguments.as_object().unwrap_or(&empty))
 }

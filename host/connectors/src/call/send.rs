@@ -1,25 +1,19 @@
 //! One attempt at a service, and what its refusal means.
 
-use std::time::Duration;
+use serde_json::Map;
 
-use http::StatusCode;
-use serde_json::{Map, Value};
-use url::Url;
-
-use super::{CallRequest, Calls, Definitions, words::unanswered_trouble};
+use super::{CallRequest, Calls};
 use crate::{
     ConnectorsError,
     channel::Resolved,
     control::{asking::Asking, retries},
     credentials::State,
-    mcp::{self, CALL_LIMIT},
     oauth,
     protocol::{
-        Answered,
-        trouble::{Trouble, refused, status},
+        service::{Answered, CALL_LIMIT, Call, Verdict},
+        trouble::Trouble,
     },
     registry::Connector,
-    rest::{self, Operation},
 };
 
 impl Calls {
@@ -27,81 +21,38 @@ impl Calls {
     pub(super) async fn send(
         &self,
         call: &CallRequest<'_>,
-        definitions: &Definitions,
         resolved: &Resolved,
         idempotent: bool,
     ) -> Result<Answered, ConnectorsError> {
         let (connector, control) = (&*call.connector, &call.connector.control);
         let most = control.timeout().min(CALL_LIMIT);
-        let limit = call.options.timeout.map_or(most, |wanted| wanted.min(most));
         let breaker = self.breakers.of(&connector.id, &connector.name, control.breaker);
         let retries = call.options.retries.unwrap_or(control.retries);
-        let arguments = call.arguments.as_object().cloned().unwrap_or_default();
-        let arguments = &arguments;
-        let asking = &Asking::new(call.conversation, control.ask_timeout());
+        let nothing = Map::new();
+        let asked = &Call {
+            tool: call.tool,
+            arguments: call.arguments.as_object().unwrap_or(&nothing),
+            idempotency_key: call.origin.map(|origin| origin.idempotency_key.as_str()),
+            limit: call.options.timeout.map_or(most, |wanted| wanted.min(most)),
+            max_bytes: control.max_response_bytes,
+            conversation: &Asking::new(call.conversation, control.ask_timeout()),
+        };
         retries::run(retries, idempotent, &breaker, || async move {
-            match definitions {
-                Definitions::Mcp(_) => {
-                    let session = self.lines.session(connector, resolved).await?;
-                    let call = mcp::Call {
-                        tool: call.tool,
-                        arguments: arguments.clone(),
-                        idempotency_key: call.origin.map(|origin| origin.idempotency_key.as_str()),
-                        limit,
-                        conversation: asking,
-                    };
-                    let answered = session.call(call).await;
-                    let mut value = answered.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
-                    let redactions =
-                        self.lines.channel(connector, resolved)?.scrub().scrubber.value(&mut value);
-                    Ok(Answered { value, redactions })
+            let service = self.lines.service(connector, resolved).await?;
+            match service.call(asked).await {
+                Err(trouble) => Err(self.refusal(connector, resolved, trouble)),
+                Ok(answered) if answered.credential == Verdict::NotEnough => {
+                    let trouble = ConnectorsError::Forbidden(String::new()).into();
+                    match self.refusal(connector, resolved, trouble) {
+                        more @ Trouble { error: ConnectorsError::Unauthorized(_), .. } => Err(more),
+                        // It is the service's own matter: the caller gets what it said.
+                        _ => Ok(answered),
+                    }
                 }
-                Definitions::Http(api) => {
-                    let operation = api.operation(&connector.name, call.tool)?;
-                    self.send_http(call, operation, arguments, resolved, limit).await
-                }
+                answered => answered,
             }
         })
         .await
-    }
-
-    async fn send_http(
-        &self,
-        call: &CallRequest<'_>,
-        operation: &Operation,
-        arguments: &Map<String, Value>,
-        resolved: &Resolved,
-        limit: Duration,
-    ) -> Result<Answered, Trouble> {
-        let connector = &*call.connector;
-        let base = Url::parse(&connector.server)
-            .map_err(|_| ConnectorsError::Store("the connector's address is damaged".into()))?;
-        let prepared = operation.request(&base, arguments)?;
-        let sender = self.lines.channel(connector, resolved)?;
-        let key = call.origin.map(|origin| origin.idempotency_key.as_str());
-        let most = usize::try_from(connector.control.max_response_bytes).unwrap_or(usize::MAX);
-        let answer = sender.send(prepared, key, limit, most).await;
-        let answer = answer.map_err(|unanswered| unanswered_trouble(connector, limit, &unanswered))?;
-        let (name, host) = (&connector.name, connector.host());
-        if answer.status == StatusCode::UNAUTHORIZED {
-            let credential = resolved.as_ref().map(|(_, credential)| credential.name.as_str());
-            let error = ConnectorsError::Unauthorized(refused(name, &host, credential));
-            return Err(self.refusal(connector, resolved, error.into()));
-        }
-        if answer.status == StatusCode::FORBIDDEN {
-            let error = ConnectorsError::Forbidden(String::new());
-            let trouble = self.refusal(connector, resolved, error.into());
-            if matches!(trouble.error, ConnectorsError::Unauthorized(_)) {
-                return Err(trouble);
-            }
-        }
-        let code = answer.status.as_u16();
-        if matches!(code, 429 | 502..=504) {
-            let wait = answer.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            return Err(status(name, &host, code, wait));
-        }
-        let rendered = sender.scrub();
-        Ok(rest::answer(name, operation, code, &answer.headers, &answer.body, &rendered.scrubber))
     }
 
     /// Looks at what a server said with a 401 or 403: a scope that is missing is noted with the credential.

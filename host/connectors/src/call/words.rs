@@ -1,55 +1,10 @@
 //! What is said of calls that were not made or not answered.
 
-use std::time::Duration;
-
-use crate::{
-    ConnectorsError,
-    egress::Unanswered,
-    protocol::trouble::{Again, Trouble},
-    registry::Connector,
-};
-
-pub(super) fn unanswered_trouble(connector: &Connector, limit: Duration, unanswered: &Unanswered) -> Trouble {
-    let (name, host) = (&connector.name, connector.host());
-    let upstream =
-        |text: &str| ConnectorsError::Upstream(format!("the server of connector '{name}' ({host}) {text}"));
-    match unanswered {
-        Unanswered::Unreachable => {
-            Trouble { error: upstream("cannot be reached"), again: Again::Always }
-        }
-        Unanswered::Late => {
-            let message = format!("the server of connector '{name}' ({host}) took longer than {limit:?}");
-            Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
-        }
-        Unanswered::Broken => {
-            Trouble { error: upstream("broke the connection off"), again: Again::IfIdempotent }
-        }
-        Unanswered::TooLarge => too_large(connector).into(),
-        Unanswered::Redirected => upstream(
-            "redirects to another server: that is not followed, so register the connector with the other address",
-        )
-        .into(),
-        Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
-            "the address of connector '{name}' ({host}) may not be called: see --allow-loopback and \
-             --allow-private-networks"
-        ))
-        .into(),
-    }
-}
+use crate::{ConnectorsError, registry::Connector};
 
 pub(super) fn inactive(connector: &Connector) -> ConnectorsError {
     let message = format!("connector '{}' is not active here: activate it first", connector.name);
     ConnectorsError::Forbidden(message)
-}
-
-pub(super) fn too_large(connector: &Connector) -> ConnectorsError {
-    ConnectorsError::TooLarge(format!(
-        "the answer of connector '{}' ({}) is larger than {} bytes: ask for less, or let the operator raise \
-         max_response_bytes of the connector",
-        connector.name,
-        connector.host(),
-        connector.control.max_response_bytes
-    ))
 }
 
 /// By the operator's rules.

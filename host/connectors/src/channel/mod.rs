@@ -16,10 +16,11 @@ use crate::{
         Channels, Egress, Key, Sender,
         secret::{Rendered, Secret},
     },
-    mcp::{Opening, Session, Sessions},
+    mcp::{Opening, Sessions},
     oauth,
-    protocol::trouble::Trouble,
-    registry::{Connector, check_server, headers},
+    protocol::{service::Service, trouble::Trouble},
+    registry::{Connector, Protocol, Registry, check_server, headers},
+    rest::Caller,
     vault::Vault,
 };
 
@@ -30,6 +31,7 @@ pub(crate) type Resolved = Option<(String, Credential)>;
 pub(crate) struct Lines {
     records: Arc<dyn Records>,
     vault: Vault,
+    registry: Arc<Registry>,
     egress: Egress,
     channels: Channels,
     sessions: Sessions,
@@ -43,16 +45,18 @@ fn key(connector: &Connector, resolved: &Resolved) -> Key {
 
 impl Lines {
     /// Nothing is open yet.
-    pub(crate) fn new(records: Arc<dyn Records>, vault: Vault, egress: Egress) -> Self {
-        Self { records, vault, egress, channels: Channels::default(), sessions: Sessions::default() }
+    pub(crate) fn new(
+        records: Arc<dyn Records>,
+        vault: Vault,
+        registry: Arc<Registry>,
+        egress: Egress,
+    ) -> Self {
+        let (channels, sessions) = (Channels::default(), Sessions::default());
+        Self { records, vault, registry, egress, channels, sessions }
     }
 
     /// The channel for a connector and a credential, opened if there is none.
-    pub(crate) fn channel(
-        &self,
-        connector: &Connector,
-        resolved: &Resolved,
-    ) -> Result<Sender, ConnectorsError> {
+    fn open(&self, connector: &Connector, resolved: &Resolved, key: &Key) -> Result<Sender, ConnectorsError> {
         let version = resolved.as_ref().map_or(0, |(_, credential)| credential.version);
         let server = || {
             // It was checked when it was registered; what the operator allows may have changed since.
@@ -61,7 +65,7 @@ impl Lines {
                 .map_err(|_| ConnectorsError::Store("the connector's address is damaged".into()))
         };
         let render = || self.render(connector, resolved);
-        self.channels.get(&self.egress, key(connector, resolved), version, server, render)
+        self.channels.get(&self.egress, key, version, server, render)
     }
 
     fn render(&self, connector: &Connector, resolved: &Resolved) -> Result<Rendered, ConnectorsError> {
@@ -73,25 +77,37 @@ impl Lines {
         secret.render(&connector.keys(), &common)
     }
 
-    /// The MCP session over a channel.
-    pub(crate) async fn session(
+    /// The way to the server of a connector, in its protocol.
+    pub(crate) async fn service(
         &self,
         connector: &Connector,
         resolved: &Resolved,
-    ) -> Result<Arc<Session>, Trouble> {
-        let sender = self.channel(connector, resolved)?;
-        let opening = || Opening {
-            connector: connector.name.clone(),
-            host: connector.host(),
-            credential: resolved.as_ref().map(|(_, credential)| credential.name.clone()),
-            sender,
-        };
-        self.sessions.get(&key(connector, resolved), opening).await
+    ) -> Result<Arc<dyn Service>, Trouble> {
+        let key = key(connector, resolved);
+        let sender = self.open(connector, resolved, &key)?;
+        let credential = || resolved.as_ref().map(|(_, credential)| credential.name.clone());
+        match connector.protocol {
+            Protocol::Mcp => {
+                let opening = || Opening {
+                    connector: connector.name.clone(),
+                    host: sender.host().to_owned(),
+                    credential: credential(),
+                    sender,
+                };
+                Ok(self.sessions.get(&key, opening).await?)
+            }
+            Protocol::Http => Ok(Arc::new(Caller {
+                connector: connector.name.clone(),
+                credential: credential(),
+                catalogue: self.registry.api(&*self.records, connector)?,
+                sender,
+            })),
+        }
     }
 
     /// What the server said about tokens with its last 401 or 403.
     pub(crate) fn challenge(&self, connector: &Connector, resolved: &Resolved) -> Option<oauth::Challenge> {
-        let refusal = self.channel(connector, resolved).ok()?.live().refusal()?;
+        let refusal = self.open(connector, resolved, &key(connector, resolved)).ok()?.live().refusal()?;
         let mut headers = HeaderMap::new();
         for field in refusal.challenges {
             headers.append(WWW_AUTHENTICATE, field);

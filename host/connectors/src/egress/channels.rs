@@ -18,9 +18,18 @@ const IDLE: Duration = Duration::from_secs(600);
 /// What a channel belongs to: connector, its version, credential, its generation.
 pub(crate) type Key = (String, u32, Option<(String, u32)>);
 
+/// How often it is looked for those that nobody uses.
+const SWEEP: Duration = Duration::from_secs(30);
+
 /// All channels.
 #[derive(Default)]
-pub(crate) struct Channels(Mutex<HashMap<Key, Entry>>);
+pub(crate) struct Channels(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    by_key: HashMap<Key, Entry>,
+    swept: Option<Instant>,
+}
 
 struct Entry {
     used: Instant,
@@ -34,15 +43,18 @@ impl Channels {
     pub(crate) fn get(
         &self,
         egress: &Egress,
-        key: Key,
+        key: &Key,
         version: u32,
         server: impl FnOnce() -> Result<Url, ConnectorsError>,
         render: impl FnOnce() -> Result<Rendered, ConnectorsError>,
     ) -> Result<Sender, ConnectorsError> {
-        let mut all = self.0.lock();
-        all.retain(|_, entry| entry.used.elapsed() < IDLE);
-        if let Some(entry) = all.get_mut(&key) {
-            entry.used = Instant::now();
+        let (mut open, now) = (self.0.lock(), Instant::now());
+        if open.swept.is_none_or(|swept| now.duration_since(swept) > SWEEP) {
+            open.by_key.retain(|_, entry| now.duration_since(entry.used) < IDLE);
+            open.swept = Some(now);
+        }
+        if let Some(entry) = open.by_key.get_mut(key) {
+            entry.used = now;
             if entry.version < version {
                 entry.sender.live().replace(render()?);
                 entry.version = version;
@@ -50,12 +62,12 @@ impl Channels {
             return Ok(entry.sender.clone());
         }
         let sender = egress.sender(&server()?, Live::new(render()?));
-        all.insert(key, Entry { used: Instant::now(), sender: sender.clone(), version });
+        open.by_key.insert(key.clone(), Entry { used: now, sender: sender.clone(), version });
         Ok(sender)
     }
 
     /// Drops the channels of a connector.
     pub(crate) fn forget(&self, connector: &str) {
-        self.0.lock().retain(|(id, ..), _| id != connector);
+        self.0.lock().by_key.retain(|(id, ..), _| id != connector);
     }
 }

@@ -99,7 +99,8 @@ impl Egress {
     /// A sender for one server with one credential.
     pub(crate) fn sender(&self, server: &Url, live: Arc<Live>) -> Sender {
         let traffic = self.origins.of(server);
-        let inner = Inner { egress: self.clone(), server: server.clone(), traffic, live };
+        let host = server.host_str().unwrap_or_default().to_owned();
+        let inner = Inner { egress: self.clone(), server: server.clone(), host, traffic, live };
         Sender { inner: Arc::new(inner) }
     }
 }
@@ -155,6 +156,8 @@ pub(crate) struct Sender {
 struct Inner {
     egress: Egress,
     server: Url,
+    /// For messages.
+    host: String,
     traffic: Arc<Traffic>,
     live: Arc<Live>,
 }
@@ -205,6 +208,15 @@ pub(crate) enum Unanswered {
 impl Sender {
     pub(crate) fn live(&self) -> &Arc<Live> {
         &self.inner.live
+    }
+
+    pub(crate) fn server(&self) -> &Url {
+        &self.inner.server
+    }
+
+    /// The server's host, for messages.
+    pub(crate) fn host(&self) -> &str {
+        &self.inner.host
     }
 
     pub(crate) fn scrub(&self) -> Arc<Rendered> {

@@ -11,7 +11,7 @@ use rmcp::{
     },
     service::PeerRequestOptions,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{
@@ -21,19 +21,10 @@ use super::{
     session::{Failed, Open},
     told::Told,
 };
+use crate::protocol::service::Call;
 
 /// A server may ask for input so many times in one call.
 const MAX_ROUNDS: usize = 8;
-
-/// One call.
-pub(crate) struct Call<'a> {
-    pub(crate) tool: &'a str,
-    pub(crate) arguments: Map<String, Value>,
-    pub(crate) idempotency_key: Option<&'a str>,
-    /// Without the time that people take.
-    pub(crate) limit: Duration,
-    pub(crate) conversation: &'a dyn Conversation,
-}
 
 /// A call that nobody waits for any more is cancelled at the server.
 struct Abandoned<'a> {
@@ -87,17 +78,15 @@ impl Patience {
     }
 }
 
-impl Call<'_> {
-    fn parameters(&self) -> CallToolRequestParams {
-        let mut parameters =
-            CallToolRequestParams::new(self.tool.to_owned()).with_arguments(self.arguments.clone());
-        if let Some(key) = self.idempotency_key {
-            let mut meta = RequestMetaObject::default();
-            meta.0.0.insert("airlock/idempotency-key".into(), key.into());
-            parameters.meta = Some(meta);
-        }
-        parameters
+fn parameters(call: &Call<'_>) -> CallToolRequestParams {
+    let mut parameters =
+        CallToolRequestParams::new(call.tool.to_owned()).with_arguments(call.arguments.clone());
+    if let Some(key) = call.idempotency_key {
+        let mut meta = RequestMetaObject::default();
+        meta.0.0.insert("airlock/idempotency-key".into(), key.into());
+        parameters.meta = Some(meta);
     }
+    parameters
 }
 
 impl Open {
@@ -108,7 +97,7 @@ impl Open {
         call: &Call<'_>,
         patience: &mut Patience,
     ) -> Result<Value, Failed> {
-        let mut parameters = call.parameters();
+        let mut parameters = parameters(call);
         for _ in 0..MAX_ROUNDS {
             let result = self.call_once(told, parameters.clone(), patience, call.conversation).await?;
             if result["resultType"] != "input_required" {

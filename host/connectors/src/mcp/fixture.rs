@@ -12,10 +12,13 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{CALL_LIMIT, Call, Key, Opening, Session, Sessions};
+use super::{Key, Opening, Session, Sessions};
 use crate::{
     egress::{Egress, Live, address::Allowed, secret::Secret},
-    protocol::trouble::Trouble,
+    protocol::{
+        service::{CALL_LIMIT, Call, Service as _},
+        trouble::Trouble,
+    },
 };
 
 /// The credential of all sessions.
@@ -180,13 +183,17 @@ pub(super) fn answer(seen: &Seen, result: &Value) -> Value {
 pub(super) async fn call(session: &Session) -> Result<Value, Trouble> {
     let call = Call {
         tool: "echo",
-        arguments: Map::from_iter([("message".to_owned(), "hi".into())]),
+        arguments: &Map::from_iter([("message".to_owned(), "hi".into())]),
         idempotency_key: None,
         limit: CALL_LIMIT,
+        max_bytes: 1 << 20,
         conversation: &Silence,
     };
     // The limit of the call itself is minutes: nothing here may come near it.
-    tokio::time::timeout(Duration::from_secs(10), session.call(call)).await.expect("is told at once")
+    tokio::time::timeout(Duration::from_secs(10), session.call(&call))
+        .await
+        .expect("is told at once")
+        .map(|answered| answered.value)
 }
 
 /// What an answer says in its first block, or what the error says.

@@ -39,14 +39,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub(crate) use self::{call::Call, session::Session};
+pub(crate) use self::session::Session;
 use crate::{
     egress::{Key, Sender},
     protocol::trouble::Trouble,
 };
 
-/// contract/preflight.md: a call may take 120 s, a list 30 s.
-pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(120);
+/// contract/preflight.md: a list may take 30 s.
 pub(crate) const LIST_LIMIT: Duration = Duration::from_secs(30);
 
 /// A session that nobody used for so long is closed.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::fixture::{Reply, Seen, Server, call, plain, words};
-use crate::protocol::trouble::Trouble;
+use crate::protocol::{service::Service as _, trouble::Trouble};
 
 /// What a file of the corpus says that a server answers: members of the message, or a whole body.
 fn of_corpus(said: &Value, seen: &Seen) -> Reply {

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use rmcp::{
     RoleClient,
@@ -26,7 +27,7 @@ use serde_json::Value;
 
 use super::{
     LIST_LIMIT, Opening,
-    call::{Call, Patience},
+    call::Patience,
     client::Client,
     failure::{Failure, Lost},
     handshake::LEGACY,
@@ -35,6 +36,7 @@ use super::{
     transport::Wire,
 };
 use crate::protocol::{
+    service::{Answered, Call, Service, Verdict},
     tools::Tools,
     trouble::{Again, Trouble},
 };
@@ -112,9 +114,12 @@ impl Session {
         }
         lost.unreached
     }
+}
 
-    /// The tools, scrubbed; from memory unless they are old, have changed or `refresh` is set.
-    pub(crate) async fn tools(&self, refresh: bool) -> Result<Arc<Tools>, Trouble> {
+#[async_trait]
+impl Service for Session {
+    /// The tools, scrubbed.
+    async fn tools(&self, refresh: bool) -> Result<Arc<Tools>, Trouble> {
         let listing = async {
             let mut may_repeat = true;
             loop {
@@ -145,13 +150,15 @@ impl Session {
         Ok(tools)
     }
 
-    /// Calls a tool and gives its answer as `{content, metadata}` (contract: `ConnectorToolCallResponse`), not scrubbed.
-    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Value, Trouble> {
+    async fn call(&self, call: &Call<'_>) -> Result<Answered, Trouble> {
         let (mut patience, mut may_repeat) = (Patience::new(call.limit), true);
         loop {
             let open = self.opened().await?;
-            match open.call(&self.told(), &call, &mut patience).await {
-                Ok(answer) => return Ok(answer),
+            match open.call(&self.told(), call, &mut patience).await {
+                Ok(mut value) => {
+                    let redactions = self.opening.sender.scrub().scrubber.value(&mut value);
+                    return Ok(Answered { value, redactions, credential: Verdict::Taken });
+                }
                 Err(failed) => {
                     let again = self.gives_up(&open, &failed).await;
                     if !again || !std::mem::take(&mut may_repeat) {
@@ -252,7 +259,7 @@ impl Open {
             listing.without_wrong_headers(&kept);
         }
         let (list, left_out) = listing.end();
-        let tools = Tools::without(list, left_out);
+        let tools = Tools::listed(list, left_out);
         if let Some(first) = tools.left_out.first() {
             tracing::warn!(
                 connector = told.connector,

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use super::fixture::{Reply, Server, TOKEN, answer, call, plain, words};
-use crate::{ConnectorsError, protocol::trouble::Again};
+use crate::{
+    ConnectorsError,
+    protocol::{service::Service as _, trouble::Again},
+};
 
 /// A server that frames its answer to `tools/call` in its own way.
 async fn framed(frame: impl Fn(Value) -> Reply + Send + Sync + 'static) -> String {

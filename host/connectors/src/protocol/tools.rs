@@ -12,10 +12,28 @@ pub(crate) struct Tools {
     pub(crate) list: Vec<Value>,
     /// What the service lists and cannot be used, or not as it was listed.
     pub(crate) left_out: Vec<LeftOut>,
-    validators: Mutex<HashMap<String, Arc<jsonschema::Validator>>>,
+    /// Where each stands in the list.
+    places: HashMap<String, usize>,
+    definitions: Box<dyn Definitions>,
     /// They were compared with the pins.
     reviewed: Mutex<bool>,
 }
+
+/// What a protocol knows of its tools beside what it lists.
+pub(crate) trait Definitions: Send + Sync {
+    /// Checks the arguments of a call before anything is sent.
+    fn check(&self, tool: &str, described: &Value, arguments: &Value) -> Result<(), ConnectorsError>;
+
+    /// Whether a tool gives something to everybody, without a credential.
+    fn is_public(&self, tool: &str) -> bool;
+
+    /// The answer that stands as an example with a tool.
+    fn example(&self, connector: &str, tool: &str) -> Option<Value>;
+}
+
+/// The schemas that a server lists with its tools, compiled when they are first used.
+#[derive(Default)]
+struct Listed(Mutex<HashMap<String, Arc<jsonschema::Validator>>>);
 
 /// Something that a service listed and that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +51,21 @@ impl LeftOut {
 }
 
 impl Tools {
-    pub(crate) fn new(list: Vec<Value>) -> Self {
-        Self { list, left_out: Vec::new(), validators: Mutex::default(), reviewed: Mutex::default() }
+    /// Tools that are known by what their server lists.
+    pub(crate) fn listed(list: Vec<Value>, left_out: Vec<LeftOut>) -> Self {
+        Self::new(list, left_out, Box::new(Listed::default()))
     }
 
-    /// The same, with what was left out of the list.
-    pub(crate) fn without(list: Vec<Value>, left_out: Vec<LeftOut>) -> Self {
-        Self { left_out, ..Self::new(list) }
+    /// The same with what else is known of them.
+    pub(crate) fn new(list: Vec<Value>, left_out: Vec<LeftOut>, definitions: Box<dyn Definitions>) -> Self {
+        let mut places = HashMap::with_capacity(list.len());
+        for (place, described) in list.iter().enumerate() {
+            // Of two of one name the first counts.
+            if let Some(name) = described["name"].as_str() {
+                places.entry(name.to_owned()).or_insert(place);
+            }
+        }
+        Self { list, left_out, places, definitions, reviewed: Mutex::default() }
     }
 
     /// Reviews the list, once.
@@ -57,7 +83,7 @@ impl Tools {
 
     /// The definition of a tool.
     pub(crate) fn get(&self, connector: &str, tool: &str) -> Result<&Value, ConnectorsError> {
-        self.list.iter().find(|described| described["name"] == tool).ok_or_else(|| {
+        self.places.get(tool).map(|place| &self.list[*place]).ok_or_else(|| {
             ConnectorsError::NotFound(format!(
                 "connector '{connector}' has no tool '{tool}': see `airlock connectors tools {connector}` for those it has"
             ))
@@ -71,8 +97,23 @@ impl Tools {
         tool: &str,
         arguments: &Value,
     ) -> Result<(), ConnectorsError> {
-        let described = self.get(connector, tool)?;
-        let known = self.validators.lock().get(tool).cloned();
+        self.definitions.check(tool, self.get(connector, tool)?, arguments)
+    }
+
+    /// Whether a tool gives something to everybody, without a credential.
+    pub(crate) fn is_public(&self, tool: &str) -> bool {
+        self.definitions.is_public(tool)
+    }
+
+    /// The answer that stands as an example with a tool.
+    pub(crate) fn example(&self, connector: &str, tool: &str) -> Option<Value> {
+        self.definitions.example(connector, tool)
+    }
+}
+
+impl Definitions for Listed {
+    fn check(&self, tool: &str, described: &Value, arguments: &Value) -> Result<(), ConnectorsError> {
+        let known = self.0.lock().get(tool).cloned();
         let validator = match known {
             Some(validator) => validator,
             // A server whose schema is broken checks by itself.
@@ -81,7 +122,7 @@ impl Tools {
                 match jsonschema::options().should_validate_formats(false).build(&described["inputSchema"]) {
                     Ok(validator) => {
                         let validator = Arc::new(validator);
-                        self.validators.lock().insert(tool.to_owned(), Arc::clone(&validator));
+                        self.0.lock().insert(tool.to_owned(), Arc::clone(&validator));
                         validator
                     }
                     Err(_) => return Ok(()),
@@ -100,5 +141,14 @@ impl Tools {
                 Err(ConnectorsError::Invalid { pointer: format!("/arguments{place}"), message })
             }
         }
+    }
+
+    /// A server that wants no credential is a connector without one.
+    fn is_public(&self, _: &str) -> bool {
+        false
+    }
+
+    fn example(&self, _: &str, _: &str) -> Option<Value> {
+        None
     }
 }

@@ -74,6 +74,14 @@ pub(crate) fn refused(connector: &str, host: &str, credential: Option<&str>) -> 
     }
 }
 
+/// An answer over the connector's limit.
+pub(crate) fn too_large(connector: &str, host: &str, most: u64) -> ConnectorsError {
+    ConnectorsError::TooLarge(format!(
+        "the answer of connector '{connector}' ({host}) is larger than {most} bytes: ask for less, or let the operator \
+         raise max_response_bytes of the connector"
+    ))
+}
+
 /// The words of contract/preflight.md.
 pub(crate) fn bearer_required(connector: &str) -> String {
     format!(

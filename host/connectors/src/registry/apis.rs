@@ -27,8 +27,7 @@ use crate::{
         secret::{KeyPlace, KeySpec},
     },
     oauth::Server,
-    protocol::tools::Tools,
-    rest::{self, Checks, KeyIn, Note, OAuthFlow, Operation, Skipped, WayKind},
+    rest::{self, Catalogue, KeyIn, Note, OAuthFlow, Operation, Skipped, WayKind},
 };
 
 const TABLE: &str = "operations";
@@ -70,48 +69,9 @@ impl Told {
     }
 }
 
-/// The operations of one API.
-pub(crate) struct Api {
-    operations: HashMap<String, Operation>,
-    checks: Checks,
-    /// The same as tools, by name.
-    pub(crate) tools: Arc<Tools>,
-}
-
-impl Api {
-    fn new(operations: Vec<Operation>) -> Self {
-        let mut list: Vec<Value> = operations.iter().map(Operation::tool).collect();
-        list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
-        let operations =
-            operations.into_iter().map(|operation| (operation.slug.clone(), operation)).collect();
-        Self { operations, checks: Checks::default(), tools: Arc::new(Tools::new(list)) }
-    }
-
-    pub(crate) fn operation(&self, connector: &str, slug: &str) -> Result<&Operation, ConnectorsError> {
-        self.operations.get(slug).ok_or_else(|| {
-            ConnectorsError::NotFound(format!(
-                "connector '{connector}' has no operation '{slug}': see `airlock connectors tools {connector}` for those \
-                 it has"
-            ))
-        })
-    }
-}
-
-impl Api {
-    /// Checks the arguments of a call, flat or grouped by place, before anything is sent.
-    pub(crate) fn check(
-        &self,
-        connector: &str,
-        slug: &str,
-        arguments: &Map<String, Value>,
-    ) -> Result<(), ConnectorsError> {
-        self.checks.check(self.operation(connector, slug)?, arguments)
-    }
-}
-
 /// APIs in memory, by the connector that owns them.
 #[derive(Default)]
-pub(crate) struct Apis(Mutex<HashMap<String, Arc<Api>>>);
+pub(crate) struct Apis(Mutex<HashMap<String, Arc<Catalogue>>>);
 
 impl Registry {
     /// The operations of a REST connector.
@@ -119,7 +79,7 @@ impl Registry {
         &self,
         records: &dyn Records,
         connector: &Connector,
-    ) -> Result<Arc<Api>, ConnectorsError> {
+    ) -> Result<Arc<Catalogue>, ConnectorsError> {
         let owner = connector.api.as_ref().map_or(&connector.id, |api| &api.owner);
         if let Some(api) = self.apis.0.lock().get(owner) {
             return Ok(Arc::clone(api));
@@ -128,7 +88,7 @@ impl Registry {
         for (_, stored) in records.scan(TABLE, &format!("{owner}/"), None, usize::MAX)? {
             operations.push(serde_json::from_slice(&stored)?);
         }
-        let api = Arc::new(Api::new(operations));
+        let api = Arc::new(Catalogue::new(operations));
         self.apis.0.lock().insert(owner.clone(), Arc::clone(&api));
         Ok(api)
     }

@@ -12,7 +12,10 @@ use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 
 use super::{Operation, body};
-use crate::{egress::scrub::Scrubber, protocol::Answered};
+use crate::{
+    egress::scrub::Scrubber,
+    protocol::service::{Answered, Verdict},
+};
 
 /// Bytes of the data of an error.
 const MAX_ERROR: usize = 64 << 10;
@@ -50,7 +53,7 @@ impl Cleaner<'_> {
 }
 
 /// What a tool call gives. The body's content encoding is already undone.
-pub(crate) fn answer(
+pub(super) fn answer(
     connector: &str,
     operation: &Operation,
     status: u16,
@@ -76,7 +79,7 @@ pub(crate) fn answer(
     });
     let meta = json!({ "isError": is_error, "structuredContent": envelope });
     let value = json!({ "content": [content], "metadata": { "mcp_meta": meta } });
-    Answered { value, redactions: cleaner.count }
+    Answered { value, redactions: cleaner.count, credential: Verdict::Unsaid }
 }
 
 /// JSON as it is, text as text, bytes as base64, nothing as null.

@@ -16,6 +16,7 @@ mod arguments;
 mod body;
 mod bundle;
 mod by_hand;
+mod catalogue;
 mod check;
 mod document;
 mod example;
@@ -26,6 +27,7 @@ mod reference;
 mod request;
 mod schema;
 pub(crate) mod security;
+mod service;
 mod slug;
 mod survey;
 #[cfg(test)]
@@ -37,17 +39,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-pub(crate) use self::{
-    answer::answer,
-    by_hand::by_hand,
-    check::Checks,
-    example::Example,
-    openapi::{import, server_of},
-    security::{KeyIn, OAuthFlow, Way, WayKind},
-};
+use self::{answer::answer, check::Checks, example::Example};
 pub use self::{
     bundle::{Bundle, Origin},
     survey::{Survey, survey},
+};
+pub(crate) use self::{
+    by_hand::by_hand,
+    catalogue::Catalogue,
+    openapi::{import, server_of},
+    security::{KeyIn, OAuthFlow, Way, WayKind},
+    service::Caller,
 };
 
 /// A REST API as its document describes it.

@@ -1,0 +1,80 @@
+//! The operations of one API, as they are called: by name, as tools, with what checks their arguments.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+use serde_json::{Map, Value};
+
+use super::{Checks, Example, Operation, answer};
+use crate::{
+    ConnectorsError,
+    egress::scrub::Scrubber,
+    protocol::tools::{Definitions, Tools},
+};
+
+/// The operations of one API.
+pub(crate) struct Catalogue {
+    operations: Arc<Operations>,
+    /// The same as tools, by name.
+    pub(crate) tools: Arc<Tools>,
+}
+
+struct Operations {
+    by_slug: HashMap<String, Operation>,
+    checks: Checks,
+}
+
+impl Catalogue {
+    pub(crate) fn new(operations: Vec<Operation>) -> Self {
+        let mut list: Vec<Value> = operations.iter().map(Operation::tool).collect();
+        list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+        let by_slug = operations.into_iter().map(|operation| (operation.slug.clone(), operation)).collect();
+        let operations = Arc::new(Operations { by_slug, checks: Checks::default() });
+        let tools = Tools::new(list, Vec::new(), Box::new(Arc::clone(&operations)));
+        Self { operations, tools: Arc::new(tools) }
+    }
+
+    pub(crate) fn operation(&self, connector: &str, slug: &str) -> Result<&Operation, ConnectorsError> {
+        self.operations.by_slug.get(slug).ok_or_else(|| {
+            ConnectorsError::NotFound(format!(
+                "connector '{connector}' has no operation '{slug}': see `airlock connectors tools {connector}` for those \
+                 it has"
+            ))
+        })
+    }
+
+    /// Checks the arguments of a call, flat or grouped by place, before anything is sent.
+    pub(crate) fn check(
+        &self,
+        connector: &str,
+        slug: &str,
+        arguments: &Map<String, Value>,
+    ) -> Result<(), ConnectorsError> {
+        self.operations.checks.check(self.operation(connector, slug)?, arguments)
+    }
+}
+
+impl Definitions for Arc<Operations> {
+    fn check(&self, tool: &str, _: &Value, arguments: &Value) -> Result<(), ConnectorsError> {
+        let empty = Map::new();
+        match self.by_slug.get(tool) {
+            Some(operation) => self.checks.check(operation, arguments.as_object().unwrap_or(&empty)),
+            None => Ok(()),
+        }
+    }
+
+    fn is_public(&self, tool: &str) -> bool {
+        self.by_slug.get(tool).is_some_and(|operation| !operation.requires_auth)
+    }
+
+    fn example(&self, connector: &str, tool: &str) -> Option<Value> {
+        let operation = self.by_slug.get(tool)?;
+        let Example { status, content_type, body } = operation.example()?;
+        let mut headers = HeaderMap::new();
+        if let Some(kind) = content_type.as_ref().and_then(|kind| HeaderValue::from_str(kind).ok()) {
+            headers.insert(CONTENT_TYPE, kind);
+        }
+        let nothing = Scrubber::default();
+        Some(answer(connector, operation, *status, &headers, body.as_bytes(), &nothing).value)
+    }
+}

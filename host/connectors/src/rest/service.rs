@@ -1,0 +1,88 @@
+//! One REST API with one credential: an operation is prepared, sent, and its answer read.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::{StatusCode, header::RETRY_AFTER};
+
+use super::{Catalogue, answer};
+use crate::{
+    ConnectorsError,
+    egress::{Sender, Unanswered},
+    protocol::{
+        service::{Answered, Call, Service, Verdict},
+        tools::Tools,
+        trouble::{Again, Trouble, refused, status, too_large},
+    },
+};
+
+/// A REST API, as one credential calls it.
+pub(crate) struct Caller {
+    pub(crate) connector: String,
+    pub(crate) credential: Option<String>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) sender: Sender,
+}
+
+#[async_trait]
+impl Service for Caller {
+    async fn tools(&self, _: bool) -> Result<Arc<Tools>, Trouble> {
+        Ok(Arc::clone(&self.catalogue.tools))
+    }
+
+    async fn call(&self, call: &Call<'_>) -> Result<Answered, Trouble> {
+        let (name, host) = (&self.connector, self.sender.host());
+        let operation = self.catalogue.operation(name, call.tool)?;
+        let prepared = operation.request(self.sender.server(), call.arguments)?;
+        let most = usize::try_from(call.max_bytes).unwrap_or(usize::MAX);
+        let sent = self.sender.send(prepared, call.idempotency_key, call.limit, most).await;
+        let sent = sent.map_err(|unanswered| self.unanswered(&unanswered, call))?;
+        if sent.status == StatusCode::UNAUTHORIZED {
+            return Err(ConnectorsError::Unauthorized(refused(name, host, self.credential.as_deref())).into());
+        }
+        let code = sent.status.as_u16();
+        if matches!(code, 429 | 502..=504) {
+            let wait = sent.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            return Err(status(name, host, code, wait));
+        }
+        let rendered = self.sender.scrub();
+        let answered = answer(name, operation, code, &sent.headers, &sent.body, &rendered.scrubber);
+        let credential = match code {
+            200..=299 if operation.requires_auth => Verdict::Taken,
+            403 => Verdict::NotEnough,
+            _ => Verdict::Unsaid,
+        };
+        Ok(Answered { credential, ..answered })
+    }
+}
+
+impl Caller {
+    fn unanswered(&self, unanswered: &Unanswered, call: &Call<'_>) -> Trouble {
+        let (name, host, limit): (_, _, Duration) = (&self.connector, self.sender.host(), call.limit);
+        let upstream = |text: &str| {
+            ConnectorsError::Upstream(format!("the server of connector '{name}' ({host}) {text}"))
+        };
+        match unanswered {
+            Unanswered::Unreachable => {
+                Trouble { error: upstream("cannot be reached"), again: Again::Always }
+            }
+            Unanswered::Late => {
+                let message = format!("the server of connector '{name}' ({host}) took longer than {limit:?}");
+                Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
+            }
+            Unanswered::Broken => {
+                Trouble { error: upstream("broke the connection off"), again: Again::IfIdempotent }
+            }
+            Unanswered::TooLarge => too_large(name, host, call.max_bytes).into(),
+            Unanswered::Redirected => upstream(
+                "redirects to another server: that is not followed, so register the connector with the other address",
+            )
+            .into(),
+            Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
+                "the address of connector '{name}' ({host}) may not be called: see --allow-loopback and \
+                 --allow-private-networks"
+            ))
+            .into(),
+        }
+    }
+}
