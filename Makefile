@@ -1,6 +1,6 @@
 # `make demo` shows the main job working, `make test` proves it, `make check` is for every commit, `make bench` measures.
 
-.PHONY: demo test check bench build target clean
+.PHONY: demo test test-slowed check bench build target clean
 
 TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 
@@ -21,6 +21,11 @@ demo: build
 test: build
 	bash tests/setup.sh
 	bash tests/all.sh
+
+# The same on a processor that has something else to do. It takes hours.
+test-slowed: build
+	bash tests/setup.sh
+	bash tests/slowed.sh
 
 check: target
 	@rustup component list --installed | grep -q clippy || rustup component add clippy rustfmt
