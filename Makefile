@@ -36,9 +36,9 @@ check: target
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
 
 bench: build
-	cargo bench --locked -p airlock-tests --profile release
-	cargo bench --locked -p airlock-store --profile release --bench lists
-	cargo bench --locked -p airlock-connectors --profile release --bench calls
+	cargo bench --locked --workspace --profile release --bench figures
+	cargo bench --locked --workspace --profile release --bench lists
+	cargo bench --locked --workspace --profile release --bench calls
 
 clean:
 	cargo clean

@@ -8,7 +8,8 @@ use airlock_tests::{LIMIT, dependency, root, run};
 #[test]
 fn every_scenario_of_the_mcp_conformance_suite_passes_or_is_listed_with_its_reason() {
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--locked", "-p", "airlock-connectors", "--example", "conformance"])
+        // The features of the whole workspace, so that nothing is built a second time.
+        .args(["build", "--release", "--locked", "--workspace", "--example", "conformance"])
         .current_dir(root())
         .status()
         .expect("cargo runs");
