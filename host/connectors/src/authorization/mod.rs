@@ -118,7 +118,7 @@ impl Authorization {
         }
         let never_got = credential.method == MethodKind::Oauth2 && credential.grant.is_none();
         if never_got || credential.is_to_be_renewed(Utc::now()) {
-            let credential = self.refreshed(connector, &key, &credential).await?;
+            let credential = Box::pin(self.refreshed(connector, &key, &credential)).await?;
             return Ok(Some((key, credential)));
         }
         Ok(Some((key, credential)))
@@ -143,7 +143,7 @@ impl Authorization {
         }
         match &credential.grant {
             Some(grant) if grant.renewable => {
-                let credential = self.refreshed(connector, &key, &credential).await?;
+                let credential = Box::pin(self.refreshed(connector, &key, &credential)).await?;
                 Ok(Some((key, credential)))
             }
             Some(_) => {

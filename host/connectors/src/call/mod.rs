@@ -180,13 +180,13 @@ impl Calls {
             }
             if call.mock || connector.control.mock || call.options.use_mock == Some(true) {
                 trail.mocked = true;
-                return self.mocked(call).await;
+                return Box::pin(self.mocked(call)).await;
             }
             self.redactions.check(&connector.id, user)?;
             match self.attempt(call, agreed, trail).await {
                 Ok(Attempt::Answered(answer)) => return Ok(answer),
                 Ok(Attempt::HasToBeAsked) => {
-                    ask(call).await?;
+                    Box::pin(ask(call)).await?;
                     agreed = true;
                 }
                 Err(ConnectorsError::Unauthorized(_))
@@ -243,7 +243,7 @@ impl Calls {
         let sent = self.send(call, &resolved, idempotent).await;
         let sent = match sent {
             Err(ConnectorsError::Unauthorized(_)) => {
-                resolved = self.authorization.after_refusal(connector, resolved).await?;
+                resolved = Box::pin(self.authorization.after_refusal(connector, resolved)).await?;
                 note(trail, &resolved);
                 self.send(call, &resolved, idempotent).await
             }
@@ -293,7 +293,7 @@ impl Calls {
     ) -> Result<Arc<Tools>, ConnectorsError> {
         let listed = match self.tools(connector, resolved, refresh).await {
             Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                *resolved = self.authorization.after_refusal(connector, resolved.take()).await?;
+                *resolved = Box::pin(self.authorization.after_refusal(connector, resolved.take())).await?;
                 self.tools(connector, resolved, refresh).await
             }
             listed => listed,
@@ -405,22 +405,60 @@ impl Calls {
 
 /// How long a value is as JSON, without writing it.
 fn json_length(value: &Value) -> usize {
-    struct Length(usize);
-    impl std::io::Write for Length {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
+    let text = |text: &str| {
+        // `\"` and the like take two bytes, other control characters six.
+        let escaped = |byte: u8| match byte {
+            b'"' | b'\\' | 0x08 | 0x09 | 0x0a | 0x0c | 0x0d => 1,
+            0..=0x1f => 5,
+            _ => 0,
+        };
+        2 + text.len() + text.bytes().map(escaped).sum::<usize>()
+    };
+    match value {
+        Value::Null => 4,
+        Value::Bool(value) => {
+            if *value {
+                4
+            } else {
+                5
+            }
         }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
+        Value::Number(number) => number.to_string().len(),
+        Value::String(value) => text(value),
+        Value::Array(items) => 1 + items.len().max(1) + items.iter().map(json_length).sum::<usize>(),
+        Value::Object(members) => {
+            let member = |(name, value): (&String, &Value)| text(name) + 1 + json_length(value);
+            1 + members.len().max(1) + members.iter().map(member).sum::<usize>()
         }
     }
-    let mut length = Length(0);
-    // Nothing can go wrong in counting.
-    let _ = serde_json::to_writer(&mut length, value);
-    length.0
 }
 
 fn note(trail: &mut Trail, resolved: &Resolved) {
     trail.credential = resolved.as_ref().map(|(key, credential)| credential.used(key));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_as_long_as_it_would_be_written() {
+        let odd = "\"\\/\n\r\t\u{8}\u{c}\u{0}\u{1f}\u{7f}é😀";
+        for value in [
+            json!(null),
+            json!(true),
+            json!(false),
+            json!(0),
+            json!(-1.5e300),
+            json!(u64::MAX),
+            json!(odd),
+            json!([]),
+            json!({}),
+            json!([1]),
+            json!([1, [2, {}], odd]),
+            json!({ odd: { "a": [odd] }, "b": null }),
+        ] {
+            assert_eq!(json_length(&value), value.to_string().len(), "{value}");
+        }
+    }
 }

@@ -11,6 +11,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::protocol::service::response;
+
 /// The answer as `{content, metadata}` (contract: `ConnectorToolCallResponse`), not scrubbed.
 pub(super) fn read(result: Value) -> Value {
     let mut result = match result {
@@ -45,7 +47,7 @@ pub(super) fn read(result: Value) -> Value {
         let only = if result.len() == 1 { result.remove("toolResult") } else { None };
         content.push(block(only.unwrap_or(Value::Object(result))));
     }
-    json!({ "content": content, "metadata": { "mcp_meta": meta } })
+    response(content, meta)
 }
 
 fn block(value: Value) -> Value {

@@ -98,7 +98,7 @@ impl Session {
         if let Some(open) = open.as_ref().filter(|open| !open.service.is_closed()) {
             return Ok(Arc::clone(open));
         }
-        let opened = Arc::new(Open::begin(&self.opening, &self.told()).await?);
+        let opened = Arc::new(Box::pin(Open::begin(&self.opening, &self.told())).await?);
         *open = Some(Arc::clone(&opened));
         Ok(opened)
     }

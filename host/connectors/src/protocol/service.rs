@@ -42,6 +42,16 @@ pub(crate) struct Answered {
     pub(crate) credential: Verdict,
 }
 
+/// An object of values that are moved into it: `json!` copies what it is given, and answers are large.
+pub(crate) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    Value::Object(members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
+}
+
+/// `{content, metadata}`, the contract's `ConnectorToolCallResponse`, of content blocks and what MCP says beside them.
+pub(crate) fn response(content: Vec<Value>, meta: Value) -> Value {
+    object([("content", content.into()), ("metadata", object([("mcp_meta", meta)]))])
+}
+
 /// What an answer says of the credential that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{Operation, body};
 use crate::{
     egress::scrub::Scrubber,
-    protocol::service::{Answered, Verdict},
+    protocol::service::{Answered, Verdict, object, response},
 };
 
 /// Bytes of the data of an error.
@@ -70,15 +70,12 @@ pub(super) fn answer(
     }
     let content = content(content_type.as_deref(), &data, &mut cleaner);
     let headers = passed_on(headers, &mut cleaner);
-    let envelope = json!({
-        "success": !is_error,
-        "data": data,
-        "metadata": {
-            "connector": connector, "resource": operation.slug, "status": status, "headers": headers,
-        },
+    let metadata = json!({
+        "connector": connector, "resource": operation.slug, "status": status, "headers": headers,
     });
-    let meta = json!({ "isError": is_error, "structuredContent": envelope });
-    let value = json!({ "content": [content], "metadata": { "mcp_meta": meta } });
+    let envelope = object([("success", (!is_error).into()), ("data", data), ("metadata", metadata)]);
+    let meta = object([("isError", is_error.into()), ("structuredContent", envelope)]);
+    let value = response(vec![content], meta);
     Answered { value, redactions: cleaner.count, credential: Verdict::Unsaid }
 }
 
@@ -145,7 +142,14 @@ fn content(content_type: Option<&str>, data: &Value, cleaner: &mut Cleaner<'_>) 
         (Value::String(text), ..) => json!({ "type": "text", "text": text }),
         (Value::Null, ..) => json!({ "type": "text", "text": "" }),
         // A secret may be made of what stands between texts as well.
-        (data, ..) => json!({ "type": "text", "text": cleaner.text(&data.to_string()) }),
+        (data, ..) => {
+            let text = serde_json::to_string(data).unwrap_or_default();
+            let text = match cleaner.text(&text) {
+                Cow::Borrowed(_) => text,
+                Cow::Owned(cleaned) => cleaned,
+            };
+            object([("type", "text".into()), ("text", text.into())])
+        }
     }
 }
 
