@@ -144,6 +144,13 @@ impl Connector {
         Url::parse(&self.server).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
 
+    /// Whether that is its origin.
+    pub(crate) fn has_origin(&self, origin: &str) -> bool {
+        // Where an address goes on after it with a path, it is what it would be read as.
+        let rest = self.server.strip_prefix(origin).filter(|_| !origin.is_empty());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) || self.origin() == origin
+    }
+
     /// Scheme, host and port for messages.
     pub(crate) fn host(&self) -> String {
         let url = Url::parse(&self.server).ok();
