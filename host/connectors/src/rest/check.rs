@@ -171,15 +171,17 @@ fn refusal(
         }
         let errors = validator.iter_errors(&given).take(MAX_ERRORS).map(|error| error.to_owned());
         let errors: Vec<ValidationError<'static>> = errors.collect();
-        let places = errors.iter().map(|error| error.instance_path().to_string());
-        let mut places = places.filter(|place| !tried.contains(place));
-        let place = places.find_map(|place| Some((operation.travels(format, &place)?, place)));
+        let mut all = Vec::new();
+        errors.iter().for_each(|error| places(error, 0, &mut all));
+        let mut all = all.into_iter().filter(|place| !tried.contains(place));
+        let place = all.find_map(|place| Some((operation.travels(format, &place)?, place)));
         let Some((travels, place)) = place else { return errors.into_iter().next() };
         let as_given = given.pointer(&place).cloned().unwrap_or_default();
         for other in rewritten(&as_given, &travels) {
             set(&mut given, &place, other);
-            let is_below = |error: ValidationError<'_>| error.instance_path().to_string().starts_with(&place);
-            if !validator.iter_errors(&given).take(MAX_ERRORS).any(is_below) {
+            let mut left = Vec::new();
+            validator.iter_errors(&given).take(MAX_ERRORS).for_each(|error| places(&error, 0, &mut left));
+            if !left.iter().any(|left| left.starts_with(&place)) {
                 break;
             }
             set(&mut given, &place, as_given.clone());
@@ -187,6 +189,19 @@ fn refusal(
         tried.insert(place);
     }
     validator.validate(&given).err().map(|error| error.to_owned())
+}
+
+/// The places of an error: its own, and those in the alternatives that it is about.
+fn places(error: &ValidationError<'_>, level: usize, found: &mut Vec<String>) {
+    let context = match error.kind() {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => context,
+        _ => &Vec::new(),
+    };
+    found.push(error.instance_path().to_string());
+    if level < MAX_LEVELS {
+        let inner = context.iter().flat_map(|errors| errors.iter().take(MAX_ERRORS)).take(MAX_ERRORS);
+        inner.for_each(|error| places(error, level + 1, found));
+    }
 }
 
 fn set(given: &mut Value, place: &str, value: Value) {
