@@ -165,7 +165,8 @@ pub(super) async fn imported(
 ) -> Result<(Vec<Change>, Told), ConnectorsError> {
     must_speak_http(connector)?;
     let document = document.to_vec();
-    let read = tokio::task::spawn_blocking(move || rest::import(&document)).await;
+    let at = Url::parse(&connector.server).ok();
+    let read = tokio::task::spawn_blocking(move || rest::import_for(&document, at.as_ref())).await;
     let api = read.map_err(|_| ConnectorsError::invalid("/openapi", "the document cannot be read"))??;
     if !connector.methods_given {
         connector.methods = methods(&api, with.egress.allowed());

@@ -84,6 +84,12 @@ fn data(content_type: Option<&str>, body: &[u8], cleaner: &mut Cleaner<'_>) -> V
     if body.is_empty() {
         return Value::Null;
     }
+    let is_bytes = |media: &str| !body::is_json(media) && !body::is_text(media) && !media.trim().is_empty();
+    let body = match body.strip_prefix(b"\xef\xbb\xbf") {
+        // A mark of the encoding is no part of a text.
+        Some(rest) if !content_type.is_some_and(is_bytes) => rest,
+        _ => body,
+    };
     // Where nothing is said, it may be anything.
     let as_json = content_type.is_none_or(|media| media.trim().is_empty() || body::is_json(media));
     if as_json && let Ok(mut value) = serde_json::from_slice(body) {

@@ -1,20 +1,19 @@
 //! Bodies: which media types are spoken, and how values are written in them.
 
-use std::collections::BTreeSet;
+mod choice;
 
-use base64::{
-    Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use std::{borrow::Cow, collections::BTreeSet};
+
 use http::HeaderValue;
 use serde_json::{Map, Value};
 
 use super::{
-    Body, Choice, Format, Given, Operation,
+    Body, Format, Given, Operation,
     arguments::invalid,
     multipart,
     openapi::Kinds,
     request::{deep, encode as percent, text},
+    upload::{Upload, decoded},
 };
 use crate::ConnectorsError;
 
@@ -160,48 +159,33 @@ pub(super) fn encode(
     arguments: &Map<String, Value>,
 ) -> Result<Option<(HeaderValue, Vec<u8>)>, ConnectorsError> {
     let Some(body) = &operation.body else { return Ok(None) };
-    let chosen = body.chooser.as_deref().and_then(|chooser| Some((chooser, arguments.get(chooser)?)));
-    let chosen = chosen.filter(|(_, value)| !value.is_null());
-    let (value, steps) = match &body.given {
-        Given::Whole(argument) => (arguments.get(argument).cloned(), vec![argument.as_str()]),
-        Given::Fields { names, open } => {
-            let is_another = |name: &str| {
-                operation.parameters.iter().any(|parameter| parameter.argument == name)
-                    || body.chooser.as_deref() == Some(name)
-            };
-            let fields =
-                arguments.iter().filter(|(name, _)| names.contains(*name) || *open && !is_another(name));
-            let fields: Map<_, _> = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
-            ((!fields.is_empty() || body.required).then_some(Value::Object(fields)), Vec::new())
-        }
+    let steps: Vec<&str> = match &body.given {
+        Given::Whole(argument) => vec![argument],
+        Given::Fields { .. } => Vec::new(),
     };
-    let Some(value) = value else {
+    let Some(value) = value(operation, body, arguments) else {
         return match body.required {
             true => Err(invalid(&steps, format!("'{}' needs a body", operation.slug))),
             false => Ok(None),
         };
     };
-    let (media, format) = body.choose(chosen, &value)?;
-    let mut content_type = media.to_owned();
+    let (media, format) = body.choose(operation, arguments, &value)?;
+    let mut content_type = media;
     let bytes = match format {
         Format::Json => value.to_string().into_bytes(),
-        Format::Text => match value {
-            Value::String(text) => text.into_bytes(),
+        Format::Text => match &*value {
+            Value::String(text) => text.clone().into_bytes(),
             _ => return Err(invalid(&steps, "a text is expected here")),
         },
-        Format::Bytes => match &value {
-            Value::String(text) => decoded(text).map(|(bytes, _)| bytes),
-            _ => None,
-        }
-        .ok_or_else(|| invalid(&steps, "bytes in base64 are expected here"))?,
+        Format::Bytes => bytes(&value).map_err(|problem| problem.at(&steps))?,
         Format::Form { deep, joined } => {
-            let text = form(deep, joined, &object(value, &steps)?).map_err(|problem| problem.at(&steps))?;
+            let text = form(deep, joined, object(&value, &steps)?).map_err(|problem| problem.at(&steps))?;
             text.into_bytes()
         }
-        Format::Multipart { files, texts, parts } => {
-            let fields = object(value, &steps)?;
-            let form = multipart::Form { files, texts, parts };
-            let (boundary, bytes) = form.encode(&fields).map_err(|problem| problem.at(&steps))?;
+        Format::Multipart { parts, .. } => {
+            let form = multipart::Form { format, parts };
+            let written = form.encode(object(&value, &steps)?);
+            let (boundary, bytes) = written.map_err(|problem| problem.at(&steps))?;
             content_type = format!("multipart/form-data; boundary={boundary}");
             bytes
         }
@@ -212,103 +196,42 @@ pub(super) fn encode(
     Ok(Some((content_type, bytes)))
 }
 
-impl Body {
-    /// The media type that the caller names, else the first that the value fits.
-    fn choose<'a>(
-        &'a self,
-        chosen: Option<(&str, &'a Value)>,
-        value: &Value,
-    ) -> Result<(&'a str, &'a Format), ConnectorsError> {
-        let Some((chooser, chosen)) = chosen else {
-            if self.media.contains('*') {
-                let chooser = self.chooser.as_deref().unwrap_or("content_type");
-                return Err(invalid(&[chooser], format!("say which of {} the body is", self.media)));
-            }
-            let choice = self.choices.iter().find(|choice| choice.takes_all(value));
-            let choice =
-                choice.or_else(|| self.choices.iter().find(|choice| choice.takes_files(value, self)));
-            let choice = choice.or_else(|| self.choices.iter().find(|choice| choice.takes(value)));
-            return Ok(choice.map_or((&self.media, &self.format), |choice| (&choice.media, &choice.format)));
-        };
-        let named = chosen.as_str().unwrap_or_default();
-        if let Some(choice) = self.choices.iter().find(|choice| choice.media == named) {
-            return Ok((&choice.media, &choice.format));
+/// How the body of these arguments is written.
+pub(super) fn written<'a>(operation: &'a Operation, arguments: &Map<String, Value>) -> Option<&'a Format> {
+    let body = operation.body.as_ref()?;
+    let chosen = value(operation, body, arguments)
+        .and_then(|value| body.choose(operation, arguments, &value).ok().map(|(_, format)| format));
+    Some(chosen.unwrap_or(&body.format))
+}
+
+/// What is given for the body.
+fn value<'a>(
+    operation: &Operation,
+    body: &Body,
+    arguments: &'a Map<String, Value>,
+) -> Option<Cow<'a, Value>> {
+    match &body.given {
+        Given::Whole(argument) => arguments.get(argument).map(Cow::Borrowed),
+        Given::Fields { names, open } => {
+            let is_another = |name: &str| {
+                operation.parameters.iter().any(|parameter| parameter.argument == name)
+                    || body.chooser.as_deref() == Some(name)
+            };
+            let fields =
+                arguments.iter().filter(|(name, _)| names.contains(*name) || *open && !is_another(name));
+            let fields: Map<_, _> = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+            (!fields.is_empty() || body.required).then_some(Cow::Owned(Value::Object(fields)))
         }
-        if let Some((kind, "*")) = self.media.split_once('/')
-            && named
-                .split_once('/')
-                .is_some_and(|(own, rest)| own.eq_ignore_ascii_case(kind) && is_token(rest))
-        {
-            return Ok((named, &self.format));
-        }
-        let known: Vec<_> = self.choices.iter().map(|choice| choice.media.as_str()).collect();
-        let known = if known.is_empty() { self.media.clone() } else { known.join(", ") };
-        Err(invalid(&[chooser], format!("one of these media types is expected here: {known}")))
     }
 }
 
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
-}
-
-impl Choice {
-    fn takes(&self, value: &Value) -> bool {
-        Kinds(self.kinds).has(Kinds::of(value))
-    }
-
-    /// Whether it knows everything that is given, and is given all that it needs.
-    fn takes_all(&self, value: &Value) -> bool {
-        self.takes(value)
-            && value.as_object().is_none_or(|fields| {
-                fields.keys().all(|name| self.names.contains(name))
-                    && self.required.iter().all(|name| fields.contains_key(name))
-                    && !self.is_lossy(fields)
-            })
-    }
-
-    /// Whether a file that is given as one would be written as JSON.
-    fn is_lossy(&self, fields: &Map<String, Value>) -> bool {
-        let is_file = |value: &Value| {
-            let has = |name: &str| value.get(name).is_some_and(Value::is_string);
-            has("data") && (has("filename") || has("content_type"))
-        };
-        !matches!(self.format, Format::Multipart { .. })
-            && fields
-                .values()
-                .any(|value| is_file(value) || value.as_array().is_some_and(|list| list.iter().any(is_file)))
-    }
-
-    /// Whether one of the fields is a file here, and nothing that the first choice knows.
-    fn takes_files(&self, value: &Value, body: &Body) -> bool {
-        let Format::Multipart { files, .. } = &self.format else { return false };
-        let is_known_first =
-            |name: &String| body.choices.first().is_some_and(|first| first.names.contains(name));
-        value.as_object().is_some_and(|fields| {
-            fields.keys().any(|name| files.contains(name) && !is_known_first(name))
-                || body.choices.first().is_some_and(|first| first.is_lossy(fields))
-        })
-    }
-}
-
-/// Bytes from base64 of either alphabet, with line breaks and without padding as well, or from a `data:` address, with the
-/// media type that it names.
-pub(super) fn decoded(text: &str) -> Option<(Vec<u8>, Option<String>)> {
-    const LENIENT: GeneralPurposeConfig =
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    const ENGINE: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    let (media, text) = match text.strip_prefix("data:").and_then(|rest| rest.split_once(',')) {
-        Some((about, text)) => {
-            let media = about.strip_suffix(";base64")?;
-            (Some(media.to_owned()).filter(|media| !media.is_empty()), text)
-        }
-        None => (None, text),
-    };
-    let plain = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| match byte {
-        b'-' => b'+',
-        b'_' => b'/',
-        other => other,
-    });
-    Some((ENGINE.decode(plain.collect::<Vec<u8>>()).ok()?, media))
+/// A file that is the whole body.
+fn bytes(value: &Value) -> Result<Vec<u8>, Problem> {
+    let upload = Upload::of(value);
+    let text = upload.map(|upload| upload.data).or_else(|| value.as_str());
+    let place = upload.map(|_| "data".to_owned()).into_iter().collect();
+    let decoded = text.and_then(decoded).map(|(bytes, _)| bytes);
+    decoded.ok_or(Problem { place, message: "bytes in base64 are expected here" })
 }
 
 /// A field that cannot be written.
@@ -324,11 +247,8 @@ impl Problem {
     }
 }
 
-fn object(value: Value, steps: &[&str]) -> Result<Map<String, Value>, ConnectorsError> {
-    match value {
-        Value::Object(fields) => Ok(fields),
-        _ => Err(invalid(steps, "an object is expected here")),
-    }
+fn object<'a>(value: &'a Value, steps: &[&str]) -> Result<&'a Map<String, Value>, ConnectorsError> {
+    value.as_object().ok_or_else(|| invalid(steps, "an object is expected here"))
 }
 
 /// `application/x-www-form-urlencoded`.

@@ -14,16 +14,17 @@ use std::{
 };
 
 use jsonschema::{
-    Draft, ValidationError, Validator,
+    ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use super::{
-    Format, Operation, Style,
+    Format, Given, Operation, Style, body,
+    document::step,
     request::text,
-    schema::{pattern_options, short, typed},
+    schema::{compile, short, typed},
 };
 use crate::ConnectorsError;
 
@@ -60,10 +61,11 @@ impl Checks {
         let flat = operation.flat(arguments)?;
         operation.check_names(&flat)?;
         let Some(validator) = self.validator(operation) else { return Ok(()) };
-        let is_there =
-            |(name, value): &(&String, &Value)| !value.is_null() || !operation.travels_as_text(name);
+        let format = body::written(operation, &flat);
+        let is_text = |name: &str| operation.travels(format, &place_of(name)).is_some();
+        let is_there = |(name, value): &(&String, &Value)| !value.is_null() || !is_text(name);
         let given = flat.iter().filter(is_there).map(|(name, value)| (name.clone(), value.clone()));
-        match refusal(&validator, operation, Value::Object(given.collect())) {
+        match refusal(&validator, operation, format, Value::Object(given.collect())) {
             None => Ok(()),
             Some(error) => {
                 let (place, reason) = told(&error, 0);
@@ -96,45 +98,70 @@ impl Checks {
     }
 }
 
-/// Formats are words to people, here and for most services.
-pub(super) fn compile(schema: &Value) -> Option<Validator> {
-    let options = jsonschema::options()
-        .with_draft(Draft::Draft202012)
-        .should_validate_formats(false)
-        .with_pattern_options(pattern_options());
-    options.build(schema).ok()
+/// How a value travels, so that other ways to write the same are known.
+struct Travels {
+    /// As text: a number and its digits are the same then. Else it is a file.
+    as_text: bool,
+    /// It is a whole parameter or field: one of it and a list of it are the same then.
+    is_whole: bool,
+    /// What stands between the items of a list that is written as one text.
+    separator: Option<char>,
 }
 
 impl Operation {
-    /// Whether an argument is written as text: a number and its digits are the same then.
-    fn travels_as_text(&self, argument: &str) -> bool {
-        match self.parameters.iter().find(|parameter| parameter.argument == argument) {
-            Some(parameter) => parameter.style != Style::Json,
-            None => match self.body.as_ref().map(|body| &body.format) {
-                Some(Format::Form { .. }) => true,
-                Some(Format::Multipart { files, .. }) => !files.contains(argument),
-                _ => false,
-            },
+    /// How what stands at a place of the arguments travels, if not as JSON.
+    fn travels(&self, format: Option<&Format>, place: &str) -> Option<Travels> {
+        let steps: Vec<String> = place.split('/').skip(1).map(unescaped).collect();
+        let first = steps.first()?;
+        if let Some(parameter) = self.parameters.iter().find(|parameter| parameter.argument == *first) {
+            let separator = match parameter.style {
+                Style::Simple => Some(','),
+                Style::Form if !parameter.explode => Some(','),
+                Style::SpaceDelimited if !parameter.explode => Some(' '),
+                Style::PipeDelimited if !parameter.explode => Some('|'),
+                _ => None,
+            };
+            return (parameter.style != Style::Json).then_some(Travels {
+                as_text: true,
+                is_whole: steps.len() == 1,
+                separator,
+            });
         }
-    }
-
-    /// What stands between the items of a list in an argument that is written as one text.
-    fn separator(&self, argument: &str) -> Option<char> {
-        let parameter = self.parameters.iter().find(|parameter| parameter.argument == argument)?;
-        match parameter.style {
-            Style::Simple => Some(','),
-            Style::Form if !parameter.explode => Some(','),
-            Style::SpaceDelimited if !parameter.explode => Some(' '),
-            Style::PipeDelimited if !parameter.explode => Some('|'),
+        let (field, below) = match &self.body.as_ref()?.given {
+            Given::Whole(argument) if argument == first => (steps.get(1)?, 2),
+            Given::Whole(_) => return None,
+            Given::Fields { .. } => (first, 1),
+        };
+        let is_whole = steps.len() == below;
+        match format? {
+            Format::Form { joined, .. } => {
+                let separator = joined.contains(field).then_some(',');
+                Some(Travels { as_text: true, is_whole, separator })
+            }
+            written @ Format::Multipart { parts, .. } => {
+                let is_joined = parts.get(field).is_some_and(|part| part.joined);
+                let as_text = written.file(field).is_none();
+                Some(Travels { as_text, is_whole, separator: (is_joined && as_text).then_some(',') })
+            }
             _ => None,
         }
     }
+}
+
+/// The place of an argument.
+fn place_of(argument: &str) -> String {
+    format!("/{}", step(argument))
+}
+
+fn unescaped(step: &str) -> String {
+    step.replace("~1", "/").replace("~0", "~")
 }
 
 /// Why arguments are refused, if they are in every way to write them.
 fn refusal(
     validator: &Validator,
     operation: &Operation,
+    format: Option<&Format>,
     mut given: Value,
 ) -> Option<ValidationError<'static>> {
     let mut tried = HashSet::new();
@@ -144,17 +171,17 @@ fn refusal(
         }
         let errors = validator.iter_errors(&given).take(MAX_ERRORS).map(|error| error.to_owned());
         let errors: Vec<ValidationError<'static>> = errors.collect();
-        let mut places = errors.iter().map(|error| error.instance_path().to_string());
-        let place = places.find(|place| {
-            argument(place).is_some_and(|name| operation.travels_as_text(&name)) && !tried.contains(place)
-        });
-        let Some(place) = place else { return errors.into_iter().next() };
+        let mut all = Vec::new();
+        errors.iter().for_each(|error| places(error, 0, &mut all));
+        let mut all = all.into_iter().filter(|place| !tried.contains(place));
+        let place = all.find_map(|place| Some((operation.travels(format, &place)?, place)));
+        let Some((travels, place)) = place else { return errors.into_iter().next() };
         let as_given = given.pointer(&place).cloned().unwrap_or_default();
-        let separator = argument(&place).filter(|_| is_whole(&place)).map(|name| operation.separator(&name));
-        for other in rewritten(&as_given, separator) {
+        for other in rewritten(&as_given, &travels) {
             set(&mut given, &place, other);
-            let is_below = |error: ValidationError<'_>| error.instance_path().to_string().starts_with(&place);
-            if !validator.iter_errors(&given).take(MAX_ERRORS).any(is_below) {
+            let mut left = Vec::new();
+            validator.iter_errors(&given).take(MAX_ERRORS).for_each(|error| places(&error, 0, &mut left));
+            if !left.iter().any(|left| left.starts_with(&place)) {
                 break;
             }
             set(&mut given, &place, as_given.clone());
@@ -164,44 +191,48 @@ fn refusal(
     validator.validate(&given).err().map(|error| error.to_owned())
 }
 
+/// The places of an error: its own, and those in the alternatives that it is about.
+fn places(error: &ValidationError<'_>, level: usize, found: &mut Vec<String>) {
+    let context = match error.kind() {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => context,
+        _ => &Vec::new(),
+    };
+    found.push(error.instance_path().to_string());
+    if level < MAX_LEVELS {
+        let inner = context.iter().flat_map(|errors| errors.iter().take(MAX_ERRORS)).take(MAX_ERRORS);
+        inner.for_each(|error| places(error, level + 1, found));
+    }
+}
+
 fn set(given: &mut Value, place: &str, value: Value) {
     if let Some(old) = given.pointer_mut(place) {
         *old = value;
     }
 }
 
-/// The argument that a place is in.
-fn argument(place: &str) -> Option<String> {
-    let first = place.strip_prefix('/')?.split('/').next()?;
-    Some(first.replace("~1", "/").replace("~0", "~"))
-}
-
-fn is_whole(place: &str) -> bool {
-    place.matches('/').count() == 1
-}
-
-/// Other values that are the same as text. `whole`: it is all of an argument, with what stands between the items of a list.
-fn rewritten(value: &Value, whole: Option<Option<char>>) -> Vec<Value> {
-    let mut found = vec![as_typed(value), as_text(value)];
-    if let Some(separator) = whole {
-        match value {
-            Value::Array(items) => {
-                if let [only] = items.as_slice() {
-                    found.extend([only.clone(), as_typed(only), as_text(only)]);
-                }
-                if let Some(separator) = separator {
-                    let texts: Vec<_> = items.iter().filter_map(text).collect();
-                    found.push(texts.join(&separator.to_string()).into());
-                }
+/// Other values that are the same when they travel so.
+fn rewritten(value: &Value, travels: &Travels) -> Vec<Value> {
+    let both = |value: &Value| match travels.as_text {
+        true => vec![value.clone(), as_typed(value), as_text(value)],
+        false => vec![value.clone()],
+    };
+    let mut found = both(value);
+    match value {
+        _ if !travels.is_whole => {}
+        Value::Array(items) => {
+            if let [only] = items.as_slice() {
+                found.extend(both(only));
             }
-            Value::Object(_) => {}
-            single => {
-                let separated = single.as_str().zip(separator).map(|(text, separator)| text.split(separator));
-                let lists: [Vec<Value>; 2] =
-                    [vec![single.clone()], separated.into_iter().flatten().map(Value::from).collect()];
-                for list in lists.into_iter().filter(|list| !list.is_empty()).map(Value::from) {
-                    found.extend([as_typed(&list), as_text(&list), list]);
-                }
+            if let Some(separator) = travels.separator {
+                let texts: Vec<_> = items.iter().filter_map(text).collect();
+                found.push(texts.join(&separator.to_string()).into());
+            }
+        }
+        Value::Object(_) if travels.as_text => {}
+        single => {
+            found.extend(both(&Value::Array(vec![single.clone()])));
+            if let Some((text, separator)) = single.as_str().zip(travels.separator) {
+                found.extend(both(&text.split(separator).map(Value::from).collect()));
             }
         }
     }

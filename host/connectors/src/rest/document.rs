@@ -25,6 +25,16 @@ pub(super) const MAX_DEPTH: usize = 128;
 /// Remarks about one document.
 const MAX_REMARKS: usize = 100;
 
+/// True or false, also as a text.
+pub(super) fn flag(value: Option<&Value>) -> Option<bool> {
+    match value? {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(text) if text.trim().eq_ignore_ascii_case("true") => Some(true),
+        Value::String(text) if text.trim().eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
 /// What was guessed when a text was read.
 #[derive(Debug, Default)]
 pub(super) struct Remarks {

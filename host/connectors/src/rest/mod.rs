@@ -32,6 +32,7 @@ mod slug;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod upload;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +40,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use self::{answer::answer, check::Checks, example::Example};
+use self::{answer::answer, check::Checks, example::Example, openapi::import};
 pub use self::{
     bundle::{Bundle, Origin},
     survey::{Survey, survey},
@@ -47,7 +48,7 @@ pub use self::{
 pub(crate) use self::{
     by_hand::by_hand,
     catalogue::Catalogue,
-    openapi::{import, server_of},
+    openapi::{import_for, server_of},
     security::{KeyIn, OAuthFlow, Way, WayKind},
     service::Caller,
 };
@@ -97,6 +98,9 @@ pub(crate) struct Operation {
     pub(crate) verb: Verb,
     /// The template, such as `/pets/{id}`.
     pub(crate) path: String,
+    /// Where it stands, when that is not where the document's others stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moved: Option<Moved>,
     /// Whether a credential is needed.
     pub(crate) requires_auth: bool,
     /// OAuth scopes that the document names for it.
@@ -117,6 +121,14 @@ pub(crate) struct Operation {
     /// Of a good answer's data, if it is JSON.
     output_schema: Option<Box<RawValue>>,
     example: Option<Example>,
+}
+
+/// An operation whose document gives it another address of the same origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Moved {
+    /// The path of the address at which the others stand, such as `/v1`, and its own, such as `/v2`.
+    from: String,
+    to: String,
 }
 
 /// The HTTP methods that operations may have. TRACE is not among them: it gives back what was sent, credential included.
@@ -143,6 +155,9 @@ struct Parameter {
     required: bool,
     style: Style,
     explode: bool,
+    /// Some characters that mean something in an address stand in its value as they are (`allowReserved`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    reserved: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -194,6 +209,12 @@ struct Choice {
     /// Its fields, and those that it must have.
     names: BTreeSet<String>,
     required: BTreeSet<String>,
+    /// Arguments whose schema is a list of alternatives, one for each media type that differs: which is its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    alternatives: BTreeMap<String, usize>,
+    /// Fields that have a field `data` of their own: an object there is not taken for a file.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    data: BTreeSet<String>,
 }
 
 /// How a body is written.
@@ -207,17 +228,35 @@ enum Format {
         joined: BTreeSet<String>,
     },
     /// One part for each field. Those in `files` come as base64; those of them in `texts` only when they say so, a plain
-    /// text being one.
+    /// text being one, and those in `composed` may be anything else, which is written as JSON.
     Multipart {
         files: BTreeSet<String>,
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         texts: BTreeSet<String>,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        composed: BTreeSet<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unnamed: Option<Unnamed>,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         parts: BTreeMap<String, Part>,
     },
     Text,
     /// From base64.
     Bytes,
+}
+
+/// Fields of a multipart body that the document does not name, and that are files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Unnamed {
+    /// Those that it names.
+    known: BTreeSet<String>,
+    /// What their names are like, if it says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    patterns: Vec<String>,
+    #[serde(default)]
+    texts: bool,
+    #[serde(default)]
+    composed: bool,
 }
 
 /// How a document says that a part is written (`encoding`).

@@ -1,15 +1,16 @@
 //! `multipart/form-data` (RFC 7578).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use http::HeaderValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Part,
-    body::{self, Problem, decoded},
+    Format, Part,
+    body::{self, Problem},
     request::text,
+    upload::{Field, Upload, decoded},
 };
 
 /// Levels of `a[b][c]`.
@@ -17,8 +18,7 @@ const MAX_LEVELS: usize = 16;
 
 /// How the fields of a body are written; see [`super::Format::Multipart`].
 pub(super) struct Form<'a> {
-    pub(super) files: &'a BTreeSet<String>,
-    pub(super) texts: &'a BTreeSet<String>,
+    pub(super) format: &'a Format,
     pub(super) parts: &'a BTreeMap<String, Part>,
 }
 
@@ -46,38 +46,41 @@ impl Form<'_> {
     fn field(&self, name: &str, value: &Value, parts: &mut Vec<Vec<u8>>) -> Result<(), Problem> {
         let about = self.parts.get(name);
         let media = about.and_then(|part| part.content_type.as_deref());
-        let is_file = self.files.contains(name);
+        let file = self.format.file(name);
         match value {
             Value::Null => {}
-            value if !is_file && about.is_some_and(|part| part.deep) => deep(name, value, 0, parts)
+            value if file.is_none() && about.is_some_and(|part| part.deep) => deep(name, value, 0, parts)
                 .map_err(|message| Problem { place: vec![name.to_owned()], message })?,
-            Value::Array(items) if !is_file && about.is_some_and(|part| part.joined) => {
+            Value::Array(items) if file.is_none() && about.is_some_and(|part| part.joined) => {
                 let texts: Vec<_> = items.iter().filter_map(text).collect();
                 parts.push(written(name, &Value::String(texts.join(",")), None));
             }
             Value::Array(items) => {
                 for (index, value) in items.iter().enumerate().filter(|(_, value)| !value.is_null()) {
                     let place = || vec![name.to_owned(), index.to_string()];
-                    parts.push(self.part(name, value, is_file, media, &place)?);
+                    parts.push(part(name, value, file, media, &place)?);
                 }
             }
-            single => parts.push(self.part(name, single, is_file, media, &|| vec![name.to_owned()])?),
+            single => parts.push(part(name, single, file, media, &|| vec![name.to_owned()])?),
         }
         Ok(())
     }
+}
 
-    fn part(
-        &self,
-        name: &str,
-        value: &Value,
-        is_file: bool,
-        media: Option<&str>,
-        place: &dyn Fn() -> Vec<String>,
-    ) -> Result<Vec<u8>, Problem> {
-        match is_file && !(value.is_string() && self.texts.contains(name)) {
-            true => file(name, value, media, place),
-            false => Ok(written(name, value, media)),
-        }
+fn part(
+    name: &str,
+    value: &Value,
+    may_be_file: Option<Field>,
+    media: Option<&str>,
+    place: &dyn Fn() -> Vec<String>,
+) -> Result<Vec<u8>, Problem> {
+    let is_file = may_be_file.is_some_and(|field| match value {
+        Value::String(_) => !field.texts,
+        value => !field.composed || Upload::of(value).is_some(),
+    });
+    match is_file {
+        true => file(name, value, media, place),
+        false => Ok(written(name, value, media)),
     }
 }
 
@@ -310,6 +313,69 @@ mod tests {
             ["Content-Disposition: form-data; name=\"file\"\r\n\r\nhttps://a.example/x"]
         );
         assert!(parts(&api, json!({ "file": { "data": "eA==" } }))[0].contains("filename"));
+    }
+
+    #[test]
+    fn a_file_or_something_else_is_what_is_given() {
+        let file = || json!({ "$ref": "#/components/schemas/Binary" });
+        let url =
+            json!({ "type": "object", "required": ["url"], "properties": { "url": { "type": "string" } } });
+        let json_part = "Content-Disposition: form-data; name=\"file\"\r\nContent-Type: application/json\r\n\r\n{\"url\":\"u\"}";
+        for schema in [
+            json!({ "oneOf": [file(), url] }),
+            json!({ "anyOf": [url, { "allOf": [file()] }, { "type": "null" }] }),
+            json!({ "type": "array", "items": { "oneOf": [file(), url] } }),
+            json!({ "oneOf": [file(), { "type": "array", "items": { "anyOf": [file(), url] } }, url] }),
+        ] {
+            let is_list = schema.get("items").is_some();
+            let api = api(json!({ "type": "object", "properties": { "file": schema } }), json!({}));
+            let given = |value: serde_json::Value| if is_list { json!([value]) } else { value };
+            assert_eq!(parts(&api, json!({ "file": given(json!({ "url": "u" })) })), [json_part], "{schema}");
+            for value in [
+                json!("aGVsbG8="),
+                json!({ "data": "aGVsbG8=" }),
+                json!({ "data": "aGVsbG8=", "filename": "x" }),
+            ] {
+                let parts = parts(&api, json!({ "file": given(value) }));
+                assert!(
+                    parts.len() == 1 && parts[0].contains("filename=") && parts[0].ends_with("hello"),
+                    "{schema}: {parts:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn fields_without_a_name_in_the_document_may_be_files() {
+        let file = || json!({ "$ref": "#/components/schemas/Binary" });
+        let title = json!({ "title": { "type": "string" } });
+        for body in [
+            json!({ "type": "object", "additionalProperties": file() }),
+            json!({ "type": "object", "properties": title, "additionalProperties": file() }),
+            json!({ "type": "object", "properties": title, "additionalProperties": { "type": "array", "items": file() } }),
+            json!({ "type": "object", "properties": title, "additionalProperties": { "anyOf": [file(), { "type": "null" }] } }),
+            json!({ "type": "object", "properties": title, "patternProperties": { "^pic": file() } }),
+            json!({ "type": "object", "properties": title, "patternProperties": { "^(?=p)": file() } }),
+            json!({ "allOf": [{ "type": "object", "properties": title }, { "additionalProperties": file() }] }),
+        ] {
+            let api = api(body.clone(), json!({}));
+            let is_whole = operation(&api, "a").input_schema()["properties"].get("body").is_some();
+            let is_list = body.pointer("/additionalProperties/items").is_some();
+            for value in [json!("aGVsbG8="), json!({ "data": "aGVsbG8=", "filename": "x" })] {
+                let value = if is_list { json!([value]) } else { value };
+                let fields = json!({ "title": "aGVsbG8=", "pic": value });
+                let parts = parts(&api, if is_whole { json!({ "body": fields }) } else { fields });
+                assert!(
+                    parts[0].contains("filename=") && parts[0].ends_with("\r\n\r\nhello"),
+                    "{body}: {parts:?}"
+                );
+                let has_title = body.to_string().contains("title");
+                assert!(!has_title || parts[1].ends_with("\r\n\r\naGVsbG8="), "{body}: {parts:?}");
+            }
+        }
+        // Where names are told by a pattern, others are none.
+        let api = api(json!({ "type": "object", "patternProperties": { "^pic": file() } }), json!({}));
+        assert!(!parts(&api, json!({ "body": { "note": "aGVsbG8=" } }))[0].contains("filename"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod servers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json, value::to_raw_value};
+use url::Url;
 
 pub(super) use self::kinds::Kinds;
 use self::parameters::Declared;
@@ -21,7 +22,7 @@ pub(crate) use self::servers::server_of;
 use super::{
     Api, Note, Operation, Skipped, Verb,
     body::{self, rank},
-    document::{self, step},
+    document::{self, flag, step},
     example, keys, reference,
     reference::{Broken, follow},
     request,
@@ -31,7 +32,8 @@ use super::{
 };
 use crate::ConnectorsError;
 
-const MAX_OPERATIONS: usize = 5_000;
+/// Operations of one document: a record each. The largest that is known, Microsoft Graph's, has 11,422.
+const MAX_OPERATIONS: usize = 20_000;
 const MAX_PARAMETERS: usize = 500;
 
 /// Notes about one document.
@@ -40,9 +42,16 @@ const MAX_NOTES: usize = 1_000;
 /// What `*/*` stands for.
 const ANY: &str = "application/json";
 
-/// Bytes of the schemas of one operation that are shown: people and models read them.
+/// Bytes of the schemas of one operation that are shown: people and models read them. Where there are very many operations
+/// it is less, so that there is room for all.
 const MAX_INPUT: usize = 32 << 10;
 const MAX_OUTPUT: usize = 8 << 10;
+const MIN_SHOWN: usize = 512;
+
+/// What is said of a schema of which only a part is shown.
+const PART_OF_INPUT: &str =
+    "Only the nearest part of this schema is shown: arguments are checked by the whole of it.";
+const PART_OF_OUTPUT: &str = "Only the nearest part of this schema is shown.";
 
 /// Bytes of a schema that arguments are checked by, if that is more than what is shown, and of all of them together.
 /// Beyond, what is shown is what is checked. The longest that is known, of DocuSign's envelopes, has 0.4 MB.
@@ -50,8 +59,11 @@ const MAX_CHECK: usize = 1 << 20;
 const MAX_CHECKS: usize = 24 << 20;
 
 /// Bytes of everything that is imported from one document: short documents can be long when each operation stands for
-/// itself.
+/// itself. Operations that find no room are left out.
 const MAX_IMPORTED: usize = 64 << 20;
+
+/// Of these, bytes of what is no schema to check by.
+const MAX_SHOWN: usize = MAX_IMPORTED - MAX_CHECKS;
 
 /// Values of the document that may be looked at, as often as they are. For GitHub's document it is a few million.
 const MAX_WORK: usize = 50_000_000;
@@ -60,8 +72,13 @@ const MAX_WORK: usize = 50_000_000;
 const MAX_TITLE: usize = 200;
 const MAX_DESCRIPTION: usize = 4_000;
 
-/// Reads a document. Keys that stand in it are taken out.
-pub(crate) fn import(document: &[u8]) -> Result<Api, ConnectorsError> {
+/// Reads a document, for an API whose address is not known.
+pub(super) fn import(document: &[u8]) -> Result<Api, ConnectorsError> {
+    import_for(document, None)
+}
+
+/// Reads a document for an API at an address. Keys that stand in it are taken out.
+pub(crate) fn import_for(document: &[u8], at: Option<&Url>) -> Result<Api, ConnectorsError> {
     let (mut root, remarks) = document::read(document)?;
     let newer = check_version(&root)?;
     let invalid = |message: String| ConnectorsError::invalid("/paths", message);
@@ -73,11 +90,17 @@ pub(crate) fn import(document: &[u8]) -> Result<Api, ConnectorsError> {
         return Err(invalid(format!("what is expected here {broken}")));
     }
     let mut importer = Importer::new(&root);
+    importer.at = at.cloned();
     importer.here = "document".into();
     remarks.into_texts().into_iter().chain(newer).for_each(|remark| importer.note(remark));
     importer.missing_files();
     importer.check_servers();
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    let is_operation = |item: &Value| {
+        let item = follow(&root, item).ok().and_then(Value::as_object);
+        item.map_or(0, |item| item.keys().filter(|name| verb(name, item).is_some()).count())
+    };
+    importer.left = reference::own_fields(paths).map(|(_, item)| is_operation(item)).sum();
     for (path, item) in reference::own_fields(paths) {
         let item = match importer.item(item) {
             Ok(item) => item,
@@ -91,20 +114,15 @@ pub(crate) fn import(document: &[u8]) -> Result<Api, ConnectorsError> {
                 skipped.extend(unserved(name, member, path));
                 continue;
             };
-            if found.len() >= MAX_OPERATIONS {
-                return Err(invalid(format!("the document has more than {MAX_OPERATIONS} operations")));
-            }
             let identity = format!("{} {path}", verb.as_str());
+            if let Some(reason) = importer.is_full(found.len()) {
+                skipped.push(Skipped { operation: identity, reason });
+                continue;
+            }
             match importer.operation(verb, path, member, item) {
                 Ok(operation) => found.push((identity, operation)),
                 Err(reason) => skipped.push(Skipped { operation: identity, reason }),
             }
-        }
-        if importer.bytes > MAX_IMPORTED {
-            return Err(invalid(format!("the operations would take more than {} MB", MAX_IMPORTED >> 20)));
-        }
-        if importer.schemas.work() > MAX_WORK {
-            return Err(invalid("the operations refer to long parts of the document too often".into()));
         }
     }
     if found.is_empty() {
@@ -219,6 +237,10 @@ pub(super) struct Importer<'a> {
     schemes: Vec<SecurityScheme>,
     hidden: Hidden,
     servers: Vec<String>,
+    /// Where the API is, if that is known.
+    at: Option<Url>,
+    /// Operations that are still to be read.
+    left: usize,
     /// The sets of schemes that operations ask for, each once.
     alternatives: Vec<Vec<String>>,
     /// Of what notes are about.
@@ -240,6 +262,8 @@ impl<'a> Importer<'a> {
             hidden: Hidden::by(&schemes),
             schemes,
             servers: servers::servers(root),
+            at: None,
+            left: 1,
             alternatives: security::needs(root, &Value::Null, &[]).alternatives,
             here: String::new(),
             notes: Vec::new(),
@@ -301,6 +325,7 @@ impl<'a> Importer<'a> {
     ) -> Result<Operation, String> {
         self.here = format!("{} {}", verb.as_str(), short(path, 300));
         let noted = self.notes.len();
+        self.left = self.left.saturating_sub(1);
         let read = self.read_operation(verb, path, source, item);
         if read.is_err() {
             // The reason says enough.
@@ -321,7 +346,7 @@ impl<'a> Importer<'a> {
             return Err(format!("an object is expected here, and it is {}", what(source)));
         };
         request::check_template(path)?;
-        self.check_own_servers(members, item)?;
+        let moved = self.own_server(members, item)?;
         let mut uses = Uses::new();
         let found = self.parameters(path, members, item, &mut uses)?;
         let mut needs = security::needs(self.root, source, &found.keys);
@@ -354,8 +379,11 @@ impl<'a> Importer<'a> {
         if !required.is_empty() {
             input.insert("required".into(), required.into_iter().collect());
         }
-        let shown = self.schemas.complete(&input, &uses, MAX_INPUT);
+        let mut shown = self.schemas.complete(&input, &uses, self.share(MAX_INPUT));
         let check = if shown.whole { None } else { self.check(&input, &uses) };
+        if !shown.whole {
+            shown.schema["description"] = PART_OF_INPUT.into();
+        }
         let (accept, output, example) = self.success(source, verb);
 
         let text = |name: &str| source.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -374,6 +402,7 @@ impl<'a> Importer<'a> {
             description,
             verb,
             path: path.to_owned(),
+            moved,
             requires_auth: needs.requires_auth,
             scopes: needs.scopes,
             parameters,
@@ -393,6 +422,30 @@ impl<'a> Importer<'a> {
             }
         }
         Ok(operation)
+    }
+
+    /// Bytes of a schema that is shown: all that is wanted, or what each of the operations that are left may have.
+    fn share(&self, wanted: usize) -> usize {
+        let shown = self.bytes - self.checks.min(self.bytes);
+        let fair = MAX_SHOWN.saturating_sub(shown) / (self.left + 1);
+        wanted.min((fair * wanted / (MAX_INPUT + MAX_OUTPUT)).max(MIN_SHOWN))
+    }
+
+    /// Why no further operation can be read, if so.
+    fn is_full(&self, found: usize) -> Option<String> {
+        let reason = if found >= MAX_OPERATIONS {
+            format!("there is room for {MAX_OPERATIONS} operations")
+        } else if self.bytes > MAX_IMPORTED {
+            format!("the operations before it take {} MB, and there is no more room", MAX_IMPORTED >> 20)
+        } else if self.schemas.work() > MAX_WORK {
+            "the operations before it refer to long parts of the document too often to read on".to_owned()
+        } else {
+            return None;
+        };
+        Some(format!(
+            "{reason}: import a document without the paths that you do not need, or list the operations that you need by \
+             hand (`--operations`)"
+        ))
     }
 
     /// The whole of a schema that is too long to be shown, without what it says to people.
@@ -469,7 +522,14 @@ impl<'a> Importer<'a> {
             let mut uses = Uses::new();
             match self.schemas.translate(schema, Direction::Received, &mut uses) {
                 Value::Object(schema) if !schema.is_empty() => {
-                    Some(self.schemas.complete(&schema, &uses, MAX_OUTPUT).schema)
+                    let mut shown = self.schemas.complete(&schema, &uses, self.share(MAX_OUTPUT));
+                    if !shown.whole {
+                        let said = schema.get("description").and_then(Value::as_str);
+                        let said =
+                            said.map(|text| format!(" {}", short(text, MAX_TITLE))).unwrap_or_default();
+                        shown.schema["description"] = format!("{PART_OF_OUTPUT}{said}").into();
+                    }
+                    Some(shown.schema)
                 }
                 _ => None,
             }
@@ -493,16 +553,6 @@ fn what(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
-    }
-}
-
-/// True or false, also as a text.
-fn flag(value: Option<&Value>) -> Option<bool> {
-    match value? {
-        Value::Bool(flag) => Some(*flag),
-        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
-        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
-        _ => None,
     }
 }
 
@@ -531,3 +581,5 @@ pub(super) fn body_schema(operation: &str, media: &str) -> String {
 mod mutated;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod variations;

@@ -135,6 +135,13 @@ pub(super) fn settle(root: &mut Value) -> Result<(), &'static str> {
         }
         next += 1;
     }
+    let mut near = Vec::new();
+    nearby(root, root, "", &mut Vec::new(), &mut near);
+    for (place, target) in near {
+        if let Some(reference) = root.pointer_mut(&place) {
+            *reference = target.into();
+        }
+    }
     straighten(root);
     let paths = root.get("paths").and_then(Value::as_object).into_iter().flatten();
     let paths: Vec<String> = paths.map(|(path, _)| format!("/paths/{}", step(path))).collect();
@@ -150,6 +157,48 @@ pub(super) fn settle(root: &mut Value) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// References such as `#/$defs/A` that lead nowhere in the document, and somewhere in the schema around them: generators write
+/// the schema as if it stood alone. With what each is meant to be.
+fn nearby(
+    root: &Value,
+    value: &Value,
+    place: &str,
+    around: &mut Vec<String>,
+    found: &mut Vec<(String, String)>,
+) {
+    const WORDS: [&str; 2] = ["$defs", "definitions"];
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(reference)) = fields.get("$ref")
+                && WORDS.iter().any(|word| reference.starts_with(&format!("#/{word}/")))
+                && let Some(own) = pointer(reference).filter(|own| root.pointer(own).is_none())
+            {
+                let mut inner = around.iter().rev().map(|around| format!("{around}{own}"));
+                let target = inner.find(|target| root.pointer(target).is_some());
+                found.extend(
+                    target.map(|target| (format!("{place}/$ref"), format!("#{}", fragment(&target)))),
+                );
+            }
+            let is_around = !place.is_empty() && WORDS.iter().any(|word| fields.contains_key(*word));
+            if is_around {
+                around.push(place.to_owned());
+            }
+            for (name, field) in fields.iter().filter(|(_, field)| field.is_object() || field.is_array()) {
+                nearby(root, field, &format!("{place}/{}", step(name)), around, found);
+            }
+            if is_around {
+                around.pop();
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                nearby(root, item, &format!("{place}/{index}"), around, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn is_reference(value: &Value) -> bool {

@@ -21,6 +21,21 @@ use crate::{
 /// Everything but RFC 3986's unreserved characters.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// The same without what may stand in the value of a query parameter and end nothing there (RFC 3986 §3.4). `&`, `+`, `;` and
+/// `#` would.
+const FREE: &AsciiSet = &RESERVED
+    .remove(b':')
+    .remove(b'/')
+    .remove(b'?')
+    .remove(b'@')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b',')
+    .remove(b'=');
+
 /// Bytes of an address. HTTP libraries stop at 65,534.
 const MAX_ADDRESS: usize = 60_000;
 
@@ -45,7 +60,7 @@ impl Operation {
     }
 
     fn url(&self, base: &Url, arguments: &Map<String, Value>) -> Result<Url, ConnectorsError> {
-        let before = base.path().trim_end_matches('/');
+        let before = self.before(base)?;
         let path = format!("{before}{}", self.filled(arguments)?);
         let mut pairs = Vec::new();
         for (parameter, value) in self.given(Place::Query, arguments)? {
@@ -64,7 +79,7 @@ impl Operation {
             && url.scheme() == base.scheme()
             && url.username() == base.username()
             && url.path() == path
-            && segments(url.path()) == segments(before) + segments(&self.path)
+            && segments(url.path()) == segments(&before) + segments(&self.path)
             && url.query().unwrap_or_default() == query;
         if !is_as_meant || base.cannot_be_a_base() {
             return Err(invalid(&[], "the arguments would lead to another address than the operation's"));
@@ -73,6 +88,23 @@ impl Operation {
             return Err(invalid(&[], format!("the address would be longer than {MAX_ADDRESS} bytes")));
         }
         Ok(url)
+    }
+
+    /// The path before the operation's own: the base's, or what stands there in its place for this operation.
+    fn before(&self, base: &Url) -> Result<String, ConnectorsError> {
+        let before = base.path().trim_end_matches('/');
+        let Some(moved) = &self.moved else { return Ok(before.to_owned()) };
+        match before.strip_suffix(moved.from.as_str()) {
+            Some(before) => Ok(format!("{before}{}", moved.to)),
+            None => Err(invalid(
+                &[],
+                format!(
+                    "by its document '{}' stands at {}/ while the others stand at {}/, and the connector's address does \
+                     not end so: give it the document's address, or import the document again",
+                    self.slug, moved.to, moved.from
+                ),
+            )),
+        }
     }
 
     /// The path with its holes filled.
@@ -149,6 +181,9 @@ impl Operation {
             (Style::Json, value) => pairs.push((name, encode(&value.to_string()))),
             (Style::DeepObject, value) => {
                 deep(&name, value, 0, pairs).map_err(|message| invalid(&[&parameter.argument], message))?
+            }
+            (_, Value::String(text)) if parameter.reserved => {
+                pairs.push((name, utf8_percent_encode(text, FREE).to_string()));
             }
             (_, Value::Array(items)) if parameter.explode => {
                 pairs.extend(items.iter().filter_map(text).map(|text| (name.clone(), encode(&text))));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{check, import};
+use super::{import, schema::compile};
 use crate::ConnectorsError;
 
 /// What there is in a document.
@@ -41,7 +41,7 @@ pub fn survey(document: &[u8]) -> Result<Survey, ConnectorsError> {
         let schema = operation.check_schema.as_ref().unwrap_or(&operation.input_schema);
         longest = longest.max(schema.get().len());
         let begin = Instant::now();
-        let compiled = serde_json::from_str(schema.get()).ok().and_then(|schema| check::compile(&schema));
+        let compiled = serde_json::from_str(schema.get()).ok().and_then(|schema| compile(&schema));
         let took = begin.elapsed();
         drop(compiled);
         (checks, slowest) = (checks + took, slowest.max(took));

@@ -111,6 +111,47 @@ fn fields_of_forms_are_text_and_those_of_json_are_not() {
 }
 
 #[test]
+fn one_file_and_a_list_of_it_are_the_same() {
+    let file = json!({ "type": "string", "format": "binary" });
+    let list = json!({ "type": "array", "items": file });
+    let fields =
+        json!({ "type": "object", "properties": { "one": file, "many": list }, "required": ["many"] });
+    let either = json!({ "oneOf": [fields, { "type": "object", "required": ["other"] }] });
+    for (schema, is_whole) in [(fields, false), (either, true)] {
+        let api = with_body("multipart/form-data", schema);
+        let wrap = |value: Value| if is_whole { json!({ "body": value }) } else { value };
+        for one in [json!("eA=="), json!({ "data": "eA==" })] {
+            for given in [
+                json!({ "many": one }),
+                json!({ "many": [one] }),
+                json!({ "many": [one, one], "one": [one] }),
+            ] {
+                assert_eq!(check(&api, wrap(given.clone())), Ok(()), "{given}");
+            }
+            let two = wrap(json!({ "many": one, "one": [one, one] }));
+            assert!(check(&api, two).is_err() || is_whole);
+        }
+        let sent = crate::rest::tests::prepare(&api.operations[0], wrap(json!({ "many": "eA==" })));
+        assert!(String::from_utf8_lossy(&sent.body.expect("a body").1).contains("filename=\"many\""));
+    }
+}
+
+#[test]
+fn what_is_checked_is_how_the_body_is_written() {
+    let schema = json!({ "schema": { "type": "object", "required": ["n"], "properties": {
+        "n": { "type": "integer" }, "list": { "type": "array", "items": { "type": "integer" } },
+    } } });
+    let content = json!({ "application/json": schema, "application/x-www-form-urlencoded": schema });
+    let api = api(
+        json!({ "/a": { "post": { "operationId": "a", "requestBody": { "required": true, "content": content } } } }),
+    );
+    let form = "application/x-www-form-urlencoded";
+    assert_eq!(check(&api, json!({ "n": "1", "list": "2", "content_type": form })), Ok(()));
+    assert!(check(&api, json!({ "n": "x", "content_type": form })).is_err());
+    assert!(check(&api, json!({ "n": "1" })).is_err(), "it is JSON");
+}
+
+#[test]
 fn a_refusal_says_where_why_and_who_refused_and_repeats_no_value() {
     let step = |kind: &str, field: &str| {
         json!({ "type": "object", "required": ["type", field], "properties": {

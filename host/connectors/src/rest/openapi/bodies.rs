@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        Body, Choice, Format, Given, Part,
+        Body, Choice, Format, Given, Part, Unnamed,
         body::{self, Media},
         schema::{Direction, Fields, Uses, short},
     },
@@ -89,11 +89,12 @@ impl<'a> Importer<'a> {
             choices: Vec::new(),
             chooser: None,
         };
-        body.given = match candidates.iter().all(|candidate| candidate.fields.is_some()) {
+        let (given, alternatives) = match candidates.iter().all(|candidate| candidate.fields.is_some()) {
             true => self.fields(&candidates, properties, required, input, uses),
             false => self.whole(&candidates, source, is_required, properties, required, &look, uses),
         };
-        self.chooser(&mut body, &candidates, properties, required);
+        body.given = given;
+        self.chooser(&mut body, &candidates, alternatives, properties);
         Ok(Some(body))
     }
 
@@ -171,7 +172,7 @@ impl<'a> Importer<'a> {
         required: &mut BTreeSet<String>,
         input: &mut Map<String, Value>,
         uses: &mut Uses,
-    ) -> Given {
+    ) -> (Given, Vec<BTreeMap<String, usize>>) {
         let all = || {
             candidates
                 .iter()
@@ -179,21 +180,27 @@ impl<'a> Importer<'a> {
         };
         let mut schemas: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         let look = Look::new(self.root);
+        let mut own: Vec<BTreeMap<String, usize>> = Vec::new();
         for (candidate, fields) in all() {
+            let mut alternatives = BTreeMap::new();
             for (name, property) in &fields.properties {
-                let mut schema = self.schemas.translate(property, Direction::Sent, uses);
-                if let Format::Multipart { files, .. } = &candidate.format
-                    && files.contains(*name)
-                {
+                let file = candidate.format.file(name).map(|_| {
                     let media = encoding(candidate.about, name).content_type;
-                    schema = files::file_schema(files::shape(&look, property, media.as_deref()), &schema);
-                }
+                    let shape = files::shape(&look, property, media.as_deref());
+                    files::file_schema(&shape, look.at(property, 0).unwrap_or(property))
+                });
+                let schema = file.as_ref().unwrap_or(property);
+                let schema = self.schemas.translate(schema, Direction::Sent, uses);
                 let known = schemas.entry(name).or_default();
-                if !known.contains(&schema) {
+                let place = known.iter().position(|other| *other == schema).unwrap_or(known.len());
+                if place == known.len() {
                     known.push(schema);
                 }
+                alternatives.insert((*name).to_owned(), place);
             }
+            own.push(alternatives);
         }
+        own.iter_mut().for_each(|own| own.retain(|name, _| schemas[name.as_str()].len() > 1));
         let names: BTreeSet<String> = schemas.keys().map(|name| (*name).to_owned()).collect();
         for (name, mut alternatives) in schemas {
             let schema = match alternatives.len() {
@@ -216,6 +223,12 @@ impl<'a> Importer<'a> {
                         input.remove("additionalProperties");
                     }
                     Some(others) => {
+                        let shape = files::shape(&look, others, None);
+                        let is_file =
+                            matches!(candidates[0].format, Format::Multipart { .. }) && shape.is_file();
+                        let file =
+                            is_file.then(|| files::file_schema(&shape, look.at(others, 0).unwrap_or(others)));
+                        let others = file.as_ref().unwrap_or(others);
                         let others = self.schemas.translate(others, Direction::Sent, uses);
                         input.insert("additionalProperties".into(), others);
                     }
@@ -229,7 +242,7 @@ impl<'a> Importer<'a> {
             }
             _ => {}
         }
-        Given::Fields { names, open }
+        (Given::Fields { names, open }, own)
     }
 
     /// The body is one argument.
@@ -243,21 +256,17 @@ impl<'a> Importer<'a> {
         required: &mut BTreeSet<String>,
         look: &Look<'a>,
         uses: &mut Uses,
-    ) -> Given {
+    ) -> (Given, Vec<BTreeMap<String, usize>>) {
         let mut argument = "body".to_owned();
         while properties.contains_key(&argument) {
             argument = format!("request_{argument}");
         }
         let mut schemas: Vec<Value> = Vec::new();
+        let mut own: Vec<BTreeMap<String, usize>> = Vec::new();
         for candidate in candidates {
             let schema = match &candidate.format {
                 Format::Text => json!({ "type": "string" }),
-                Format::Bytes if candidate.media.contains('*') => {
-                    json!({ "type": "string", "contentEncoding": "base64" })
-                }
-                Format::Bytes => {
-                    json!({ "type": "string", "contentEncoding": "base64", "contentMediaType": candidate.media })
-                }
+                Format::Bytes => files::bytes(Some(candidate.media).filter(|media| !media.contains('*'))),
                 Format::Multipart { .. } => {
                     let media = |name: &str| encoding(candidate.about, name).content_type;
                     let schema = files::with_files(look, candidate.schema, &media);
@@ -265,9 +274,14 @@ impl<'a> Importer<'a> {
                 }
                 _ => self.schemas.translate(candidate.schema, Direction::Sent, uses),
             };
-            if !schemas.contains(&schema) {
+            let place = schemas.iter().position(|other| *other == schema).unwrap_or(schemas.len());
+            if place == schemas.len() {
                 schemas.push(schema);
             }
+            own.push(BTreeMap::from([(argument.clone(), place)]));
+        }
+        if schemas.len() < 2 {
+            own.iter_mut().for_each(BTreeMap::clear);
         }
         let mut schema = match schemas.len() {
             1 => schemas.remove(0),
@@ -282,7 +296,7 @@ impl<'a> Importer<'a> {
             required.insert(argument.clone());
         }
         properties.insert(argument.clone(), schema);
-        Given::Whole(argument)
+        (Given::Whole(argument), own)
     }
 
     /// The argument that chooses the media type, if there is something to choose.
@@ -290,8 +304,8 @@ impl<'a> Importer<'a> {
         &mut self,
         body: &mut Body,
         candidates: &[Candidate<'a>],
+        alternatives: Vec<BTreeMap<String, usize>>,
         properties: &mut Map<String, Value>,
-        required: &mut BTreeSet<String>,
     ) {
         let is_range = body.media.contains('*');
         if candidates.len() < 2 && !is_range {
@@ -304,7 +318,10 @@ impl<'a> Importer<'a> {
         let schema = match is_range {
             true => json!({
                 "type": "string",
-                "description": format!("The media type of the body, one of {}", short(&body.media, 60)),
+                "description": format!(
+                    "The media type of the body, one of {}, unless a file says its own",
+                    short(&body.media, 60)
+                ),
             }),
             false => json!({
                 "type": "string",
@@ -316,9 +333,6 @@ impl<'a> Importer<'a> {
             }),
         };
         properties.insert(argument.clone(), schema);
-        if is_range && body.required {
-            required.insert(argument.clone());
-        }
         body.chooser = Some(argument);
         if is_range {
             return;
@@ -326,7 +340,8 @@ impl<'a> Importer<'a> {
         let look = Look::new(self.root);
         body.choices = candidates
             .iter()
-            .map(|candidate| {
+            .zip(alternatives)
+            .map(|(candidate, alternatives)| {
                 let (names, required) = match &candidate.fields {
                     Some(fields) => (
                         fields.properties.keys().map(|name| (*name).to_owned()).collect(),
@@ -337,8 +352,21 @@ impl<'a> Importer<'a> {
                         (names.into_iter().map(|(name, _)| name.to_owned()).collect(), BTreeSet::new())
                     }
                 };
-                let media = candidate.media.to_owned();
-                Choice { media, format: candidate.format.clone(), kinds: candidate.kinds.0, names, required }
+                let is_data = |property| {
+                    let inner = files::properties(&look, property);
+                    inner.iter().any(|(name, _)| *name == "data")
+                };
+                let fields = files::properties(&look, candidate.schema).into_iter();
+                let data = fields.filter(|(_, property)| is_data(*property));
+                Choice {
+                    media: candidate.media.to_owned(),
+                    format: candidate.format.clone(),
+                    kinds: candidate.kinds.0,
+                    names,
+                    required,
+                    alternatives,
+                    data: data.map(|(name, _)| name.to_owned()).collect(),
+                }
             })
             .collect();
     }
@@ -362,7 +390,8 @@ impl<'a> Importer<'a> {
                 Format::Form { deep: encoded(|part| part.deep), joined: encoded(|part| part.joined) }
             }
             Media::Multipart => {
-                let (mut files, mut texts) = (BTreeSet::new(), BTreeSet::new());
+                let (mut files, mut texts, mut composed) =
+                    (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
                 for (name, property) in files::properties(look, schema) {
                     let shape = files::shape(look, property, encoding(about, name).content_type.as_deref());
                     if shape.is_file() {
@@ -371,7 +400,19 @@ impl<'a> Importer<'a> {
                     if shape.is_file() && shape.text {
                         texts.insert(name.to_owned());
                     }
+                    if shape.is_composed() {
+                        composed.insert(name.to_owned());
+                    }
                 }
+                let unnamed = files::unnamed(look, schema).map(|(shape, patterns)| Unnamed {
+                    known: files::properties(look, schema)
+                        .into_iter()
+                        .map(|(name, _)| name.to_owned())
+                        .collect(),
+                    patterns,
+                    texts: shape.text,
+                    composed: shape.is_composed(),
+                });
                 let parts =
                     encodings.into_iter().flatten().map(|(name, _)| (name.clone(), encoding(about, name)));
                 let mut parts: BTreeMap<String, Part> =
@@ -385,15 +426,16 @@ impl<'a> Importer<'a> {
                         parts.entry(name.to_owned()).or_default().content_type.get_or_insert(media);
                     }
                 }
-                Format::Multipart { files, texts, parts }
+                Format::Multipart { files, texts, composed, unnamed, parts }
             }
             Media::Text if is_binary => Format::Bytes,
             Media::Text => Format::Text,
+            // It is a file, whatever is in it.
+            Media::Json | Media::Yaml | Media::Any if is_binary => Format::Bytes,
             // JSON is YAML.
             Media::Yaml if kinds == Kinds::ALL || !kinds.has(Kinds::OBJECT) && !kinds.has(Kinds::ARRAY) => {
                 Format::Text
             }
-            Media::Any if is_binary => Format::Bytes,
             Media::Json | Media::Patch | Media::Merge | Media::Yaml | Media::Any => Format::Json,
             Media::Bytes | Media::OtherMultipart => Format::Bytes,
         }

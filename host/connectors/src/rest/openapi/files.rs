@@ -7,27 +7,35 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::body,
+    super::{body, document::flag},
     kinds::{Kinds, Look},
 };
 
 /// What may stand in a field that can hold a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) one: bool,
     pub(super) list: bool,
     null: bool,
     /// A text that is none of a file's.
     pub(super) text: bool,
+    /// Schemas of what is neither a file nor a text, and of such things in a list beside files.
+    others: Vec<Value>,
+    listed: Vec<Value>,
 }
 
 impl Shape {
-    pub(super) fn is_file(self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         self.one || self.list
     }
 
+    /// Something else may stand there.
+    pub(super) fn is_composed(&self) -> bool {
+        !self.others.is_empty() || !self.listed.is_empty()
+    }
+
     /// What callers give.
-    fn schema(self, description: Option<&Value>) -> Value {
+    fn schema(&self, description: Option<&Value>) -> Value {
         let text = json!({ "type": "string", "contentEncoding": "base64" });
         let named = json!({
             "type": "object",
@@ -36,8 +44,8 @@ impl Shape {
             },
             "required": ["data"], "additionalProperties": false,
         });
-        let files = if self.text { vec![named] } else { vec![text, named] };
-        let file = |files: &[Value]| match files {
+        let mut files = if self.text { vec![named] } else { vec![text, named] };
+        let any = |files: Vec<Value>| match files.as_slice() {
             [single] => single.clone(),
             several => json!({ "anyOf": several }),
         };
@@ -46,15 +54,19 @@ impl Shape {
             alternatives.extend(files.iter().cloned());
         }
         if self.text {
-            alternatives.push(json!({ "type": "string", "description": "A text, which is sent as it is" }));
+            let text = json!({ "type": "string", "description": "A text, which is sent as it is" });
+            files.push(text.clone());
+            alternatives.push(text);
         }
+        alternatives.extend(self.others.iter().cloned());
         if self.list {
-            alternatives.push(json!({ "type": "array", "items": file(&files) }));
+            files.extend(self.listed.iter().cloned());
+            alternatives.push(json!({ "type": "array", "items": any(files) }));
         }
         if self.null {
             alternatives.push(json!({ "type": "null" }));
         }
-        let mut schema = file(&alternatives);
+        let mut schema = any(alternatives);
         if let Some(description) = description {
             schema["description"] = description.clone();
         }
@@ -70,8 +82,18 @@ pub(super) fn shape<'a>(look: &Look<'a>, property: &'a Value, media: Option<&str
         shape.one = kinds.has(Kinds::STRING);
         shape.list = kinds != Kinds::ALL && kinds.has(Kinds::ARRAY);
         shape.text = false;
+        shape.others.clear();
     }
     shape
+}
+
+/// What bytes are given as, alone or with what is known of them. `media` is what they are, if that is known.
+pub(super) fn bytes(media: Option<&str>) -> Value {
+    let mut schema = Shape { one: true, ..Shape::default() }.schema(None);
+    if let (Some(media), Some(text)) = (media, schema.pointer_mut("/anyOf/0")) {
+        text["contentMediaType"] = media.into();
+    }
+    schema
 }
 
 fn shape_at<'a>(look: &Look<'a>, property: &'a Value, level: usize) -> Shape {
@@ -85,7 +107,7 @@ fn shape_at<'a>(look: &Look<'a>, property: &'a Value, level: usize) -> Shape {
         None => false,
     };
     let mut shape = Shape {
-        null: schema.get("nullable") == Some(&Value::Bool(true)) || is_null(schema) || has_type("null"),
+        null: flag(schema.get("nullable")) == Some(true) || is_null(schema) || has_type("null"),
         ..Shape::default()
     };
     let is_text = schema.get("type").is_none() || has_type("string");
@@ -95,22 +117,38 @@ fn shape_at<'a>(look: &Look<'a>, property: &'a Value, level: usize) -> Shape {
             && text("contentMediaType").is_some_and(is_of_files)
         || text("type") == Some("file");
     if has_type("array") || schema.get("type").is_none() && schema.get("items").is_some() {
-        shape.list = schema.get("items").is_some_and(|items| shape_at(look, items, level + 1).one);
+        let items = schema.get("items").map(|items| shape_at(look, items, level + 1)).unwrap_or_default();
+        (shape.list, shape.listed) = (items.one, items.others);
+        shape.text |= items.one && items.text;
     }
     for part in list("allOf") {
         let part = shape_at(look, part, level + 1);
         (shape.one, shape.list) = (shape.one || part.one, shape.list || part.list);
         shape.text |= part.text;
+        shape.others.extend(part.others);
+        shape.listed.extend(part.listed);
     }
     let mut texts = false;
     for branch in list("anyOf").chain(list("oneOf")) {
         let part = shape_at(look, branch, level + 1);
-        let is_text = !part.is_file() && !is_null(branch) && Kinds::allowed(look, branch).has(Kinds::STRING);
-        texts |= is_text || part.text;
+        if !part.is_file() && !is_null(branch) {
+            let kinds = Kinds::allowed(look, branch);
+            texts |= kinds.has(Kinds::STRING);
+            if kinds.has(Kinds::COMPOSED) {
+                shape.others.push(branch.clone());
+            }
+        }
+        texts |= part.text;
+        shape.others.extend(part.others);
+        shape.listed.extend(part.listed);
         (shape.one, shape.list, shape.null) =
             (shape.one || part.one, shape.list || part.list, shape.null || part.null);
     }
     shape.text |= texts && shape.is_file();
+    if !shape.is_file() {
+        shape.others.clear();
+        shape.listed.clear();
+    }
     shape
 }
 
@@ -134,7 +172,7 @@ fn is_of_files(media: &str) -> bool {
 }
 
 /// What callers give for a field that may be a file.
-pub(super) fn file_schema(shape: Shape, declared: &Value) -> Value {
+pub(super) fn file_schema(shape: &Shape, declared: &Value) -> Value {
     shape.schema(declared.get("description").filter(|text| text.is_string()))
 }
 
@@ -160,13 +198,29 @@ fn replaced<'a>(
         let files = properties.iter().filter_map(|(name, property)| {
             let shape = shape(look, property, media(name).as_deref());
             let declared = look.at(property, 0).unwrap_or(property);
-            shape.is_file().then(|| (name, file_schema(shape, declared)))
+            shape.is_file().then(|| (name, file_schema(&shape, declared)))
         });
         let files: Vec<_> = files.collect();
         if !files.is_empty() {
             let mut properties = properties.clone();
             properties.extend(files.into_iter().map(|(name, schema)| (name.clone(), schema)));
             changed.push(("properties", properties.into()));
+        }
+    }
+    let of_others = |schema: &'a Value| {
+        let shape = shape(look, schema, None);
+        shape.is_file().then(|| file_schema(&shape, look.at(schema, 0).unwrap_or(schema)))
+    };
+    if let Some(others) = fields.get("additionalProperties").and_then(of_others) {
+        changed.push(("additionalProperties", others));
+    }
+    if let Some(Value::Object(patterns)) = fields.get("patternProperties") {
+        let files = patterns.iter().filter_map(|(name, schema)| Some((name.clone(), of_others(schema)?)));
+        let files: Vec<_> = files.collect();
+        if !files.is_empty() {
+            let mut patterns = patterns.clone();
+            patterns.extend(files);
+            changed.push(("patternProperties", patterns.into()));
         }
     }
     for word in ["allOf", "anyOf", "oneOf"] {
@@ -188,6 +242,46 @@ fn replaced<'a>(
     let mut whole = fields.clone();
     whole.extend(changed.into_iter().map(|(word, value)| (word.to_owned(), value)));
     Some(whole.into())
+}
+
+/// What fields that have no name in the document are, if they are files, with what their names are like.
+pub(super) fn unnamed<'a>(look: &Look<'a>, schema: &'a Value) -> Option<(Shape, Vec<String>)> {
+    let mut found = Vec::new();
+    collect_unnamed(look, schema, 0, &mut found);
+    let mut whole = Shape::default();
+    let is_any = found.iter().any(|(_, pattern)| pattern.is_none());
+    let mut patterns = Vec::new();
+    for (shape, pattern) in found {
+        (whole.one, whole.list) = (whole.one || shape.one, whole.list || shape.list);
+        whole.text |= shape.text;
+        whole.others.extend(shape.others);
+        whole.listed.extend(shape.listed);
+        patterns.extend(pattern.filter(|_| !is_any).map(str::to_owned));
+    }
+    whole.is_file().then_some((whole, patterns))
+}
+
+fn collect_unnamed<'a>(
+    look: &Look<'a>,
+    schema: &'a Value,
+    level: usize,
+    found: &mut Vec<(Shape, Option<&'a str>)>,
+) {
+    let Some(fields) = look.at(schema, level).and_then(Value::as_object) else { return };
+    let patterns = fields.get("patternProperties").and_then(Value::as_object).into_iter().flatten();
+    let patterns = patterns.map(|(pattern, schema)| (schema, Some(pattern.as_str())));
+    let others = fields.get("additionalProperties").map(|others| (others, None));
+    for (schema, pattern) in patterns.chain(others) {
+        let shape = shape(look, schema, None);
+        if shape.is_file() {
+            found.push((shape, pattern));
+        }
+    }
+    for word in ["allOf", "anyOf", "oneOf"] {
+        for part in fields.get(word).and_then(Value::as_array).into_iter().flatten() {
+            collect_unnamed(look, part, level + 1, found);
+        }
+    }
 }
 
 /// The fields that an object may have, in all of its parts and branches.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use serde_json::Value;
 
-use super::super::reference::resolve;
+use super::super::{document::flag, reference::resolve};
 
 /// References and combinations that are looked into.
 const MAX_LEVELS: usize = 12;
@@ -43,6 +43,8 @@ impl Kinds {
     pub(in super::super) const OBJECT: Self = Self(1);
     pub(in super::super) const ARRAY: Self = Self(2);
     pub(in super::super) const STRING: Self = Self(4);
+    /// What is written as JSON where a text would do for a text.
+    pub(super) const COMPOSED: Self = Self(1 | 2 | 8 | 16);
     const NUMBER: Self = Self(8);
     const BOOLEAN: Self = Self(16);
     const NULL: Self = Self(32);
@@ -111,7 +113,10 @@ impl Kinds {
                 kinds.0 &= Self::union(branches.iter().map(|branch| Self::at(look, branch, level + 1))).0;
             }
         }
-        if fields.get("nullable") == Some(&Value::Bool(true)) {
+        if let Some(value) = fields.get("const") {
+            kinds.0 &= Self::of(value).0;
+        }
+        if flag(fields.get("nullable")) == Some(true) {
             kinds.0 |= Self::NULL.0;
         }
         kinds

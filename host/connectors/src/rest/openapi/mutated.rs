@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::{Value, json};
 
 use super::*;
@@ -218,6 +219,153 @@ fn every_member_may_stand_twice() {
             let said = format!("'{member}' stands twice in one object: the last one counts");
             let is_said = |note: &Note| note.reason == said || note.reason.contains("a name stands twice");
             assert!(api.notes.iter().any(is_said), "{name}{place}: {:?}", api.notes);
+        }
+    }
+}
+
+/// What a member becomes; some of it is taken from elsewhere in the document.
+#[derive(Debug, Clone)]
+enum Mutation {
+    Absent,
+    Other(Value),
+    /// What stands at another place.
+    Moved(Index),
+    /// Itself, so deep in lists or objects.
+    Deep(usize, bool),
+    /// A reference to another place, which may lead in a circle.
+    Referred(Index),
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    let word = proptest::sample::select(vec![
+        "get",
+        "DELETE",
+        "$ref",
+        "#/paths",
+        "{id}",
+        "/..",
+        "true",
+        "multipart/form-data",
+        "",
+        "\u{0}",
+        "readOnly",
+        "é",
+    ]);
+    let value = prop_oneof![
+        Just(json!(null)),
+        Just(json!([])),
+        Just(json!({})),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        word.prop_map(Value::from),
+        (0..200_000_usize).prop_map(|length| "x".repeat(length).into()),
+        (0..3_000_usize).prop_map(|items| vec![json!({ "name": "n", "in": "query" }); items].into()),
+    ];
+    prop_oneof![
+        2 => Just(Mutation::Absent),
+        4 => value.prop_map(Mutation::Other),
+        4 => any::<Index>().prop_map(Mutation::Moved),
+        1 => (1..90_usize, any::<bool>()).prop_map(|(levels, in_lists)| Mutation::Deep(levels, in_lists)),
+        2 => any::<Index>().prop_map(Mutation::Referred),
+    ]
+}
+
+fn mutated(root: &Value, place: &str, all: &[String], mutation: Mutation) -> Value {
+    let here = root.pointer(place).cloned().unwrap_or_default();
+    let other = match mutation {
+        Mutation::Absent => return changed(root, place, None),
+        Mutation::Other(value) => value,
+        Mutation::Moved(from) => root.pointer(&all[from.index(all.len())]).cloned().unwrap_or_default(),
+        Mutation::Deep(levels, true) => (0..levels).fold(here, |inner, _| json!([inner])),
+        Mutation::Deep(levels, false) => {
+            (0..levels).fold(here, |inner, _| json!({ "allOf": [], "items": inner }))
+        }
+        Mutation::Referred(to) => json!({ "$ref": format!("#{}", all[to.index(all.len())]) }),
+    };
+    changed(root, place, Some(other))
+}
+
+/// The operations that a document names, as a reader who follows references would say.
+fn named(root: &Value) -> BTreeSet<(String, String)> {
+    let mut root = root.clone();
+    let _ = reference::settle(&mut root);
+    let mut found = BTreeSet::new();
+    for (path, item) in root["paths"].as_object().into_iter().flatten() {
+        let item = follow(&root, item).ok().and_then(Value::as_object).into_iter().flatten();
+        found.extend(item.map(|(verb, _)| (verb.to_ascii_uppercase(), path.clone())));
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_document_with_many_faults_is_read_left_out_or_refused_with_reasons(
+        which in 0..CORPUS.len(), faults in vec((any::<Index>(), mutation()), 1..6),
+    ) {
+        let (mut root, _) = document::read(CORPUS[which].1).expect("a document");
+        for (at, fault) in faults {
+            let mut all = Vec::new();
+            places(&root, "", &mut all);
+            if all.is_empty() || root.to_string().len() > 2_000_000 {
+                break;
+            }
+            root = mutated(&root, &all[at.index(all.len())], &all, fault);
+        }
+        let api = match import(root.to_string().as_bytes()) {
+            Ok(api) => api,
+            Err(error) => {
+                let message = error.to_string();
+                prop_assert!(message.len() > 20 && message.len() < 3_000, "{}", message);
+                return Ok(());
+            }
+        };
+        for reason in api.skipped.iter().map(|skipped| &skipped.reason).chain(api.notes.iter().map(|note| &note.reason)) {
+            prop_assert!(reason.len() > 10 && reason.len() < 1_500, "{}", reason);
+        }
+        let named = named(&root);
+        let base = url::Url::parse("https://api.example/v1").expect("an address");
+        for operation in &api.operations {
+            let own = (operation.verb.as_str().to_owned(), operation.path.clone());
+            prop_assert!(named.contains(&own), "{:?} stands nowhere", own);
+            // It can be listed, checked, and called as it says or not at all.
+            let tool = operation.tool();
+            prop_assert!(tool["inputSchema"]["type"] == "object", "{}", tool);
+            let schema = operation.check_schema.as_ref().unwrap_or(&operation.input_schema);
+            let schema: Value = serde_json::from_str(schema.get()).expect("JSON");
+            prop_assert!(crate::rest::schema::compile(&schema).is_some(), "{}", schema);
+            let given = schema["properties"].as_object().into_iter().flatten()
+                .map(|(name, _)| (name.clone(), json!("a")));
+            let given: Map<_, _> = given.collect();
+            let Ok(prepared) = operation.request(&base, &given) else { continue };
+            prop_assert_eq!(prepared.method.as_str(), own.0);
+            prop_assert_eq!(prepared.url.origin(), base.origin());
+            let segments: Vec<_> = prepared.url.path_segments().expect("segments").collect();
+            let expected: Vec<_> = operation.path.split('/').skip(1).collect();
+            prop_assert!(segments.len() >= expected.len(), "{} for {}", prepared.url, operation.path);
+            for (is, was) in segments[segments.len() - expected.len()..].iter().zip(&expected) {
+                prop_assert!(was.contains('{') || is == was, "{} for {}", prepared.url, operation.path);
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_damaged_is_read_or_refused(
+        which in 0..CORPUS.len(), damage in vec((any::<Index>(), vec(any::<u8>(), 0..4), 0..40_usize), 1..4),
+    ) {
+        let mut text = CORPUS[which].1.to_vec();
+        for (at, put, gone) in damage {
+            let at = at.index(text.len());
+            let end = (at + gone).min(text.len());
+            text.splice(at..end, put);
+            if text.is_empty() {
+                break;
+            }
+        }
+        if let Err(error) = import(&text) {
+            prop_assert!(error.to_string().len() > 10);
         }
     }
 }

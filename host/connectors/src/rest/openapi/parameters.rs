@@ -255,6 +255,7 @@ impl<'a> Importer<'a> {
             required: place == Place::Path || flag(source.get("required")) == Some(true),
             style,
             explode,
+            reserved: place == Place::Query && flag(source.get("allowReserved")) == Some(true),
         };
         Ok(Declared { parameter, schema })
     }

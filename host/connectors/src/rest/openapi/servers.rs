@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Importer, check_version, document, what};
+use super::{
+    super::{Moved, schema::short},
+    Importer, check_version, document, reference, what,
+};
 use crate::ConnectorsError;
 
 /// Base addresses. Variables have their defaults and no other values: nobody who calls chooses a host (THREATS row 4).
@@ -58,28 +61,71 @@ impl Importer<'_> {
         }
     }
 
-    /// Refuses an operation that is somewhere else.
-    pub(super) fn check_own_servers(
-        &self,
+    /// Where an operation stands, if not where the others do. One of another origin is refused: a connector has one, and its
+    /// credentials go nowhere else.
+    pub(super) fn own_server(
+        &mut self,
         source: &Map<String, Value>,
         item: &Map<String, Value>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Moved>, String> {
         let own = [source, item].into_iter().find_map(|of| match of.get("servers") {
             None | Some(Value::Null) => None,
             Some(Value::Array(listed)) if listed.is_empty() => None,
-            Some(servers) => Some((of, servers)),
+            Some(servers) => Some(servers),
         });
-        match own {
-            None => Ok(()),
-            Some((_, other)) if !other.is_array() => {
-                Err(format!("its servers are no list but {}", what(other)))
+        let listed = match own {
+            None => return Ok(None),
+            Some(Value::Array(listed)) => listed,
+            Some(other) => return Err(format!("its servers are no list but {}", what(other))),
+        };
+        let own: Vec<String> = listed.iter().filter_map(address).collect();
+        let homes = self.homes();
+        // The origin at which the API is, and, when it was given another address than the document's, the document's.
+        for (home, from) in &homes {
+            if let Some(moved) = own.iter().find_map(|server| moved(home, from, server)) {
+                return Ok(Some(moved).filter(|moved| moved.from != moved.to));
             }
-            Some((_, Value::Array(listed)))
-                if listed.iter().filter_map(address).any(|server| self.servers.contains(&server)) =>
-            {
-                Ok(())
-            }
-            Some(_) => Err("it has a server of its own: register that as a connector of its own".into()),
         }
+        let at = own.first().map(|server| format!(" ({})", short(reference::address(server).as_str(), 100)));
+        Err(format!(
+            "it has a server of its own{}: register that as a connector of its own",
+            at.unwrap_or_default()
+        ))
+    }
+
+    /// The addresses that the operations without servers of their own have, each with its path.
+    fn homes(&self) -> Vec<(Url, String)> {
+        let named: Vec<Url> = self.servers.iter().filter_map(|server| Url::parse(server).ok()).collect();
+        // Nobody has this origin.
+        let nowhere = Url::parse("https://relative.invalid/").ok();
+        let relative = |server: &String| {
+            Url::parse(server).is_err().then(|| nowhere.as_ref()?.join(server).ok()).flatten()
+        };
+        let of_document = || named.first().cloned().or_else(|| self.servers.iter().find_map(relative));
+        let homes = match &self.at {
+            // The address is one that the document names, so that others of it are others.
+            Some(at) if named.iter().any(|server| server.origin() == at.origin()) => vec![at.clone()],
+            Some(at) => [Some(at.clone()), of_document()].into_iter().flatten().collect(),
+            None => of_document().or(nowhere.clone()).into_iter().collect(),
+        };
+        homes.into_iter().map(|home| (home.clone(), path(&home))).collect()
     }
 }
+
+/// A server of the same origin as a home.
+fn moved(home: &Url, from: &str, server: &str) -> Option<Moved> {
+    let mut root = home.clone();
+    root.set_path("/");
+    root.set_query(None);
+    let own = root.join(server).ok()?;
+    let is_plain = own.query().is_none() && own.fragment().is_none() && own.username().is_empty();
+    let is_here = own.origin() == home.origin() && own.password().is_none() && is_plain;
+    is_here.then(|| Moved { from: from.to_owned(), to: path(&own) })
+}
+
+fn path(url: &Url) -> String {
+    url.path().trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -265,9 +265,14 @@ fn what_is_wrong_in_a_schema_costs_only_itself() {
 #[test]
 fn row_22_a_document_has_limits_of_number() {
     let paths: Map<_, _> =
-        (0..=MAX_OPERATIONS).map(|number| (format!("/{number}"), json!({ "get": {} }))).collect();
-    let (_, text) = message(json!({ "openapi": "3.1.0", "paths": paths }));
-    assert!(text.contains("more than 5000 operations"), "{text}");
+        (0..MAX_OPERATIONS + 10).map(|number| (format!("/{number:05}"), json!({ "get": {} }))).collect();
+    let api =
+        import(json!({ "openapi": "3.1.0", "paths": paths }).to_string().as_bytes()).expect("a document");
+    assert_eq!((api.operations.len(), api.skipped.len()), (MAX_OPERATIONS, 10));
+    // The last ones, always the same.
+    assert_eq!(api.skipped[9].operation, "GET /20009");
+    let reason = &api.skipped[0].reason;
+    assert!(reason.contains("room for 20000 operations") && reason.contains("--operations"), "{reason}");
     let parameters: Vec<_> =
         (0..=MAX_PARAMETERS).map(|number| json!({ "name": number.to_string(), "in": "query" })).collect();
     let (_, text) =
@@ -275,23 +280,37 @@ fn row_22_a_document_has_limits_of_number() {
     assert!(text.contains("more than 500 parameters"), "{text}");
 }
 
+/// Operations with a body that many of them share.
+fn repeated(operations: usize, body: &Value) -> Api {
+    let paths = (0..operations).map(|number| {
+        let post = json!({ "post": { "requestBody": { "$ref": "#/components/requestBodies/B" } } });
+        (format!("/{number:05}"), post)
+    });
+    let paths: Map<_, _> = paths.collect();
+    let document =
+        json!({ "openapi": "3.1.0", "paths": paths, "components": { "requestBodies": { "B": body } } });
+    import(document.to_string().as_bytes()).expect("a document")
+}
+
 #[test]
 fn row_22_a_short_document_cannot_become_a_long_import() {
+    let stored = |api: &Api| api.operations.iter().map(size).sum::<usize>();
     let fields: Map<_, _> =
         (0..200).map(|number| (format!("field{number}"), json!({ "const": "x".repeat(90) }))).collect();
     let body = json!({ "content": { "application/json": { "schema": { "properties": fields } } } });
-    let paths: Map<_, _> = (0..MAX_OPERATIONS)
-        .map(|number| {
-            (
-                format!("/{number}"),
-                json!({ "post": { "requestBody": { "$ref": "#/components/requestBodies/B" } } }),
-            )
-        })
-        .collect();
-    let document =
-        json!({ "openapi": "3.1.0", "paths": paths, "components": { "requestBodies": { "B": body } } });
-    let (_, text) = message(document);
-    assert!(text.contains("more than 64 MB"), "{text}");
+    // There is room for all when less of each is shown.
+    let api = repeated(3_000, &body);
+    assert_eq!((api.operations.len(), api.skipped.len()), (3_000, 0));
+    assert!(stored(&api) < MAX_IMPORTED, "{}", stored(&api));
+    let first = schema(&api.operations[0]);
+    assert!(first["description"] == PART_OF_INPUT && size(&first) < MAX_INPUT / 2, "{first}");
+    // Names alone can be too long.
+    let fields: Map<_, _> = (0..300).map(|number| (format!("{number:0200}"), json!({}))).collect();
+    let body = json!({ "content": { "application/json": { "schema": { "properties": fields } } } });
+    let api = repeated(1_300, &body);
+    assert!(stored(&api) < MAX_IMPORTED + (1 << 20), "{}", stored(&api));
+    assert!(api.operations.len() + api.skipped.len() == 1_300 && !api.skipped.is_empty());
+    assert!(api.skipped[0].reason.contains("take 64 MB, and there is no more room"), "{:?}", api.skipped[0]);
 }
 
 #[test]
@@ -300,14 +319,28 @@ fn row_22_a_long_part_that_is_used_very_often_does_not_take_minutes() {
     let long: Vec<_> = (0..200_000).map(|_| json!({ "const": 1 })).collect();
     let answer =
         json!({ "content": { "application/json": { "schema": { "type": "object", "anyOf": long } } } });
-    let paths: Map<_, _> = (0..MAX_OPERATIONS)
+    let paths: Map<_, _> = (0..5_000)
         .map(|number| {
             (format!("/{number}"), json!({ "get": { "responses": { "200": { "$ref": "#/answer" } } } }))
         })
         .collect();
-    let (_, text) = message(json!({ "openapi": "3.1.0", "paths": paths, "answer": answer }));
-    assert!(text.contains("too often"), "{text}");
+    let document = json!({ "openapi": "3.1.0", "paths": paths, "answer": answer });
+    let api = import(document.to_string().as_bytes()).expect("a document");
+    let last = api.skipped.last().expect("operations that were left out");
+    assert!(last.reason.contains("too often"), "{last:?}");
     assert!(begin.elapsed() < airlock_patience::LIMIT, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_schema_of_an_answer_that_is_shown_in_part_says_so() {
+    let fields: Map<_, _> =
+        (0..300).map(|number| (format!("field{number}"), json!({ "enum": ["x".repeat(90)] }))).collect();
+    let answer = json!({ "application/json": { "schema": { "type": "object", "description": "One.", "properties": fields } } });
+    let document = json!({ "openapi": "3.1.0", "paths": { "/a": { "get": { "responses": { "200": { "content": answer } } } } } });
+    let api = import(document.to_string().as_bytes()).expect("a document");
+    let tool = api.operations[0].tool();
+    let data = &tool["outputSchema"]["then"]["properties"]["data"];
+    assert_eq!(data["description"], format!("{PART_OF_OUTPUT} One."));
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Number, Value, json};
 
 use super::{Direction, Schemas, Uses, Way, fits, short};
-use crate::rest::{document::pointer, slug::digest};
+use crate::rest::{
+    document::{flag, pointer},
+    slug::digest,
+};
 
 /// Characters of a description inside a schema.
 const MAX_DESCRIPTION: usize = 1_000;
@@ -58,8 +61,28 @@ const IGNORED: [&str; 13] = [
 ];
 
 /// A regular expression is checked in linear time, or not at all: those that look around or back are left out.
-pub(in crate::rest) fn pattern_options() -> jsonschema::PatternOptions<jsonschema::Regex> {
+fn pattern_options() -> jsonschema::PatternOptions<jsonschema::Regex> {
     jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES)
+}
+
+/// What checks values by a schema. Formats are words to people, here and for most services.
+pub(in crate::rest) fn compile(schema: &Value) -> Option<jsonschema::Validator> {
+    let options = jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(false)
+        .with_pattern_options(pattern_options());
+    options.build(schema).ok()
+}
+
+/// What tells whether a name is as a pattern says, if that can be told.
+pub(super) fn names_like(pattern: &str) -> Option<impl Fn(&str) -> bool> {
+    let check = (pattern.len() <= MAX_PATTERN).then(|| compile(&json!({ "pattern": pattern })))??;
+    Some(move |name: &str| check.is_valid(&json!(name)))
+}
+
+/// Whether a name is as a pattern says, if that can be told.
+pub(in crate::rest) fn matches(pattern: &str, name: &str) -> Option<bool> {
+    Some(names_like(pattern)?(name))
 }
 
 impl Schemas<'_> {
@@ -112,6 +135,7 @@ impl Schemas<'_> {
             self.contained(source, way, &mut schema, uses);
             self.branches(source, &own, &mut schema, uses);
             self.lists(source, way, &mut schema, uses);
+            counts(&own, &mut schema, uses);
             names_of(source, &mut schema, uses);
             bounds(source, &mut schema, uses);
             written(&mut schema, uses);
@@ -299,6 +323,11 @@ impl Schemas<'_> {
         else {
             return;
         };
+        if !self.goes(contains, way.direction) {
+            // What does not go need not be there.
+            schema.retain(|word, _| word != "minContains" && word != "maxContains");
+            return uses.lost_names();
+        }
         if schema.contains_key("maxContains") {
             match self.guarded(contains, way.direction, uses) {
                 Some(contains) => {
@@ -384,6 +413,9 @@ pub(super) fn name((pointer, way): &(String, Way)) -> String {
     if way.open {
         name += ":open";
     }
+    if way.uncounted {
+        name += ":some";
+    }
     if !way.without.is_empty() {
         let without: Vec<&str> = way.without.iter().map(String::as_str).collect();
         name = format!("{name}:{}", digest(&without.join("\n")));
@@ -435,6 +467,26 @@ fn names_of(source: &Map<String, Value>, schema: &mut Map<String, Value>, uses: 
 fn is_marker(schema: &Value) -> bool {
     let marker = |word: &str| schema.get(word) == Some(&Value::Bool(true));
     schema.as_object().is_some_and(|schema| schema.len() == 1) && (marker("readOnly") || marker("writeOnly"))
+}
+
+/// How much there must be and may be counts nothing that does not go: it need not be there, and may be.
+fn counts(inside: &Way, schema: &mut Map<String, Value>, uses: &mut Uses) {
+    let without = u64::try_from(inside.without.len()).unwrap_or(u64::MAX);
+    for word in ["minProperties", "maxProperties", "minItems", "maxItems"] {
+        let Some(count) = schema.get(word).and_then(Value::as_u64) else { continue };
+        let is_of_names = word.ends_with("Properties");
+        if inside.uncounted {
+            schema.remove(word);
+            uses.lost();
+        } else if is_of_names && without > 0 {
+            let count = match word {
+                "minProperties" => count.saturating_sub(without),
+                _ => count.saturating_add(without),
+            };
+            schema.insert(word.into(), count.into());
+            uses.lost();
+        }
+    }
 }
 
 /// `exclusiveMinimum: true` beside a minimum is `exclusiveMinimum: MINIMUM`.
@@ -509,7 +561,7 @@ pub(in crate::rest) fn typed(text: &str) -> Option<Value> {
 /// it means nothing, and is meant all the same), or with a list of types beside something that forgets about null.
 fn nullable(source: &Map<String, Value>, mut schema: Map<String, Value>, uses: &mut Uses) -> Value {
     let says = |source: &Map<String, Value>| {
-        ["nullable", "x-nullable"].iter().any(|word| source.get(*word) == Some(&Value::Bool(true)))
+        ["nullable", "x-nullable"].iter().any(|word| flag(source.get(*word)) == Some(true))
     };
     let is_null = |name: &Value| name == "null";
     let own = says(source);

@@ -33,7 +33,7 @@ use serde_json::{Map, Value, json};
 
 use self::{cut::Definition, parts::Part};
 pub(super) use self::{
-    dialect::{pattern_options, typed},
+    dialect::{compile, matches, typed},
     fields::Fields,
     parts::withheld,
     size::{fits, short, size},
@@ -64,11 +64,13 @@ struct Way {
     open: bool,
     /// Names that nobody can require, since another of the combined schemas says that they do not go this way.
     without: BTreeSet<String>,
+    /// There may be more that does not go this way: how much there is cannot be counted.
+    uncounted: bool,
 }
 
 impl Way {
     fn plain(direction: Direction) -> Self {
-        Self { direction, open: false, without: BTreeSet::new() }
+        Self { direction, open: false, without: BTreeSet::new(), uncounted: false }
     }
 }
 

@@ -9,11 +9,14 @@ use std::{collections::BTreeSet, rc::Rc};
 
 use serde_json::{Map, Value};
 
-use super::{Direction, Schemas, Way};
-use crate::rest::document::pointer;
+use super::{Direction, Schemas, Way, dialect::names_like};
+use crate::rest::document::{flag, pointer};
 
 /// References and combinations inside each other.
 const MAX_LEVELS: usize = 24;
+
+/// Keywords that count properties or items.
+const COUNTING: [&str; 4] = ["minProperties", "maxProperties", "minItems", "maxItems"];
 
 /// Schemas that are looked at to find out whether a property goes. It also ends what refers to itself.
 const MAX_LOOKS: usize = 100;
@@ -28,6 +31,20 @@ pub(super) struct Part {
     /// Properties that do not go.
     withheld: BTreeSet<String>,
     required: BTreeSet<String>,
+    /// It says how many properties or items there must be or may be.
+    counts: bool,
+    /// Properties that do not go and have no name here.
+    unnamed: Vec<Unnamed>,
+    /// Some of its items do not go.
+    items: bool,
+}
+
+/// Properties that are told by what their names are like.
+#[derive(Debug, Clone)]
+enum Unnamed {
+    Like(String),
+    /// All but those with these names, and those like these.
+    Others(BTreeSet<String>, Vec<String>),
 }
 
 impl Part {
@@ -36,6 +53,9 @@ impl Part {
         self.closes |= other.closes;
         self.withheld.extend(other.withheld.iter().cloned());
         self.required.extend(other.required.iter().cloned());
+        self.counts |= other.counts;
+        self.unnamed.extend(other.unnamed.iter().cloned());
+        self.items |= other.items;
     }
 }
 
@@ -50,7 +70,7 @@ pub(in crate::rest) fn withheld(root: &Value, schema: &Value, keyword: &str) -> 
 fn is_withheld(root: &Value, schema: &Value, keyword: &str, left: &mut usize) -> bool {
     let Some(fields) = schema.as_object().filter(|_| *left > 0) else { return false };
     *left -= 1;
-    if fields.get(keyword) == Some(&Value::Bool(true)) {
+    if flag(fields.get(keyword)) == Some(true) {
         return true;
     }
     if let Some(target) = target(root, fields)
@@ -103,17 +123,18 @@ impl<'a> Schemas<'a> {
     pub(super) fn inside(&mut self, source: &Map<String, Value>, way: &Way) -> Way {
         let mut way = way.clone();
         if is_single(source) {
-            if source.contains_key("required") || source.contains_key("dependentRequired") {
-                way.without.extend(self.own(source, way.direction).withheld);
+            let asks = ["required", "dependentRequired"].iter().any(|word| source.contains_key(*word));
+            if asks || COUNTING.iter().any(|word| source.contains_key(*word)) {
+                let own = self.own(source, way.direction);
+                self.narrow(own, &mut way);
             }
             return way;
         }
-        let own = self.own(source, way.direction);
-        let mut naming = usize::from(own.names);
-        way.without.extend(own.withheld);
+        let mut all = self.own(source, way.direction);
+        let mut naming = usize::from(all.names);
         if let Some(part) = self.of_reference(source, way.direction, 0) {
             naming += usize::from(part.names);
-            way.without.extend(part.withheld.iter().cloned());
+            all.add(&part);
         }
         for group in groups(source) {
             let mut whole = Part::default();
@@ -121,19 +142,50 @@ impl<'a> Schemas<'a> {
                 whole.add(&self.part(part, way.direction, 0));
             }
             naming += usize::from(whole.names);
-            way.without.extend(whole.withheld);
+            all.add(&whole);
         }
+        self.narrow(all, &mut way);
         way.open |= naming > 1;
         way
+    }
+
+    /// Takes what does not go out of how the schemas are read that a part was collected from.
+    fn narrow(&self, part: Part, way: &mut Way) {
+        way.uncounted |= part.items || !part.unnamed.is_empty();
+        if part.unnamed.len() > MAX_LOOKS {
+            // More than is looked at: none of them is required.
+            way.without.extend(part.required.iter().cloned());
+        }
+        for unnamed in part.unnamed.iter().take(MAX_LOOKS).filter(|_| !part.required.is_empty()) {
+            let patterns = match unnamed {
+                Unnamed::Like(pattern) => std::slice::from_ref(pattern),
+                Unnamed::Others(_, patterns) => patterns,
+            };
+            self.charge(100 * patterns.len().min(MAX_LOOKS) + part.required.len());
+            let likes: Vec<_> = patterns.iter().take(MAX_LOOKS).map(|pattern| names_like(pattern)).collect();
+            let is_like = |name: &String, otherwise: bool| {
+                likes.iter().any(|like| like.as_ref().map_or(otherwise, |like| like(name)))
+            };
+            let is_withheld = |name: &&String| match unnamed {
+                Unnamed::Like(_) => is_like(name, true),
+                Unnamed::Others(names, _) => !names.contains(*name) && !is_like(name, false),
+            };
+            way.without.extend(part.required.iter().filter(is_withheld).cloned());
+        }
+        way.without.extend(part.withheld);
     }
 
     /// The way in which a definition has to be read: as every other, unless the difference matters to it.
     pub(super) fn way_of(&mut self, pointer: &str, way: &Way) -> Way {
         let mut narrowed = Way::plain(way.direction);
-        if way.open || !way.without.is_empty() {
+        if way.open || way.uncounted || !way.without.is_empty() {
             let part = self.of_pointer(pointer, way.direction, 0);
             narrowed.open = way.open && part.closes;
-            narrowed.without = way.without.intersection(&part.required).cloned().collect();
+            narrowed.uncounted = way.uncounted && part.counts;
+            narrowed.without = match part.counts {
+                true => way.without.clone(),
+                false => way.without.intersection(&part.required).cloned().collect(),
+            };
         }
         narrowed
     }
@@ -154,6 +206,19 @@ impl<'a> Schemas<'a> {
         self.charge(object("properties").map_or(0, Map::len));
         let withheld = properties.filter(|(_, property)| !self.goes(property, direction));
         part.withheld = withheld.map(|(name, _)| name.clone()).collect();
+        part.counts = COUNTING.iter().any(|word| source.contains_key(*word));
+        let patterns = || object("patternProperties").into_iter().flatten();
+        let withheld = patterns().filter(|(_, property)| !self.goes(property, direction));
+        part.unnamed = withheld.map(|(pattern, _)| Unnamed::Like(pattern.clone())).collect();
+        let is_withheld = |word: &str| source.get(word).is_some_and(|schema| !self.goes(schema, direction));
+        if is_withheld("additionalProperties") || is_withheld("unevaluatedProperties") {
+            let names = object("properties").into_iter().flatten().map(|(name, _)| name.clone());
+            let patterns = patterns().map(|(pattern, _)| pattern.clone());
+            part.unnamed.push(Unnamed::Others(names.collect(), patterns.collect()));
+        }
+        let listed = ["prefixItems", "items"].into_iter().filter_map(|word| source.get(word)?.as_array());
+        part.items = ["items", "unevaluatedItems", "contains"].into_iter().any(is_withheld)
+            || listed.flatten().any(|item| !self.goes(item, direction));
         let texts = |list: &Value| -> Vec<String> {
             let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
             texts.map(str::to_owned).collect()

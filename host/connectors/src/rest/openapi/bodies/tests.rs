@@ -181,8 +181,15 @@ fn a_range_of_media_types_wants_to_be_told_which() {
     ] {
         assert_eq!(refused(b, wrong).0, "/arguments/content_type");
     }
-    let a = operation(&image, "a").input_schema();
-    assert!(a["required"].to_string().contains("request_content_type"), "{a}");
+    // A file may say it itself.
+    for given in [
+        json!({ "body": { "data": "eA==", "content_type": "image/webp" } }),
+        json!({ "body": { "data": "data:image/webp;base64,eA==", "filename": "x.webp" } }),
+    ] {
+        assert_eq!(sent(&image, given), ("image/webp".into(), "x".into()));
+    }
+    let wrong = json!({ "id": 1, "body": { "data": "eA==", "content_type": "text/html" } });
+    assert_eq!(refused(b, wrong).0, "/arguments/content_type");
 }
 
 #[test]
@@ -209,6 +216,184 @@ fn a_body_that_cannot_be_written_costs_the_operation_when_it_must_be_there() {
         assert!(api.notes.iter().any(is_noted), "{:?}", api.notes);
         assert_eq!(api.operations.len(), 3);
     }
+}
+
+#[test]
+fn media_types_that_take_anything_are_chosen_by_what_is_given() {
+    const PATCH: &str = "application/json-patch+json";
+    const MERGE: &str = "application/merge-patch+json";
+    let object = json!({ "type": "object" });
+    for schema in [
+        json!({}),
+        json!({ "schema": {} }),
+        json!({ "schema": true }),
+        json!({ "schema": { "description": "any" } }),
+        json!({ "schema": { "type": ["object", "array"] } }),
+        json!({ "schema": { "oneOf": [object, { "type": "array" }] } }),
+        json!({ "schema": { "$ref": "#/nowhere" } }),
+    ] {
+        let both = api(json!({ PATCH: schema, MERGE: schema }));
+        for (body, expected) in [
+            (json!([{ "op": "remove", "path": "/a" }]), PATCH),
+            (json!([]), PATCH),
+            (json!({ "a": null }), MERGE),
+            (json!({}), MERGE),
+        ] {
+            assert_eq!(media(&both, json!({ "body": body })), expected, "{schema}: {body}");
+            for chosen in [PATCH, MERGE] {
+                let given = json!({ "body": body, "content_type": chosen });
+                assert_eq!(media(&both, given), chosen, "the caller's word counts");
+            }
+        }
+        let more = api(json!({
+            PATCH: schema, MERGE: schema, "application/json": schema, "application/x-www-form-urlencoded": schema,
+            "text/plain": schema,
+        }));
+        assert_eq!(media(&more, json!({ "body": [1] })), "application/json");
+        let no_json =
+            api(json!({ PATCH: schema, "application/x-www-form-urlencoded": schema, "text/plain": {} }));
+        for (body, expected) in [
+            (json!([1]), PATCH),
+            (json!({ "a": 1 }), "application/x-www-form-urlencoded"),
+            (json!("a"), "text/plain"),
+        ] {
+            assert_eq!(media(&no_json, json!({ "body": body })), expected, "{schema}: {body}");
+        }
+    }
+    // What was stored when lists and objects were not told apart is read so as well.
+    let api = api(json!({ PATCH: {}, MERGE: {} }));
+    assert!(serde_json::to_string(operation(&api, "b")).expect("JSON").contains("\"kinds\":63"));
+}
+
+#[test]
+fn a_media_type_is_chosen_by_its_own_schema() {
+    let kind = |kind: &str, field: &str| json!({ "schema": { "$ref": format!("#/components/schemas/{kind}"), "x-field": field } });
+    let schema = |kind: &str| json!({ "type": "object", "required": ["kind"], "properties": { "kind": { "enum": [kind] }, "n": {} } });
+    let document = |open: bool| {
+        let mut schemas = json!({ "V1": schema("one"), "V2": schema("two") });
+        if open {
+            schemas["V1"]["minProperties"] = json!(1);
+        }
+        let content = json!({ "application/vnd.a.v1+json": kind("V1", "a"), "application/vnd.a.v2+json": kind("V2", "b") });
+        let document = json!({ "openapi": "3.1.0", "components": { "schemas": schemas }, "paths": { "/a/{id}": { "put": {
+            "operationId": "b", "requestBody": { "required": true, "content": content },
+        } } } });
+        import(document.to_string().as_bytes()).expect("a document")
+    };
+    for (api, wrap) in [(document(false), false), (document(true), true)] {
+        for (value, expected) in [("one", "application/vnd.a.v1+json"), ("two", "application/vnd.a.v2+json")]
+        {
+            let body = json!({ "kind": value, "n": 1 });
+            assert_eq!(media(&api, if wrap { json!({ "body": body }) } else { body }), expected);
+        }
+    }
+}
+
+#[test]
+fn a_file_beside_json_is_sent_as_bytes() {
+    let file = json!({ "type": "string", "format": "binary" });
+    let object = |image: &Value, more: Value| json!({ "schema": { "type": "object", "properties": { "image": image, "more": more } } });
+    for json_image in [
+        json!({}),
+        json!({ "type": "object" }),
+        json!({ "type": "string", "format": "uri" }),
+        json!({ "properties": { "url": {} } }),
+    ] {
+        let both = api(json!({
+            "application/json": object(&json_image, json!({})), "multipart/form-data": object(&file, json!({})),
+        }));
+        for image in [
+            json!({ "data": "aGVsbG8=" }),
+            json!({ "data": "aGVsbG8=", "filename": "a.png" }),
+            json!({ "data": "aGVsbG8=", "content_type": "image/png" }),
+        ] {
+            let (media, body) = sent(&both, json!({ "image": image, "more": 1 }));
+            assert!(
+                media == "multipart/form-data" && body.contains("hello"),
+                "{json_image}: {image}: {body}"
+            );
+            let (media, _) = sent(&both, json!({ "image": image, "content_type": "multipart/form-data" }));
+            assert_eq!(media, "multipart/form-data");
+        }
+    }
+    // An object that has a field of this name is no file.
+    let own = json!({ "type": "object", "properties": { "data": { "type": "string" } } });
+    let both = api(json!({
+        "application/json": object(&own, json!({})), "multipart/form-data": object(&file, json!({})),
+    }));
+    assert_eq!(sent(&both, json!({ "image": { "data": "aGVsbG8=" } })).0, "application/json");
+    // Neither is one whose data are none.
+    let both = api(json!({
+        "application/json": object(&json!({}), json!({})), "multipart/form-data": object(&file, json!({})),
+    }));
+    assert_eq!(sent(&both, json!({ "image": { "data": "not base64!" } })).0, "application/json");
+    // A file for the whole body.
+    let whole = api(
+        json!({ "application/json": { "schema": { "type": "object" } }, "application/pdf": { "schema": file } }),
+    );
+    assert_eq!(
+        sent(&whole, json!({ "body": { "data": "aGVsbG8=" } })),
+        ("application/pdf".into(), "hello".into())
+    );
+    assert_eq!(sent(&whole, json!({ "body": { "a": "aGVsbG8=" } })).0, "application/json");
+}
+
+#[test]
+fn a_file_that_is_the_whole_body_is_sent_as_its_bytes() {
+    let binary = json!({ "type": "string", "format": "binary" });
+    for (content, media) in [
+        (json!({ "image/png": { "schema": binary } }), "image/png"),
+        (json!({ "image/png": {} }), "image/png"),
+        (
+            json!({ "application/pdf": { "schema": { "contentMediaType": "application/pdf" } } }),
+            "application/pdf",
+        ),
+        (
+            json!({ "application/octet-stream": { "schema": { "type": "string" } } }),
+            "application/octet-stream",
+        ),
+        (json!({ "application/zip": { "schema": { "$ref": "#/nowhere" } } }), "application/zip"),
+        (json!({ "text/csv": { "schema": binary } }), "text/csv"),
+        (json!({ "application/json": { "schema": binary } }), "application/json"),
+        (
+            json!({ "application/vnd.ms-excel; charset=binary": { "schema": binary } }),
+            "application/vnd.ms-excel",
+        ),
+        (json!({ "*/*": { "schema": binary } }), "application/octet-stream"),
+    ] {
+        let api = api(content.clone());
+        for body in
+            [json!("aGVsbG8="), json!({ "data": "aGVsbG8=" }), json!({ "data": "aGVsbG8", "filename": "x" })]
+        {
+            let (is, bytes) = sent(&api, json!({ "body": body }));
+            assert_eq!((is.split(';').next(), bytes.as_str()), (Some(media), "hello"), "{content}: {body}");
+        }
+        for (wrong, place) in [
+            (json!({ "data": "%" }), "/arguments/body/data"),
+            (json!("%"), "/arguments/body"),
+            (json!({ "a": 1 }), "/arguments/body"),
+        ] {
+            assert_eq!(
+                refused(operation(&api, "b"), json!({ "id": 1, "body": wrong })).0,
+                place,
+                "{content}"
+            );
+        }
+    }
+    // A file says which of several it is, and nothing that the document does not take.
+    let two = api(json!({ "image/png": { "schema": binary }, "image/jpeg": { "schema": binary } }));
+    for kind in ["image/png", "image/jpeg", "IMAGE/JPEG"] {
+        let given = json!({ "body": { "data": "eA==", "content_type": kind } });
+        assert_eq!(sent(&two, given).0, kind.to_ascii_lowercase());
+    }
+    let (place, message) = refused(
+        operation(&two, "b"),
+        json!({ "id": 1, "body": { "data": "eA==", "content_type": "text/html" } }),
+    );
+    assert!(
+        place == "/arguments/body/content_type" && message.contains("image/jpeg, image/png"),
+        "{place}: {message}"
+    );
 }
 
 #[test]

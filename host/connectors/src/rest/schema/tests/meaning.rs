@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::{Direction, Schemas, Uses};
-use crate::rest::check::compile;
+use crate::rest::schema::compile;
 
 fn schema(root: &Value, direction: Direction) -> Value {
     let mut schemas = Schemas::new(root);

@@ -1,6 +1,7 @@
 mod meaning;
 mod mutations;
 mod polarity;
+mod read_only;
 
 use serde_json::{Map, Value, json};
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::{Direction, Schemas, Uses};
-use crate::rest::check::compile;
+use crate::rest::schema::compile;
 
 fn accepts(schema: &Value, value: &Value) -> bool {
     let root = json!({ "schema": schema, "components": { "schemas": { "Text": { "type": "string", "minLength": 1 } } } });

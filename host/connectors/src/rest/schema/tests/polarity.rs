@@ -4,7 +4,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 
 use super::super::{Direction, Schemas, Uses, fits, size};
-use crate::rest::check::compile;
+use crate::rest::schema::compile;
 
 /// Names are few, so that schemas and values meet.
 const NAMES: [&str; 4] = ["a", "b", "c", "aa"];
@@ -176,6 +176,40 @@ proptest! {
         };
         let accepted: Vec<_> = values.iter().filter(|value| full.is_valid(value)).collect();
         for limit in [0, 20, 60, 120, 200, 300, 500, 800, 1_200, 2_000, 100_000] {
+            for schema in translated(&root, limit) {
+                let check = compile(&schema).expect("a schema");
+                for value in &accepted {
+                    prop_assert!(check.is_valid(value), "at {} {} is refused by {}", limit, value, schema);
+                }
+            }
+        }
+    }
+
+    /// Discriminators choose, and what chooses may be cut off: then nothing is chosen.
+    #[test]
+    fn what_is_accepted_whole_is_accepted_cut_also_where_a_discriminator_chooses(
+        word in select(vec!["oneOf", "anyOf"]), definitions in vec(schema(), DEFINITIONS.len()),
+        kinds in vec(option::of(select(vec![json!({ "const": "a" }), json!({ "enum": ["aa", "1"] }), json!({}), json!({ "readOnly": true })])), 4),
+        mapping in vec((select(vec!["a", "aa", "1", "true"]), select(&DEFINITIONS[..])), 0..4), values in vec(value(), 1..20),
+    ) {
+        let mapping: Map<_, _> = mapping.into_iter()
+            .map(|(value, name)| (value.to_owned(), json!(format!("#/components/schemas/{name}")))).collect();
+        let named: Map<_, _> = DEFINITIONS.iter().zip(definitions).zip(kinds).map(|((name, schema), kind)| {
+            let mut schema = match schema { Value::Object(schema) => schema, _ => Map::new() };
+            if let Some(kind) = kind {
+                schema.insert("properties".into(), json!({ "a": kind }));
+            }
+            ((*name).to_owned(), Value::Object(schema))
+        }).collect();
+        let parts: Vec<_> = DEFINITIONS.iter().map(|name| json!({ "$ref": format!("#/components/schemas/{name}") })).collect();
+        let of = json!({ word: parts, "discriminator": { "propertyName": "a", "mapping": mapping } });
+        let root = json!({ "openapi": "3.1.0", "schema": { "items": of, "properties": { "b": of }, "anyOf": [of, true] }, "components": { "schemas": named } });
+        prop_assume!(DEFINITIONS.iter().all(|name| !leads_to(&root, name, &root["components"]["schemas"][*name], 0)));
+        let whole = translated(&root, 1_000_000).pop().expect("a schema");
+        let whole = compile(&whole).expect("a schema");
+        let accepted: Vec<_> = values.iter().chain([&json!([{ "a": "a" }]), &json!({ "b": { "a": "aa", "b": 1 } })])
+            .filter(|value| whole.is_valid(value)).cloned().collect();
+        for limit in [0, 60, 120, 200, 300, 500, 800, 1_200, 2_000] {
             for schema in translated(&root, limit) {
                 let check = compile(&schema).expect("a schema");
                 for value in &accepted {
