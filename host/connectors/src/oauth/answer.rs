@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use super::{
     document::{Document, NoDocument, told, words},
+    error_answer::ErrorAnswer,
     exchange::{busy, is_busy},
-    quote::{ErrorAnswer, quoted},
-    token::Tokens,
+    grant::Tokens,
+    quote::quoted,
 };
 use crate::ConnectorsError;
 

@@ -10,8 +10,9 @@ use super::{
     Client, Server,
     client::{CLIENT_NAME, Proof},
     document::{Document, told},
+    error_answer::ErrorAnswer,
     exchange::{self, Exchange, host, is_loopback},
-    quote::{ErrorAnswer, quoted},
+    quote::quoted,
     server::Source,
 };
 use crate::ConnectorsError;
