@@ -31,9 +31,15 @@ pub(super) struct Seen {
     pub(super) rpc: String,
     pub(super) message: Value,
     pub(super) headers: BTreeMap<String, String>,
+    raw: http::HeaderMap,
 }
 
 impl Seen {
+    /// A header as it came.
+    pub(super) fn raw(&self, name: &str) -> Option<&[u8]> {
+        self.raw.get(name).map(http::HeaderValue::as_bytes)
+    }
+
     pub(super) fn session(&self) -> Option<&str> {
         self.headers.get("mcp-session-id").map(String::as_str)
     }
@@ -80,7 +86,7 @@ impl Reply {
         };
         let mut response = Response::builder().status(self.status);
         for (name, value) in self.headers {
-            response = response.header(name, value);
+            response = response.header(name, value.as_bytes());
         }
         response.body(body).expect("a response").into_response()
     }
@@ -113,6 +119,7 @@ impl Server {
                         .iter()
                         .map(|(name, value)| (name.to_string(), text(value)))
                         .collect(),
+                    raw: head.headers.clone(),
                 };
                 log.lock().push(request.clone());
                 script(&request).response()
@@ -170,6 +177,11 @@ pub(super) fn plain(seen: &Seen) -> Reply {
         }
     };
     Reply::json(&answer(seen, &result))
+}
+
+/// Server-sent events.
+pub(super) fn events(text: &str) -> Reply {
+    Reply::new(200, "text/event-stream", text)
 }
 
 pub(super) fn answer(seen: &Seen, result: &Value) -> Value {
