@@ -6,9 +6,8 @@
 //! that its caller seals. Messages hold a host, a code, and at most a cleaned and cut word of the server's own.
 //!
 //! What comes from outside is read member by member: what is odd and not needed is left out with its reason
-//! ([`LeftOut`](document::LeftOut)),
-//! what guards is strict. The address for a browser is the `oauth2` crate's; all that is sent to a server and read of it is
-//! done here.
+//! ([`LeftOut`](document::LeftOut)), what guards is strict. The address for a browser is the `oauth2` crate's; all that is
+//! sent to a server and read of it is done here.
 //!
 //! It knows nothing of who may connect what, and nothing of what is stored: that is for the caller.
 
@@ -25,15 +24,19 @@ mod metadata;
 mod places;
 mod post;
 mod quote;
+mod redirect;
 mod register;
 mod resource;
 mod return_url;
 mod revoke;
 mod server;
+mod text;
 mod token;
 mod tried;
 mod www_authenticate;
 
+#[cfg(test)]
+mod breakages;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
