@@ -39,7 +39,7 @@ fn nested(depth: usize, inside: &str) -> String {
 
 #[tokio::test]
 async fn an_answer_is_carried_whatever_its_depth_and_what_is_too_deep_of_it_as_a_text() {
-    for depth in [90, 96, 100, 125, 126, 127, 128, 129, 200, 10_000, 300_000] {
+    for depth in [90, 96, 100, 125, 126, 127, 128, 129, 200, 10_000, 50_000] {
         for (member, framed) in
             [("structuredContent", false), ("structuredContent", true), ("content", false)]
         {

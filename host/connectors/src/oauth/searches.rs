@@ -143,7 +143,12 @@ async fn metadata_that_are_broken_are_told_by_their_place_and_nothing_is_assumed
     }
     // What changes nothing is taken out.
     let tools = Fixture::start().await;
-    let text = tools.metadata().to_string().replacen('{', "{\"n\": NaN, ", 1).replace("]}", ",],}").replace('}', ",}");
+    let text = tools
+        .metadata()
+        .to_string()
+        .replacen('{', "{\"n\": NaN, ", 1)
+        .replace("]}", ",],}")
+        .replace('}', ",}");
     tools.on(ROOT, 200, text.replace(",,", ","));
     assert_eq!(search(&tools, None).await.server.expect("a server").issuer(), tools.origin);
 }
