@@ -25,7 +25,7 @@ const CRATES: [&str; 8] = [
 ];
 
 /// Circles that are known, by crate and folder: this list only gets shorter.
-const CIRCLES: [(&str, &str, &[&str]); 9] = [
+const CIRCLES: [(&str, &str, &[&str]); 6] = [
     // What a plugin sees of a call is the same in activities and workflows, and its form on the wire stands beside both.
     ("guest-sdk", "", &["activity", "component", "host", "log", "plugin", "tools", "workflow"]),
     // The code that is made of the interface names the host's type for a call under way.
@@ -36,10 +36,6 @@ const CIRCLES: [(&str, &str, &[&str]); 9] = [
         "engine",
         &["call", "cell", "messages", "questions", "reset", "start", "succession", "task", "turn"],
     ),
-    // A call and the session that it belongs to know each other.
-    ("host/connectors", "mcp", &["call", "session"]),
-    ("host/connectors", "oauth", &["answer", "token"]),
-    ("host/connectors", "oauth", &["document", "quote"]),
     ("host/connectors", "registry", &["apis", "connector", "headers", "method", "switches"]),
     ("host/connectors", "rest", &["body", "example", "multipart", "openapi", "request", "security"]),
     ("host/connectors", "rest", &["document", "reference", "schema", "yaml"]),

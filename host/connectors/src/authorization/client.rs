@@ -58,7 +58,6 @@ impl Authorization {
             let data = AuthData {
                 client_id: id.clone(),
                 client_secret: secret.map(|secret| secret.expose_secret().to_owned()),
-                client_scopes: None,
             };
             return Ok(Some(Client::preregistered(server, data)?));
         }

@@ -8,9 +8,11 @@
 //! | an object where the list should be | itself if it has a `type`, else a block of text with its JSON |
 //! | a result without content, structured content, but with other members | a block of text with their JSON |
 //! | `isError` as text | what the text says |
+//! | what is nested deeper than [`MOST`] levels | a text with its JSON |
 
 use serde_json::{Map, Value, json};
 
+use super::nesting::{MOST, flatten};
 use crate::protocol::service::response;
 
 /// The answer as `{content, metadata}` (contract: `ConnectorToolCallResponse`), not scrubbed.
@@ -47,7 +49,10 @@ pub(super) fn read(result: Value) -> Value {
         let only = if result.len() == 1 { result.remove("toolResult") } else { None };
         content.push(block(only.unwrap_or(Value::Object(result))));
     }
-    response(content, meta)
+    let mut answer = response(content, meta);
+    // It goes on inside of other values, to readers with limits of their own.
+    flatten(&mut answer, MOST);
+    answer
 }
 
 fn block(value: Value) -> Value {

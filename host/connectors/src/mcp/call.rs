@@ -1,10 +1,9 @@
 //! One request of a session that may take its time: a call, with what the server wants while it is under way.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use airlock_engine::tools::Conversation;
 use rmcp::{
-    Peer, RoleClient,
     model::{
         CallToolRequest, CallToolRequestParams, ClientRequest, InputRequest, InputRequiredResult, RequestId,
         RequestMetaObject,
@@ -18,7 +17,8 @@ use super::{
     answer,
     client::{Ask, Client, elicit},
     failure::Failure,
-    session::{Failed, Open},
+    open::{Failed, Open},
+    patience::Patience,
     told::Told,
 };
 use crate::protocol::service::Call;
@@ -26,55 +26,18 @@ use crate::protocol::service::Call;
 /// A server may ask for input so many times in one call.
 const MAX_ROUNDS: usize = 8;
 
-/// A call that nobody waits for any more is cancelled at the server.
-struct Abandoned<'a> {
-    open: &'a Open,
+/// What the server wants of a call is heard as long as that is under way.
+struct Heard<'a> {
     client: &'a Client,
-    peer: Peer<RoleClient>,
-    id: RequestId,
-    token: RequestId,
-    is_over: bool,
+    ids: [RequestId; 2],
 }
 
-impl Drop for Abandoned<'_> {
+impl Drop for Heard<'_> {
     fn drop(&mut self) {
         let mut calls = self.client.calls.lock();
-        calls.remove(&self.id);
-        calls.remove(&self.token);
-        drop(calls);
-        if self.is_over {
-            return;
+        for id in &self.ids {
+            calls.remove(id);
         }
-        self.open.wire.take(&self.id);
-        let (peer, id) = (self.peer.clone(), self.id.clone());
-        tokio::spawn(async move {
-            let cancelled = rmcp::model::CancelledNotificationParam::new(Some(id), Some("given up".into()));
-            // The session may be gone as well.
-            let _ = peer.notify_cancelled(cancelled).await;
-        });
-    }
-}
-
-/// A time limit that stands still while people are asked.
-pub(super) struct Patience {
-    pub(super) limit: Duration,
-    until: tokio::time::Instant,
-}
-
-impl Patience {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, until: tokio::time::Instant::now() + limit }
-    }
-
-    pub(super) fn rest(&self) -> Duration {
-        self.until.saturating_duration_since(tokio::time::Instant::now())
-    }
-
-    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let began = tokio::time::Instant::now();
-        let done = work.await;
-        self.until += began.elapsed();
-        done
     }
 }
 
@@ -100,7 +63,8 @@ impl Open {
         let mut parameters = parameters(call);
         for _ in 0..MAX_ROUNDS {
             let result = self.call_once(told, parameters.clone(), patience, call.conversation).await?;
-            if result["resultType"] != "input_required" {
+            // In an older version the word has no meaning.
+            if !self.wire.is_newest() || result["resultType"] != "input_required" {
                 return Ok(answer::read(result));
             }
             let unreadable = |what: &str| told.failed(&Failure::Unreadable(what.into()), "tools/call");
@@ -134,6 +98,7 @@ impl Open {
         conversation: &dyn Conversation,
     ) -> Result<Value, Failed> {
         let (client, peer) = (self.service.service(), self.service.peer());
+        let mut deliveries = self.wire.deliveries();
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(parameters));
         let sent = peer.send_request_with_option(request, PeerRequestOptions::no_options());
         let handle = tokio::time::timeout(patience.rest(), sent)
@@ -143,15 +108,15 @@ impl Open {
         let (sender, mut asks) = mpsc::unbounded_channel();
         let (id, token) = (handle.id.clone(), handle.progress_token.0.clone());
         client.calls.lock().extend([(id.clone(), sender.clone()), (token.clone(), sender)]);
-        let mut guard =
-            Abandoned { open: self, client, peer: peer.clone(), id: id.clone(), token, is_over: false };
+        let _heard = Heard { client, ids: [id.clone(), token] };
+        let mut awaited = self.awaits(&id);
         let response = handle.await_response();
         tokio::pin!(response);
         loop {
             tokio::select! {
                 biased;
                 _ = &mut response => {
-                    guard.is_over = true;
+                    awaited.end();
                     return self.outcome(told, &id, "tools/call");
                 }
                 Some(ask) = asks.recv() => match ask {
@@ -166,7 +131,7 @@ impl Open {
                         let _ = answer.send(given);
                     }
                 },
-                failure = self.wire.undelivered() => {
+                failure = deliveries.fail(&id) => {
                     return Err(told.failed(&failure, "an answer to its question").into());
                 }
                 () = tokio::time::sleep(patience.rest()) => return Err(told.late(patience.limit).into()),

@@ -4,11 +4,23 @@
 /// One event.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Event {
+    /// What kind it is; usually none.
+    pub(super) name: String,
     pub(super) data: String,
     pub(super) id: Option<String>,
     /// Milliseconds after which the server wants to be asked again.
     pub(super) retry: Option<u64>,
 }
+
+impl Event {
+    /// It tells that something went wrong.
+    pub(super) fn is_error(&self) -> bool {
+        self.name.eq_ignore_ascii_case("error")
+    }
+}
+
+/// Bytes of a line that is no field and is told.
+const LONGEST_ODD: usize = 4096;
 
 /// One event is larger than the limit.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +35,8 @@ pub(super) struct Events {
     begun: bool,
     after_cr: bool,
     first_line: bool,
+    /// The first line that is no field of an event.
+    odd: Option<String>,
 }
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -36,6 +50,7 @@ impl Events {
             begun: false,
             after_cr: false,
             first_line: true,
+            odd: None,
         }
     }
 
@@ -68,6 +83,18 @@ impl Events {
         last.or_else(|| self.end_line())
     }
 
+    /// What the event that is open holds so far, if that ends in what may be the end of a message: some servers forget the
+    /// empty line behind it.
+    pub(super) fn open(&self) -> Option<&str> {
+        let data = self.event.data.as_str();
+        (self.line.is_empty() && data.ends_with(['}', ']'])).then_some(data)
+    }
+
+    /// The first line that is no field of an event, of a body that is no stream of events.
+    pub(super) fn odd(&mut self) -> Option<String> {
+        self.odd.take()
+    }
+
     fn end_line(&mut self) -> Option<Event> {
         let line = std::mem::take(&mut self.line);
         let mut line = line.as_slice();
@@ -91,20 +118,35 @@ impl Events {
             }
             "id" if !value.contains('\0') => self.event.id = Some(value.to_owned()),
             "retry" => self.event.retry = value.trim().parse().ok(),
-            // A comment, the name of the event, or something unknown.
-            _ => return None,
+            "event" => {
+                value.trim().clone_into(&mut self.event.name);
+                // By itself, it is no event yet, unless its name says all.
+                self.begun |= self.event.is_error();
+                return None;
+            }
+            // A comment.
+            "" => return None,
+            _ => {
+                if self.odd.is_none() && line.len() <= LONGEST_ODD {
+                    self.odd = Some(line.trim().to_owned());
+                }
+                return None;
+            }
         }
         self.begun = true;
         None
     }
 }
 
-/// Whether a body of no telling type is a stream of events.
-pub(super) fn begins(body: &[u8]) -> bool {
+/// Whether a body of no telling type is a stream of events; none if its beginning does not tell yet.
+pub(super) fn begins(body: &[u8]) -> Option<bool> {
     let body = body.strip_prefix(BOM).unwrap_or(body);
     let body = body.trim_ascii_start();
     let fields: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
-    fields.iter().any(|field| body.starts_with(field))
+    match fields.iter().any(|field| body.starts_with(field)) {
+        true => Some(true),
+        false => (!fields.iter().any(|field| field.starts_with(body))).then_some(false),
+    }
 }
 
 #[cfg(test)]
@@ -125,12 +167,17 @@ mod tests {
         Event { data: text.into(), ..Event::default() }
     }
 
+    fn named(name: &str, text: &str) -> Event {
+        Event { name: name.into(), ..data(text) }
+    }
+
     #[test]
     fn streams_are_read_as_servers_send_them() {
-        let table: [(&str, Vec<Event>); 12] = [
-            ("event: message\ndata: {}\n\n", vec![data("{}")]),
-            ("event: message\r\ndata: {}\r\n\r\n", vec![data("{}")]),
-            ("event: message\rdata: {}\r\r", vec![data("{}")]),
+        let table: [(&str, Vec<Event>); 13] = [
+            ("event: message\ndata: {}\n\n", vec![named("message", "{}")]),
+            ("event: message\r\ndata: {}\r\n\r\n", vec![named("message", "{}")]),
+            ("data: {}\revent:error\r\r", vec![named("error", "{}")]),
+            ("event: a\n\ndata: {}\n\n", vec![data("{}")]),
             ("\u{feff}data: {}\n\n", vec![data("{}")]),
             ("data:{}\n\n", vec![data("{}")]),
             (": ping\n\ndata: {}\n\n", vec![data("{}")]),
@@ -139,7 +186,7 @@ mod tests {
             ("data: {}", vec![data("{}")]),
             (
                 "id: 7\nretry: 20\ndata: \n\n",
-                vec![Event { data: String::new(), id: Some("7".into()), retry: Some(20) }],
+                vec![Event { id: Some("7".into()), retry: Some(20), ..Event::default() }],
             ),
             ("data: a\n\n\n\ndata: b\n\n", vec![data("a"), data("b")]),
             ("\n\n:\n\n", vec![]),
@@ -147,6 +194,36 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(read(&[text.as_bytes()]), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_beginning_is_one_of_events_or_not_or_does_not_tell_yet() {
+        for (begin, expected) in [
+            ("", None),
+            (" \n", None),
+            ("da", None),
+            ("data", None),
+            ("\u{feff}ev", None),
+            ("data:", Some(true)),
+            (":", Some(true)),
+            ("\n retry: 1", Some(true)),
+            ("{", Some(false)),
+            ("dates", Some(false)),
+        ] {
+            assert_eq!(begins(begin.as_bytes()), expected, "{begin:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_open_and_what_is_odd_can_be_asked_for() {
+        let mut events = Events::new(100);
+        for (text, open) in
+            [("oops: no\n", None), ("data: {\n", None), ("data: }", None), ("\n", Some("{\n}"))]
+        {
+            events.push(text.as_bytes()).expect("is small");
+            assert_eq!(events.open(), open, "{text:?}");
+        }
+        assert_eq!((events.end(), events.odd()), (Some(data("{\n}")), Some("oops: no".into())));
     }
 
     #[test]

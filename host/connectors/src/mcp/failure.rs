@@ -18,8 +18,10 @@ pub(super) enum Failure {
     Redirected { status: u16, to: Option<String> },
     /// The server answered, and what it answered cannot be used.
     Unreadable(String),
-    /// The stream ended before the answer came.
-    Closed,
+    /// The stream ended before the answer came, with what was said in it instead (not scrubbed).
+    Closed(Option<String>),
+    /// An event that tells of an error in words (not scrubbed) instead of an answer.
+    Said(String),
     /// The session was given up meanwhile.
     Ended,
 }
@@ -68,7 +70,9 @@ impl Failure {
             // It may be anything; a new session costs little and may help the next call.
             Self::Status { status: 400 | 409 | 422, .. } => unreached(false),
             Self::Answered(error) => error.lost(worked),
-            Self::Closed | Self::Ended | Self::Unanswered(Unanswered::Broken) => unreached(false),
+            Self::Closed(_) | Self::Ended | Self::Unanswered(Unanswered::Broken) => unreached(false),
+            // Words that are no message may be of what stands before the server.
+            Self::Said(words) | Self::Unreadable(words) if names_session(words) => unreached(false),
             _ => None,
         }
     }
@@ -81,7 +85,8 @@ impl Failure {
             Self::Answered(Answered { status, .. }) => format!("an error, HTTP status {status}"),
             Self::Redirected { status, .. } => format!("a redirect, HTTP status {status}"),
             Self::Unreadable(_) => "unreadable".into(),
-            Self::Closed => "closed".into(),
+            Self::Closed(_) => "closed".into(),
+            Self::Said(_) => "an error in words".into(),
             Self::Ended => "ended".into(),
         }
     }
@@ -189,7 +194,9 @@ mod tests {
                 told,
             ),
             (status(400, "Session of the user was closed twice"), told),
-            (Failure::Closed, told),
+            (Failure::Closed(None), told),
+            (Failure::Said("Session not found".into()), told),
+            (Failure::Unreadable("text/plain, which says: Invalid session".into()), told),
             // Nothing to do with a session.
             (answered(200, "-32603", "the database is gone", true), None),
             (answered(404, "-32601", "Method not found", true), None),

@@ -34,9 +34,15 @@ pub(super) struct Seen {
     pub(super) rpc: String,
     pub(super) message: Value,
     pub(super) headers: BTreeMap<String, String>,
+    raw: http::HeaderMap,
 }
 
 impl Seen {
+    /// A header as it came.
+    pub(super) fn raw(&self, name: &str) -> Option<&[u8]> {
+        self.raw.get(name).map(http::HeaderValue::as_bytes)
+    }
+
     pub(super) fn session(&self) -> Option<&str> {
         self.headers.get("mcp-session-id").map(String::as_str)
     }
@@ -83,7 +89,7 @@ impl Reply {
         };
         let mut response = Response::builder().status(self.status);
         for (name, value) in self.headers {
-            response = response.header(name, value);
+            response = response.header(name, value.as_bytes());
         }
         response.body(body).expect("a response").into_response()
     }
@@ -116,6 +122,7 @@ impl Server {
                         .iter()
                         .map(|(name, value)| (name.to_string(), text(value)))
                         .collect(),
+                    raw: head.headers.clone(),
                 };
                 log.lock().push(request.clone());
                 script(&request).response()
@@ -175,6 +182,11 @@ pub(super) fn plain(seen: &Seen) -> Reply {
     Reply::json(&answer(seen, &result))
 }
 
+/// Server-sent events.
+pub(super) fn events(text: &str) -> Reply {
+    Reply::new(200, "text/event-stream", text)
+}
+
 pub(super) fn answer(seen: &Seen, result: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": seen.message["id"], "result": result })
 }
@@ -190,7 +202,7 @@ pub(super) async fn call(session: &Session) -> Result<Value, Trouble> {
         conversation: &Silence,
     };
     // The limit of the call itself is minutes: nothing here may come near it.
-    tokio::time::timeout(Duration::from_secs(10), session.call(&call))
+    tokio::time::timeout(Duration::from_secs(100), session.call(&call))
         .await
         .expect("is told at once")
         .map(|answered| answered.value)

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
+use super::nesting::is_deeper;
 use crate::{egress::scrub::Scrubber, protocol::tools::LeftOut};
 
 /// A server may name so many tools (THREATS row 22).
@@ -16,11 +17,16 @@ const MAX_NOTES: usize = 50;
 /// Names are part of addresses, headers and rules.
 const MAX_NAME: usize = 256;
 
+/// Levels of a schema, and of what else belongs to a tool: what is deeper is not looked at by anybody.
+const DEEPEST: usize = 64;
+
 /// A list that is being read, page by page.
 #[derive(Default)]
 pub(super) struct Listing {
     pub(super) tools: Vec<Value>,
     left_out: Vec<LeftOut>,
+    /// Why there is no more of it.
+    early: Option<LeftOut>,
     /// Notes that were not kept.
     more: usize,
     cursors: HashSet<String>,
@@ -52,7 +58,7 @@ impl Listing {
         }
         if self.tools.len() > MAX_TOOLS {
             self.tools.truncate(MAX_TOOLS);
-            self.note("the rest".into(), &format!("there are more than {MAX_TOOLS} tools"));
+            self.ends_early("the rest".into(), &format!("there are more than {MAX_TOOLS} tools"));
             return Next::End;
         }
         match cursor {
@@ -60,11 +66,14 @@ impl Listing {
             // An empty text is a cursor as well (2026-07-28, pagination).
             Value::String(cursor) if self.cursors.insert(cursor.clone()) => Next::Page(cursor),
             Value::String(_) => {
-                self.note("what may follow".into(), "the server named the same cursor (nextCursor) twice");
+                self.ends_early(
+                    "what may follow".into(),
+                    "the server named the same cursor (nextCursor) twice",
+                );
                 Next::End
             }
             _ => {
-                self.note("what may follow".into(), "'nextCursor' is no text");
+                self.ends_early("what may follow".into(), "'nextCursor' is no text");
                 Next::End
             }
         }
@@ -95,6 +104,10 @@ impl Listing {
         let mut read = Map::new();
         read.insert("name".into(), name.clone().into());
         for (member, value) in tool.into_iter().filter(|(_, value)| !value.is_null()) {
+            if is_deeper(&value, DEEPEST) {
+                self.note_member(&name, &member, &format!("it is nested deeper than {DEEPEST} levels"));
+                continue;
+            }
             let whole = match member.as_str() {
                 "title" | "description" => value.is_string().then_some(value),
                 "inputSchema" | "outputSchema" | "execution" | "_meta" => value.is_object().then_some(value),
@@ -176,12 +189,17 @@ impl Listing {
         }
     }
 
-    pub(super) fn note(&mut self, what: String, reason: &str) {
+    fn note(&mut self, what: String, reason: &str) {
         if self.left_out.len() < MAX_NOTES {
             self.left_out.push(LeftOut { what, reason: reason.to_owned() });
         } else {
             self.more += 1;
         }
+    }
+
+    /// Notes that there is no more of the list than this, however much else was noted.
+    pub(super) fn ends_early(&mut self, what: String, reason: &str) {
+        self.early = Some(LeftOut { what, reason: reason.to_owned() });
     }
 
     fn note_member(&mut self, tool: &str, member: &str, reason: &str) {
@@ -190,6 +208,9 @@ impl Listing {
 
     /// The list, and what was left out of it.
     pub(super) fn end(mut self) -> (Vec<Value>, Vec<LeftOut>) {
+        let early = self.early.take();
+        // What is not there at all comes first.
+        self.left_out.splice(0..0, early);
         if self.more > 0 {
             let what = format!("{} more", self.more);
             self.left_out.push(LeftOut { what, reason: "for reasons like these".into() });

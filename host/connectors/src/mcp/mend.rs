@@ -1,6 +1,7 @@
 //! JSON with what other software writes into it: half of a pair of surrogates, where a text was cut in the middle of a
-//! sign; bytes that are no UTF-8; control characters in texts; numbers that are none or have no end. One of them must not
-//! cost a list of tools, or an answer whose effect has happened.
+//! sign; bytes that are no UTF-8; control characters in texts; numbers that are none or have no end; a comma behind the last
+//! member; the quotes and words of other languages. One of them must not cost a list of tools, or an answer whose effect has
+//! happened.
 
 use serde_json::Value;
 
@@ -10,12 +11,14 @@ pub(super) fn mended(text: &[u8]) -> Option<Value> {
     let mut whole = String::with_capacity(text.len() + 16);
     let mut rest = text.as_ref();
     while let Some(char) = rest.chars().next() {
-        if char == '"' {
-            rest = string(rest, &mut whole);
+        if matches!(char, '"' | '\'') {
+            rest = string(rest, char, &mut whole);
+        } else if char == ',' && rest[1..].trim_start().starts_with(['}', ']']) {
+            rest = &rest[1..];
         } else if char.is_ascii_alphanumeric() || matches!(char, '-' | '+' | '.') {
             let end = rest.find(|char: char| !(char.is_ascii_alphanumeric() || "-+.".contains(char)));
             let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
-            whole.push_str(if is_value(word) { word } else { "null" });
+            whole.push_str(meant(word));
             rest = behind;
         } else {
             whole.push(char);
@@ -25,25 +28,32 @@ pub(super) fn mended(text: &[u8]) -> Option<Value> {
     serde_json::from_str(&whole).ok()
 }
 
-/// Whether a word outside of texts can stay: anything but numbers that are none or too large.
-fn is_value(word: &str) -> bool {
+/// What a word outside of texts means: a number that is none or too large means nothing.
+fn meant(word: &str) -> &str {
     let is_number = word.starts_with(|char: char| char.is_ascii_digit() || char == '-');
-    match word.to_ascii_lowercase().trim_start_matches(['-', '+']) {
-        "nan" | "infinity" | "inf" => false,
-        _ if is_number => word.parse::<f64>().is_ok_and(f64::is_finite),
-        _ => true,
+    match word.trim_start_matches(['-', '+']) {
+        "True" => "true",
+        "False" => "false",
+        "None" | "undefined" => "null",
+        name if ["nan", "infinity", "inf"].contains(&name.to_ascii_lowercase().as_str()) => "null",
+        _ if is_number && !word.parse::<f64>().is_ok_and(f64::is_finite) => "null",
+        _ => word,
     }
 }
 
 /// Copies a text with its quotation marks, mended, and gives what follows it.
-fn string<'a>(text: &'a str, whole: &mut String) -> &'a str {
+fn string<'a>(text: &'a str, quote: char, whole: &mut String) -> &'a str {
     whole.push('"');
     let mut rest = &text[1..];
     while let Some(char) = rest.chars().next() {
         match char {
-            '"' => {
+            _ if char == quote => {
                 whole.push('"');
                 return &rest[1..];
+            }
+            '"' => {
+                whole.push_str("\\\"");
+                rest = &rest[1..];
             }
             '\\' => rest = escape(rest, whole),
             control if control < ' ' => {
@@ -108,6 +118,11 @@ mod tests {
             (b"{\"a\":\"one\ttwo\nthree\"}", json!({ "a": "one\ttwo\nthree" })),
             (b"{\"a\":\"\xff\"}", json!({ "a": "\u{fffd}" })),
             (br#"{"a":"\q \u12"}"#, json!({ "a": "q \\u12" })),
+            (b"{\"a\": [1, 2, ], \"b\": \", ]\",\n}", json!({ "a": [1, 2], "b": ", ]" })),
+            (
+                br#"{'a': 'it\'s "x"', 'b': [True, False, None], "c": undefined}"#,
+                json!({ "a": "it's \"x\"", "b": [true, false, null], "c": null }),
+            ),
         ] {
             assert_eq!(mended(written), Some(expected), "{}", String::from_utf8_lossy(written));
         }

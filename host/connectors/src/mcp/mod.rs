@@ -6,28 +6,41 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `session` | a session that lasts while servers forget theirs |
-//! | `call`, `client` | one call, and what the server wants in the middle of it |
+//! | `open` | one of theirs, and its list of tools |
+//! | `call`, `patience`, `client` | one call, its time, and what the server wants in the middle of it |
 //! | `listing`, `answer`, `handshake` | how lists, answers and beginnings are read |
-//! | `transport`, `stream`, `reading`, `events` | messages in HTTP answers |
+//! | `transport`, `body`, `stream`, `reading` | messages in HTTP answers |
+//! | `events`, `texts`, `encoding` | what frames them |
+//! | `mend`, `nesting` | JSON that is none, or too deep |
 //! | `failure`, `told` | what went wrong, and what is said of it |
 
 mod answer;
+mod body;
 mod call;
 mod client;
+mod encoding;
 mod events;
 mod failure;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod frames;
 mod handshake;
 mod listing;
 mod mend;
 #[cfg(test)]
 mod mutations;
+mod nesting;
+#[cfg(test)]
+mod oddities;
+mod open;
+mod patience;
 mod reading;
 mod session;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod told;
 mod transport;
 

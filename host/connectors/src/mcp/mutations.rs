@@ -81,6 +81,8 @@ enum Change {
     Absent,
     Twice,
     Value(Value),
+    /// A text that is no value, or one that nobody reads level by level.
+    Text(String),
 }
 
 fn changes() -> Vec<Change> {
@@ -97,7 +99,9 @@ fn changes() -> Vec<Change> {
         json!({ "a": { "b": [] } }),
         json!("x".repeat(70_000)),
     ];
-    [Change::Absent, Change::Twice].into_iter().chain(values.map(Change::Value)).collect()
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    let texts = ["NaN".to_owned(), deep].map(Change::Text);
+    [Change::Absent, Change::Twice].into_iter().chain(values.map(Change::Value)).chain(texts).collect()
 }
 
 /// The message with a change, as text: a member that stands twice is no value.
@@ -118,6 +122,10 @@ fn changed(message: &Value, place: &str, change: &Change) -> String {
             let number: usize = name.parse().expect("a number");
             items.insert(number, items[number].clone());
         }
+        (Change::Text(text), parent) => {
+            *parent.pointer_mut(&format!("/{name}")).expect("is there") = "\u{1}".into();
+            return message.to_string().replacen("\"\\u0001\"", text, 1);
+        }
         (Change::Value(value), parent) => {
             *parent.pointer_mut(&format!("/{name}")).expect("is there") = value.clone()
         }
@@ -136,7 +144,7 @@ async fn with_answer(question: &'static str, body: String) -> (Result<usize, Str
         false => plain(seen),
     })
     .await;
-    let limit = std::time::Duration::from_secs(10);
+    let limit = std::time::Duration::from_secs(100);
     let told = |trouble: Trouble| trouble.error.to_string();
     let all = async {
         let session = match server.session().await {

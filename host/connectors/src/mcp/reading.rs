@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     events::{self, Events},
     failure::{Answered, Failure},
-    mend::mended,
+    texts,
 };
 
 /// What a message means for the request in whose answer it stands.
@@ -46,24 +46,23 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(essence.trim().to_ascii_lowercase())
 }
 
-/// The messages in a JSON text: one, or those of a batch; or those in a text of server-sent events.
+/// The messages in a text: one, several, or those of a batch; or those in a text of server-sent events.
 pub(super) fn messages(text: &[u8]) -> Option<Vec<Value>> {
-    if events::begins(text) {
+    if events::begins(text) == Some(true) {
         let mut events = Events::new(text.len());
         let mut read = events.push(text).ok()?;
         read.extend(events.end());
-        let found = read.iter().filter_map(|event| json(event.data.as_bytes()));
+        let found = read.iter().filter_map(|event| texts::values(event.data.as_bytes()));
         return Some(found.flatten().collect());
     }
-    json(text)
+    texts::values(text)
 }
 
-fn json(text: &[u8]) -> Option<Vec<Value>> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    match serde_json::from_slice(text).ok().or_else(|| mended(text))? {
-        Value::Array(messages) => Some(messages),
-        message => Some(vec![message]),
-    }
+/// What these bytes answer a request with, if they do.
+pub(super) fn is_answer(text: &[u8], request: &RequestId, status: StatusCode) -> bool {
+    let read = messages(text).into_iter().flatten();
+    read.filter_map(|message| incoming(message, request, status))
+        .any(|incoming| matches!(incoming, Incoming::Answer(_)))
 }
 
 /// What a message means in the answer to a request. `status` is that of the answer.
@@ -73,8 +72,8 @@ pub(super) fn incoming(mut message: Value, request: &RequestId, status: StatusCo
         return Some(Incoming::Other(message));
     }
     let own = object.get("id").is_some_and(|id| is_id(id, request));
-    let error = object.get_mut("error").map(Value::take).filter(|error| !error.is_null());
-    if let Some(error) = error {
+    let error = object.get("error").filter(|error| is_error(error, object.contains_key("result")));
+    if let Some(error) = error.cloned() {
         return Some(Incoming::Answer(Err(Failure::Answered(answered(error, own, status)))));
     }
     // A result for another request is not ours; one without an id can only be.
@@ -83,6 +82,19 @@ pub(super) fn incoming(mut message: Value, request: &RequestId, status: StatusCo
     }
     let result = object.get_mut("result")?.take();
     Some(Incoming::Answer(Ok(result)))
+}
+
+/// Whether a member is an error: beside a result, nothing that says nothing is one.
+fn is_error(error: &Value, has_result: bool) -> bool {
+    match error {
+        Value::Null | Value::Bool(false) => false,
+        _ if !has_result => true,
+        Value::String(text) => !text.trim().is_empty(),
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => members.values().any(|member| !member.is_null()),
+        Value::Bool(true) => true,
+    }
 }
 
 /// Whether an id is that of a request, as a number or as a text.
@@ -110,7 +122,7 @@ fn answered(error: Value, own: bool, status: StatusCode) -> Answered {
 }
 
 /// What a value says to people, where services put it.
-fn words(value: &Value) -> Option<String> {
+pub(super) fn words(value: &Value) -> Option<String> {
     match value {
         // Nothing is cut before it is scrubbed: half a secret is not found.
         Value::String(text) => Some(text.clone()),
@@ -135,9 +147,10 @@ pub(super) fn whole(
     let is_json = read.is_some();
     let said = match &read {
         _ if status.is_success() => None,
-        Some(read) => read.first().and_then(words),
+        Some(read) => read.iter().find_map(words),
         None => text(body, headers),
     };
+    let said_instead = read.iter().flatten().find_map(words);
     for message in read.into_iter().flatten() {
         let has_result = message["result"].is_object();
         match incoming(message, request, status) {
@@ -154,7 +167,7 @@ pub(super) fn whole(
             Failure::Status { status: status.as_u16(), retry_after: None, words: said }
         }
         _ if stranger => Failure::Unreadable("an answer to another request".into()),
-        _ => Failure::Unreadable(kind(body, headers, is_json)),
+        _ => Failure::Unreadable(kind(body, status, headers, is_json, said_instead)),
     };
     (others, Err(with_retry(failure, headers)))
 }
@@ -187,20 +200,30 @@ fn text(body: &[u8], headers: &HeaderMap) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// What there was instead of a message.
-fn kind(body: &[u8], headers: &HeaderMap, is_json: bool) -> String {
+/// What there was instead of a message, and what it says.
+fn kind(body: &[u8], status: StatusCode, headers: &HeaderMap, is_json: bool, said: Option<String>) -> String {
     if body.trim_ascii().is_empty() {
-        return "an empty answer".into();
-    }
-    if is_json {
-        return "JSON that is no message of JSON-RPC".into();
+        return match status {
+            StatusCode::OK => "an empty answer".into(),
+            other => format!("HTTP status {} and an empty answer", other.as_u16()),
+        };
     }
     if is_html(body, headers) {
         return "a page of HTML".into();
     }
-    match media_type(headers) {
-        Some(kind) if kind.is_ascii() && kind.len() < 64 => format!("{kind} that is no JSON"),
-        _ => "something that is no JSON".into(),
+    let (what, said) = match media_type(headers) {
+        _ if is_json => ("JSON that is no message of JSON-RPC".into(), said),
+        kind => match (texts::fault(body), kind) {
+            (Some(fault), _) => (fault, None),
+            (None, Some(kind)) if kind.is_ascii() && kind.len() < 64 => {
+                (format!("{kind} that is no JSON"), text(body, headers))
+            }
+            (None, _) => ("something that is no JSON".into(), text(body, headers)),
+        },
+    };
+    match said.filter(|said| !said.trim().is_empty()) {
+        Some(said) => format!("{what}, which says: {said}"),
+        None => what,
     }
 }
 
@@ -249,7 +272,14 @@ mod tests {
             assert_eq!(read(&several, 200), Ok(json!({ "a": 1 })), "among others, {id}");
         }
         assert_eq!(read(&json!({ "result": {} }), 200), Ok(json!({})));
-        assert_eq!(read(&json!({ "id": 3, "result": {}, "error": null }), 200), Ok(json!({})));
+        for error in
+            [json!(null), json!(false), json!(0), json!(""), json!([]), json!({}), json!({ "code": null })]
+        {
+            let beside = json!({ "id": 3, "result": { "a": 1 }, "error": error });
+            assert_eq!(read(&beside, 200), Ok(json!({ "a": 1 })), "{error}");
+        }
+        let both = json!({ "id": 3, "result": {}, "error": { "code": 1, "message": "no" } });
+        assert!(matches!(read(&both, 200), Err(Failure::Answered(_))), "an error that says something counts");
         for id in [json!(4), json!("x"), json!(true)] {
             let stranger = read(&json!({ "id": id, "result": { "secret": "of somebody else" } }), 200);
             assert_eq!(stranger, Err(Failure::Unreadable("an answer to another request".into())));
@@ -294,7 +324,16 @@ mod tests {
         assert_eq!(read("", "application/json", 200), unreadable("an empty answer"));
         assert_eq!(read("<html>Log in</html>", "text/html", 200), unreadable("a page of HTML"));
         assert_eq!(read("{}", "text/plain", 200), unreadable("JSON that is no message of JSON-RPC"));
-        assert_eq!(read("hello", "text/plain", 200), unreadable("text/plain that is no JSON"));
+        assert_eq!(
+            read("hello", "text/plain", 200),
+            unreadable("text/plain that is no JSON, which says: hello")
+        );
+        assert_eq!(
+            read("{\"message\": \"no such endpoint\"}", "application/json", 200),
+            unreadable("JSON that is no message of JSON-RPC, which says: no such endpoint")
+        );
+        assert_eq!(read("{\"id\": 3, \"res", "application/json", 200), unreadable("JSON that ends too soon"));
+        assert_eq!(read("", "application/json", 202), unreadable("HTTP status 202 and an empty answer"));
         let words = |body, kind| match read(body, kind, 400) {
             Failure::Status { status: 400, words, .. } => words,
             other => panic!("{other:?}"),

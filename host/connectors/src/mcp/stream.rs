@@ -13,9 +13,11 @@ use sse_stream::Sse;
 use tokio::sync::mpsc;
 
 use super::{
+    encoding,
     events::{Event, Events},
     failure::Failure,
     reading::{self, Incoming, Shape},
+    texts::Texts,
 };
 use crate::egress::{Sender, Unanswered};
 
@@ -28,8 +30,11 @@ const RESUME_AFTER: Duration = Duration::from_secs(1);
 const LONGEST_RESUME: Duration = Duration::from_secs(30);
 const MAX_RESUMES: u32 = 3;
 
+/// A server that closes the stream on which it speaks by itself is not asked for another sooner.
+const LEAST_RETRY_MS: u64 = 500;
+
 /// A connection whose stream ends so soon after the answer can be used again.
-const DRAIN: Duration = Duration::from_millis(50);
+pub(super) const DRAIN: Duration = Duration::from_millis(50);
 
 /// An answer that comes as events, perhaps over several connections (2025-11-25, transports, resumability).
 pub(super) struct Stream {
@@ -55,6 +60,8 @@ struct Place {
     retry: Option<Duration>,
     /// Something has come since it was taken up.
     moved: bool,
+    /// What came last that is no message, for whoever waits for one.
+    said: Option<String>,
 }
 
 impl Stream {
@@ -67,6 +74,9 @@ impl Stream {
             fruitless = if std::mem::take(&mut place.moved) { 0 } else { fruitless + 1 };
             body = loop {
                 if place.last.is_none() || fruitless >= MAX_RESUMES {
+                    if let Failure::Closed(said) = &mut failure {
+                        *said = place.said.take();
+                    }
                     return drop(self.sender.send(Incoming::Answer(Err(failure))).await);
                 }
                 tokio::time::sleep(place.retry.unwrap_or(RESUME_AFTER).min(LONGEST_RESUME)).await;
@@ -76,7 +86,7 @@ impl Stream {
                         // A server that cannot take it up has answered; one that cannot be reached may come back.
                         fruitless += if matches!(found, Failure::Unanswered(_)) { 1 } else { MAX_RESUMES };
                         if !matches!(failure, Failure::Unanswered(_)) {
-                            failure = Failure::Closed;
+                            failure = Failure::Closed(None);
                         }
                     }
                 }
@@ -87,13 +97,14 @@ impl Stream {
     async fn resume(&self, place: &Place) -> Result<BoxStream<'static, Result<Bytes, Unanswered>>, Failure> {
         let mut headers = self.headers.clone();
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        if let Some(last) = place.last.as_deref().and_then(|last| HeaderValue::from_str(last).ok()) {
-            headers.insert("last-event-id", last);
-        }
+        // Without its place, it would be another stream.
+        let last = place.last.as_deref().and_then(|last| HeaderValue::from_bytes(last.as_bytes()).ok());
+        let Some(last) = last else { return Err(Failure::Closed(None)) };
+        headers.insert("last-event-id", last);
         let answer = self.egress.message(Method::GET, headers, None).await.map_err(Failure::Unanswered)?;
         match answer.status.is_success() && reading::shape(&answer.headers) == Shape::Events {
-            true => Ok(answer.body),
-            false => Err(Failure::Closed),
+            true => Ok(encoding::utf8(answer.body)),
+            false => Err(Failure::Closed(None)),
         }
     }
 
@@ -104,60 +115,77 @@ impl Stream {
         place: &mut Place,
     ) -> End {
         let mut events = Events::new(MAX_BYTES);
-        let mut whole: Option<Vec<u8>> = None;
+        let (mut whole, mut texts) = (None::<Vec<u8>>, Texts::default());
         let mut next = Some(Ok(Bytes::from(begin)));
         let mut began = false;
         loop {
-            match next {
-                Some(Ok(chunk)) => {
-                    // JSON that calls itself a stream.
-                    let text = chunk.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&chunk[..]);
-                    let first = text.trim_ascii_start().first();
-                    if !began && matches!(first, Some(b'{' | b'[')) {
-                        whole = Some(Vec::new());
-                    }
-                    began |= first.is_some();
-                    if let Some(whole) = &mut whole {
-                        whole.extend_from_slice(&chunk);
-                        if whole.len() > MAX_BYTES {
-                            return End::Closed(Failure::Unanswered(Unanswered::TooLarge));
-                        }
-                    } else {
-                        let Ok(found) = events.push(&chunk) else {
-                            place.last = None;
-                            return End::Closed(Failure::Unanswered(Unanswered::TooLarge));
-                        };
-                        for event in found {
-                            if self.event(event, place).await {
-                                let rest = async { while body.next().await.is_some() {} };
-                                let _ = tokio::time::timeout(DRAIN, rest).await;
-                                return End::Done;
-                            }
-                        }
-                    }
-                }
+            let chunk = match next {
+                Some(Ok(chunk)) => chunk,
                 Some(Err(broken)) => return End::Closed(Failure::Unanswered(broken)),
-                None => {
-                    if let Some(whole) = whole {
-                        let event =
-                            Event { data: String::from_utf8_lossy(&whole).into(), ..Event::default() };
-                        if self.event(event, place).await {
-                            return End::Done;
-                        }
-                    } else if let Some(event) = events.end()
-                        && self.event(event, place).await
-                    {
-                        return End::Done;
-                    }
-                    return End::Closed(Failure::Closed);
+                None => break,
+            };
+            // JSON that calls itself a stream.
+            let first = chunk.trim_ascii_start().first();
+            if !began && matches!(first, Some(b'{' | b'[')) {
+                whole = Some(Vec::new());
+            }
+            began |= first.is_some();
+            let mut is_over = false;
+            if let Some(whole) = &mut whole {
+                whole.extend_from_slice(&chunk);
+                if whole.len() > MAX_BYTES {
+                    return End::Closed(Failure::Unanswered(Unanswered::TooLarge));
                 }
+                while let Some(text) = texts.next(whole) {
+                    is_over = self.event(whole_event(&whole[text]), place).await;
+                    if is_over {
+                        break;
+                    }
+                }
+            } else {
+                let Ok(found) = events.push(&chunk) else {
+                    place.last = None;
+                    return End::Closed(Failure::Unanswered(Unanswered::TooLarge));
+                };
+                for event in found {
+                    is_over = self.event(event, place).await;
+                    if is_over {
+                        break;
+                    }
+                }
+                let is_answer = |data: &str| reading::is_answer(data.as_bytes(), &self.id, self.status);
+                if !is_over
+                    && events.open().is_some_and(is_answer)
+                    && let Some(event) = events.end()
+                {
+                    is_over = self.event(event, place).await;
+                }
+            }
+            if is_over {
+                let rest = async { while body.next().await.is_some() {} };
+                let _ = tokio::time::timeout(DRAIN, rest).await;
+                return End::Done;
             }
             next = body.next().await;
         }
+        let last = match &whole {
+            Some(whole) => Some(whole_event(whole)),
+            None => events.end(),
+        };
+        if let Some(event) = last
+            && self.event(event, place).await
+        {
+            return End::Done;
+        }
+        if place.said.is_none() {
+            place.said = events.odd();
+        }
+        End::Closed(Failure::Closed(None))
     }
 
     /// Hands on what an event holds. Whether that was all that is waited for.
     async fn event(&self, event: Event, place: &mut Place) -> bool {
+        let is_error = event.is_error();
         place.moved |= !event.data.is_empty() || event.id != place.last;
         if let Some(retry) = event.retry {
             place.retry = Some(Duration::from_millis(retry));
@@ -165,16 +193,41 @@ impl Stream {
         if let Some(id) = event.id {
             place.last = Some(id).filter(|id| !id.is_empty());
         }
+        let mut said = None;
         // Keep-alives and events of other kinds are no JSON.
-        for message in reading::messages(event.data.as_bytes()).into_iter().flatten() {
-            let Some(incoming) = reading::incoming(message, &self.id, self.status) else { continue };
+        let read = reading::messages(event.data.as_bytes());
+        if read.is_none() {
+            said = Some(event.data.trim().to_owned()).filter(|said| !said.is_empty());
+        }
+        for message in read.into_iter().flatten() {
+            let stranger = message["result"].is_object().then(|| "an answer to another request".to_owned());
+            let words = reading::words(&message).or(stranger);
+            let Some(incoming) = reading::incoming(message, &self.id, self.status) else {
+                said = said.or(words);
+                continue;
+            };
             let is_answer = matches!(incoming, Incoming::Answer(_));
             if self.sender.send(incoming).await.is_err() || is_answer {
                 return true;
             }
         }
+        if is_error {
+            let failure = Failure::Said(said.unwrap_or_default());
+            // Perhaps nobody waits for it any more.
+            let _ = self.sender.send(Incoming::Answer(Err(failure))).await;
+            return true;
+        }
+        // Other events have their own meaning, such as keeping the connection alive.
+        if matches!(event.name.as_str(), "" | "message") {
+            place.said = said.or(place.said.take());
+        }
         false
     }
+}
+
+/// A text that stands in no event.
+fn whole_event(text: &[u8]) -> Event {
+    Event { data: String::from_utf8_lossy(text).into(), ..Event::default() }
 }
 
 /// What a server says by itself: requests and notifications. Answers come where their requests were sent.
@@ -182,7 +235,7 @@ pub(super) fn by_itself(
     body: BoxStream<'static, Result<Bytes, Unanswered>>,
 ) -> BoxStream<'static, Result<Sse, SseError>> {
     let mut events = Events::new(MAX_BYTES);
-    let spoken = body.scan((), move |_, chunk| {
+    let spoken = encoding::utf8(body).scan((), move |_, chunk| {
         let found = chunk.ok().and_then(|chunk| events.push(&chunk).ok());
         futures::future::ready(found)
     });
@@ -192,7 +245,8 @@ pub(super) fn by_itself(
 fn spoken_events(event: Event) -> Vec<Result<Sse, SseError>> {
     let messages = reading::messages(event.data.as_bytes()).unwrap_or_default();
     let spoken = messages.iter().filter(|message| message["method"].is_string());
-    let place = Sse { id: event.id, retry: event.retry, ..Sse::default() };
+    let retry = event.retry.map(|retry| retry.max(LEAST_RETRY_MS));
+    let place = Sse { id: event.id, retry, ..Sse::default() };
     let messages = spoken.map(|message| Sse::default().data(message.to_string()));
     std::iter::once(place).chain(messages).map(Ok).collect()
 }

@@ -4,167 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use super::fixture::{Reply, Server, TOKEN, answer, call, plain, words};
+use super::fixture::{Reply, Server, TOKEN, answer, call, events, plain, words};
 use crate::{
     ConnectorsError,
     protocol::{service::Service as _, trouble::Again},
 };
-
-/// A server that frames its answer to `tools/call` in its own way.
-async fn framed(frame: impl Fn(Value) -> Reply + Send + Sync + 'static) -> String {
-    let server = Server::start(move |seen| match seen.rpc.as_str() {
-        "tools/call" => frame(answer(seen, &json!({ "content": [{ "type": "text", "text": "ok" }] }))),
-        _ => plain(seen),
-    });
-    let session = server.await.session().await.expect("opens");
-    words(call(&session).await)
-}
-
-fn events(text: &str) -> Reply {
-    Reply::new(200, "text/event-stream", text)
-}
-
-#[tokio::test]
-async fn answers_are_read_in_any_frame() {
-    let text = |message: &Value| message.to_string();
-    type Frame = Box<dyn Fn(Value) -> Reply + Send + Sync>;
-    let frames: Vec<(&str, Frame)> = vec![
-        ("crlf", Box::new(move |m| events(&format!("event: message\r\ndata: {}\r\n\r\n", text(&m))))),
-        ("cr", Box::new(move |m| events(&format!("event: message\rdata: {}\r\r", text(&m))))),
-        ("bom", Box::new(move |m| events(&format!("\u{feff}data: {}\n\n", text(&m))))),
-        (
-            "lines",
-            Box::new(|m| {
-                let lines = serde_json::to_string_pretty(&m).expect("JSON").replace('\n', "\ndata: ");
-                events(&format!("data: {lines}\n\n"))
-            }),
-        ),
-        ("no space", Box::new(move |m| events(&format!(": ping\n\ndata:{}\n\n", text(&m))))),
-        ("primed", Box::new(move |m| events(&format!("id: 1\ndata: \n\nid: 2\ndata: {}\n\n", text(&m))))),
-        ("no end", Box::new(move |m| events(&format!("data: {}\n", text(&m))))),
-        ("other event", Box::new(move |m| events(&format!("event: response\ndata: {}\n\n", text(&m))))),
-        (
-            "ping event",
-            Box::new(move |m| events(&format!("event: ping\ndata: keepalive\n\ndata: {}\n\n", text(&m)))),
-        ),
-        ("upper json", Box::new(move |m| Reply::new(200, "Application/JSON", text(&m)))),
-        (
-            "upper sse",
-            Box::new(move |m| {
-                Reply::new(200, "Text/Event-Stream; charset=UTF-8", format!("data: {}\n\n", text(&m)))
-            }),
-        ),
-        ("plain", Box::new(move |m| Reply::new(200, "text/plain", text(&m)))),
-        ("sse as plain", Box::new(move |m| Reply::new(200, "text/plain", format!("data: {}\n\n", text(&m))))),
-        (
-            "sse as json",
-            Box::new(move |m| Reply::new(200, "application/json", format!("data: {}\n\n", text(&m)))),
-        ),
-        ("json as sse", Box::new(move |m| events(&text(&m)))),
-        ("json as sse with bom", Box::new(move |m| events(&format!("\u{feff}{}", text(&m))))),
-        ("json bom", Box::new(move |m| Reply::new(200, "application/json", format!("\u{feff}{}", text(&m))))),
-        ("no type", Box::new(move |m| Reply { body: vec![text(&m).into()], ..Reply::empty(200) })),
-        ("batch", Box::new(|m| Reply::json(&json!([m])))),
-        (
-            "batch of several",
-            Box::new(|m| {
-                let told = json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": {} });
-                Reply::json(&json!([told, 7, m]))
-            }),
-        ),
-        ("batch in an event", Box::new(|m| events(&format!("data: {}\n\n", json!([m]))))),
-        (
-            "id as text",
-            Box::new(|mut m| {
-                m["id"] = m["id"].to_string().into();
-                Reply::json(&m)
-            }),
-        ),
-        (
-            "no id",
-            Box::new(|mut m| {
-                m.as_object_mut().expect("an object").remove("id");
-                Reply::json(&m)
-            }),
-        ),
-        (
-            "no version",
-            Box::new(|mut m| {
-                m.as_object_mut().expect("an object").remove("jsonrpc");
-                Reply::json(&m)
-            }),
-        ),
-        ("twice", Box::new(|m| events(&format!("data: {m}\n\ndata: {m}\n\n")))),
-        ("a status", Box::new(|m| Reply::json(&m).status(500))),
-        (
-            "in pieces",
-            Box::new(move |m| {
-                let body = format!("event: message\ndata: {}\n\n", text(&m)).into_bytes();
-                Reply { body: body.chunks(3).map(<[u8]>::to_vec).collect(), ..events("") }
-            }),
-        ),
-        (
-            "never ends",
-            Box::new(move |m| Reply { hangs: true, ..events(&format!("data: {}\n\n", text(&m))) }),
-        ),
-    ];
-    for (name, frame) in frames {
-        assert_eq!(framed(frame).await, "ok", "{name}");
-    }
-}
-
-#[tokio::test]
-async fn what_is_no_answer_is_told_at_once_with_the_servers_words() {
-    let error = |id: Option<Value>| {
-        let mut error =
-            json!({ "jsonrpc": "2.0", "error": { "code": -32603, "message": "the database is gone" } });
-        if let Some(id) = id {
-            error["id"] = id;
-        }
-        error
-    };
-    let named = "the server of connector 'odd' (odd.test) ";
-    for id in [Some(Value::Null), None, Some(json!("server-error"))] {
-        let said = error(id.clone());
-        let body = said.clone();
-        let told = framed(move |_| Reply::json(&body)).await;
-        assert_eq!(told, format!("{named}answered with error -32603: the database is gone"));
-        let body = said.clone();
-        let told = framed(move |_| events(&format!("data: {body}\n\n"))).await;
-        assert_eq!(told, format!("{named}answered with error -32603: the database is gone"));
-        let body = said.clone();
-        let told = framed(move |_| Reply::json(&body).status(400)).await;
-        assert_eq!(
-            told,
-            format!("{named}answered with HTTP status 400 and error -32603: the database is gone")
-        );
-        let told = framed(move |_| Reply::json(&said).status(500)).await;
-        assert_eq!(told, format!("{named}answered with HTTP status 500: error -32603: the database is gone"));
-    }
-    let table: Vec<(Reply, &str)> = vec![
-        (Reply::new(200, "application/json", ""), "an empty answer"),
-        (Reply::new(200, "text/html", "<html>Log in</html>"), "a page of HTML"),
-        (Reply::new(200, "application/json", "{}"), "JSON that is no message of JSON-RPC"),
-        (Reply::new(200, "application/json", "{\"jsonrpc"), "application/json that is no JSON"),
-        (Reply::empty(202), "an empty answer"),
-        (events(": nothing\n\n"), "closed the stream before 'tools/call' was answered"),
-        (events(""), "closed the stream before 'tools/call' was answered"),
-        (Reply::new(400, "text/plain", "no\r\nway"), "answered with HTTP status 400: no  way"),
-        (Reply::new(422, "application/json", "{\"detail\":[{\"msg\":\"odd\"}]}"), "HTTP status 422: odd"),
-        (
-            Reply::new(500, "text/plain", format!("I got {TOKEN}!")),
-            "HTTP status 500: what it says repeats the credential ([REDACTED])",
-        ),
-        (Reply::new(503, "text/plain", "x".repeat(1000)), "HTTP status 503: xxxx"),
-        (Reply { hangs: true, ..Reply::new(400, "text/plain", "slow") }, "HTTP status 400: slow"),
-    ];
-    for (reply, expected) in table {
-        let reply = parking_lot::Mutex::new(Some(reply));
-        let told = framed(move |_| reply.lock().take().unwrap_or_else(|| Reply::empty(500))).await;
-        assert!(told.contains(expected), "{told:?} instead of {expected:?}");
-        assert!(told.starts_with(named) && told.len() < 500, "{told}");
-    }
-}
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_used_is_no_sign_of_a_failing_server() {
@@ -425,7 +269,7 @@ async fn a_cursor_that_leads_nowhere_ends_the_list_with_what_there_is() {
     })
     .await;
     let tools = broken.session().await.expect("opens").tools(true).await.expect("lists");
-    assert_eq!((tools.list.len(), tools.left_out[0].what.as_str()), (1, "page 2"));
+    assert_eq!((tools.list.len(), tools.left_out[0].what.as_str()), (1, "page 2 and what follows"));
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ impl Told<'_> {
         let upstream =
             |text: &str, again| Trouble { error: ConnectorsError::Upstream(self.server(text)), again };
         match failure {
-            Failure::Unanswered(unanswered) => self.unanswered(*unanswered),
+            Failure::Unanswered(unanswered) => self.unanswered(*unanswered, question),
             Failure::Status { status: 401, .. } | Failure::Answered(Answered { status: 401, .. }) => {
                 ConnectorsError::Unauthorized(refused(self.connector, self.host, self.credential)).into()
             }
@@ -57,19 +57,35 @@ impl Told<'_> {
             }
             Failure::Unreadable(what) => {
                 let text = format!(
-                    "answered '{question}' with {}: see whether the address is that of an MCP server",
-                    self.words(what)
+                    "answered '{question}' with {}: see whether the address is that of an MCP server{}",
+                    self.body(what),
+                    effect(question)
                 );
                 ConnectorsError::Answered(self.server(&text)).into()
             }
-            Failure::Closed => {
-                upstream(&format!("closed the stream before '{question}' was answered"), Again::IfIdempotent)
+            Failure::Said(words) => {
+                let words = match words.trim() {
+                    "" => "without a word".to_owned(),
+                    words => format!("which says: {}", self.body(words)),
+                };
+                let text =
+                    format!("answered '{question}' with an event 'error', {words}{}", effect(question));
+                ConnectorsError::Answered(self.server(&text)).into()
+            }
+            Failure::Closed(said) => {
+                let said = said.as_deref().map(|said| format!(", and said before: {}", self.body(said)));
+                let text = format!(
+                    "closed the stream before '{question}' was answered{}{}",
+                    said.unwrap_or_default(),
+                    effect(question)
+                );
+                upstream(&text, Again::IfIdempotent)
             }
             Failure::Ended => upstream("ended the session", Again::IfIdempotent),
         }
     }
 
-    fn unanswered(&self, unanswered: Unanswered) -> Trouble {
+    fn unanswered(&self, unanswered: Unanswered, question: &str) -> Trouble {
         let upstream =
             |text: &str, again| Trouble { error: ConnectorsError::Upstream(self.server(text)), again };
         match unanswered {
@@ -81,7 +97,8 @@ impl Told<'_> {
                 Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
             }
             Unanswered::TooLarge => {
-                ConnectorsError::TooLarge(self.server("answered with more bytes than one message may have")).into()
+                let text = format!("answered with more bytes than one message may have{}", effect(question));
+                ConnectorsError::TooLarge(self.server(&text)).into()
             }
             Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
                 "the address of connector '{}' ({}) may not be called: see --allow-loopback and --allow-private-networks",
@@ -95,9 +112,13 @@ impl Told<'_> {
     fn answered(&self, answered: &Answered, question: &str) -> Trouble {
         let Answered { status, retry_after, code, message, .. } = answered;
         let message = self.words(message);
+        let message = match message.is_empty() {
+            true => " without a word".to_owned(),
+            false => format!(": {message}"),
+        };
         let what = match code.as_str() {
-            "" => format!("an error: {message}"),
-            code => format!("error {}: {message}", self.words(code)),
+            "" => format!("an error{message}"),
+            code => format!("error {}{message}", self.words(code)),
         };
         if matches!(status, 403 | 429 | 500..) {
             return status_with(self.connector, self.host, *status, retry_after.as_deref(), Some(&what));
@@ -134,6 +155,14 @@ impl Told<'_> {
             Some((end, _)) => format!("{}…", &line[..end]),
             None => line,
         }
+    }
+}
+
+/// What is not known of a call whose answer cannot be read.
+fn effect(question: &str) -> &'static str {
+    match question {
+        "tools/call" => ". The call may have had its effect",
+        _ => "",
     }
 }
 

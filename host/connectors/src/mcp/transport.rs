@@ -4,7 +4,6 @@
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
@@ -12,28 +11,25 @@ use futures::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use rmcp::{
-    model::{ClientJsonRpcMessage, ClientRequest, RequestId},
+    model::{ClientJsonRpcMessage, ClientRequest, ClientResult, RequestId},
     transport::streamable_http_client::{
         SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
     },
 };
 use serde_json::{Value, json};
 use sse_stream::Sse;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{
-    events,
+    body::{self, Body},
+    encoding,
     failure::{Answered, Failure},
     handshake::{self, Agreed},
     listing::Listing,
     reading::{self, Incoming, Shape},
-    stream::{MAX_BYTES, Stream, by_itself},
+    stream::{Stream, by_itself},
 };
 use crate::egress::{Sender, Streamed, Unanswered};
-
-/// Bytes of what is said with a status that is no answer, and how long it may take.
-const MAX_ERROR_BYTES: usize = 64 << 10;
-const ERROR_LIMIT: Duration = Duration::from_secs(3);
 
 /// An old server may not answer a question that it does not know. What is left of the time is for `initialize`.
 const DISCOVER_LIMIT: Duration = Duration::from_secs(5);
@@ -63,9 +59,39 @@ struct Inner {
     /// Why the session could not begin.
     refused: Mutex<Option<Failure>>,
     agreed: Mutex<Option<Agreed>>,
+    /// The session's id as the server sent it, whatever signs are in it.
+    session: Mutex<Option<HeaderValue>>,
     standalone: watch::Sender<Standalone>,
-    /// An answer of ours did not reach the server, which will wait for it in vain.
-    undelivered: watch::Sender<Option<Failure>>,
+    /// What the server asked in the answer to a request of ours, with that.
+    questions: Mutex<HashMap<RequestId, RequestId>>,
+    /// Answers of ours that did not reach the server, which will wait for them in vain.
+    undelivered: broadcast::Sender<Undelivered>,
+}
+
+/// An answer of ours that did not reach the server.
+#[derive(Debug, Clone)]
+struct Undelivered {
+    /// The request in whose answer the server asked; none if it asked by itself.
+    call: Option<RequestId>,
+    failure: Failure,
+}
+
+/// Hears of answers that do not reach the server.
+pub(super) struct Deliveries(broadcast::Receiver<Undelivered>);
+
+impl Deliveries {
+    /// Waits until an answer that belongs to a request could not be delivered.
+    pub(super) async fn fail(&mut self, request: &RequestId) -> Failure {
+        loop {
+            match self.0.recv().await {
+                Ok(Undelivered { call, failure }) if call.as_ref().is_none_or(|call| call == request) => {
+                    return failure;
+                }
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Failure::Ended,
+            }
+        }
+    }
 }
 
 /// What a request was answered with.
@@ -101,8 +127,10 @@ impl Wire {
             outcomes: Mutex::default(),
             refused: Mutex::default(),
             agreed: Mutex::default(),
+            session: Mutex::default(),
             standalone: watch::Sender::new(Standalone::None),
-            undelivered: watch::Sender::new(None),
+            questions: Mutex::default(),
+            undelivered: broadcast::Sender::new(16),
         }))
     }
 
@@ -124,11 +152,9 @@ impl Wire {
         self.0.refused.lock().take()
     }
 
-    /// Waits until an answer of ours could not be delivered.
-    pub(super) async fn undelivered(&self) -> Failure {
-        let mut undelivered = self.0.undelivered.subscribe();
-        let failure = undelivered.wait_for(Option::is_some).await;
-        failure.ok().and_then(|failure| failure.clone()).unwrap_or(Failure::Ended)
+    /// Hears of answers of ours that cannot be delivered from now on.
+    pub(super) fn deliveries(&self) -> Deliveries {
+        Deliveries(self.0.undelivered.subscribe())
     }
 
     /// Whether it is the newest version that is spoken, without a beginning.
@@ -144,7 +170,8 @@ impl Wire {
         {
             *version = named;
         }
-        if let Some(session) = session.and_then(|session| HeaderValue::from_str(session).ok()) {
+        let named = session.and_then(|session| HeaderValue::from_str(session).ok());
+        if let Some(session) = session.and(self.0.session.lock().clone()).or(named) {
             headers.insert("mcp-session-id", session);
         }
         headers
@@ -163,6 +190,7 @@ impl Wire {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let sent = self.0.sender.message(Method::POST, headers, Some(body.into())).await;
         let answer = sent.map_err(Failure::Unanswered)?;
+        let answer = Streamed { body: encoding::utf8(answer.body), ..answer };
         match answer.status {
             status if status.is_redirection() && answer.redirect.is_some() => {
                 Err(Failure::Redirected { status: status.as_u16(), to: answer.redirect })
@@ -177,38 +205,18 @@ impl Wire {
         id: &RequestId,
         message: &ClientJsonRpcMessage,
         headers: HeaderMap,
-    ) -> Result<(Begun, Option<String>), Failure> {
+    ) -> Result<(Begun, Option<HeaderValue>), Failure> {
         let Streamed { status, headers: answered, mut body, .. } =
             self.post(message, headers.clone()).await?;
-        let session = answered.get("mcp-session-id").and_then(|id| id.to_str().ok());
-        let session = session.filter(|id| !id.is_empty()).map(str::to_owned);
-        if !status.is_success() {
-            // What came in time is told.
-            let (said, _) = collect(&mut body, Vec::new(), MAX_ERROR_BYTES, Some(ERROR_LIMIT)).await;
-            let (others, result) = reading::whole(&said, id, status, &answered);
-            return Ok((Begun::Whole(others, result), session));
-        }
-        let mut begin = Vec::new();
-        if reading::shape(&answered) != Shape::Events {
-            while let Some(chunk) = body.next().await {
-                let chunk = chunk.map_err(Failure::Unanswered)?;
-                if begin.len() + chunk.len() > MAX_BYTES {
-                    return Err(Failure::Unanswered(Unanswered::TooLarge));
-                }
-                begin.extend_from_slice(&chunk);
-                if !chunk.trim_ascii().is_empty() {
-                    break;
-                }
-            }
-            if !events::begins(&begin) {
-                let (whole, failure) = collect(&mut body, begin, MAX_BYTES, None).await;
-                if let Some(failure) = failure {
-                    return Err(Failure::Unanswered(failure));
-                }
-                let (others, result) = reading::whole(&whole, id, status, &answered);
-                return Ok((Begun::Whole(others, result), session));
-            }
-        }
+        let session = answered.get("mcp-session-id").filter(|id| !id.is_empty()).cloned();
+        let is_events = status.is_success() && reading::shape(&answered) == Shape::Events;
+        let begin = match is_events {
+            true => Vec::new(),
+            false => match body::read(&mut body, id, status, &answered).await? {
+                Body::Whole(others, result) => return Ok((Begun::Whole(others, result), session)),
+                Body::Events(begin) => begin,
+            },
+        };
         let (sender, receiver) = mpsc::channel(16);
         let egress = self.0.sender.clone();
         let stream = Stream { egress, id: id.clone(), headers, status, sender };
@@ -228,7 +236,7 @@ impl Wire {
         id: &RequestId,
         message: &ClientJsonRpcMessage,
         headers: HeaderMap,
-    ) -> Result<(Value, Option<String>), Failure> {
+    ) -> Result<(Value, Option<HeaderValue>), Failure> {
         let (begun, session) = self.ask(id, message, headers).await?;
         let result = match begun {
             Begun::Whole(_, result) => result,
@@ -236,7 +244,7 @@ impl Wire {
                 match incoming.recv().await {
                     Some(Incoming::Answer(result)) => break result,
                     Some(Incoming::Other(_)) => {}
-                    None => break Err(Failure::Closed),
+                    None => break Err(Failure::Closed(None)),
                 }
             },
         };
@@ -287,7 +295,10 @@ impl Wire {
                 if session.is_some() {
                     self.0.standalone.send_replace(Standalone::Expected);
                 }
-                (answer(id, clean), session)
+                self.0.session.lock().clone_from(&session);
+                // For rmcp, it is a name.
+                let named = session.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+                (answer(id, clean), named)
             }
             Err(failure) => {
                 *self.0.refused.lock() = Some(failure);
@@ -336,20 +347,36 @@ impl Wire {
         let event = move |incoming: Incoming| {
             let message = match incoming {
                 Incoming::Answer(result) => wire.keep(question, &id, result, in_session),
-                Incoming::Other(message) => message,
+                Incoming::Other(message) => {
+                    wire.asked(&message, &id);
+                    message
+                }
             };
             Ok::<Sse, SseError>(Sse::default().data(message.to_string()))
         };
         incoming.map(event).boxed()
     }
 
+    /// Remembers in whose answer the server asked something.
+    fn asked(&self, message: &Value, request: &RequestId) {
+        if let Ok(asked) = serde_json::from_value::<RequestId>(message["id"].clone()) {
+            self.0.questions.lock().insert(asked, request.clone());
+        }
+    }
+
     /// Says something that has no answer.
     async fn tell(&self, message: ClientJsonRpcMessage, headers: HeaderMap) {
+        let answered = match &message {
+            ClientJsonRpcMessage::Response(response) => Some(&response.id),
+            ClientJsonRpcMessage::Error(error) => error.id.as_ref(),
+            _ => None,
+        };
+        let call = answered.and_then(|id| self.0.questions.lock().remove(id));
         let failure = match self.post(&message, headers).await {
             Ok(Streamed { status, headers, mut body, .. }) => {
                 let said = match status {
                     StatusCode::ACCEPTED | StatusCode::NO_CONTENT => Vec::new(),
-                    _ => collect(&mut body, Vec::new(), MAX_ERROR_BYTES, Some(STANDALONE_LIMIT)).await.0,
+                    _ => body::short(&mut body, STANDALONE_LIMIT).await,
                 };
                 if status.is_success() {
                     return;
@@ -360,9 +387,18 @@ impl Wire {
         };
         let Some(failure) = failure else { return };
         tracing::debug!(failure = failure.brief(), "a server did not take what has no answer");
-        // Who waits for the answer is told by the next request; the server would wait for ours in vain.
-        if matches!(message, ClientJsonRpcMessage::Response(_) | ClientJsonRpcMessage::Error(_)) {
-            self.0.undelivered.send_replace(Some(failure));
+        // Who waits for the answer is told by the next request; the server would wait for ours in vain. That we are still
+        // there it may know or not.
+        let is_waited_for = match &message {
+            ClientJsonRpcMessage::Response(response) => {
+                !matches!(response.result, ClientResult::EmptyResult(_))
+            }
+            ClientJsonRpcMessage::Error(_) => true,
+            _ => false,
+        };
+        if is_waited_for {
+            // Perhaps there is no call any more.
+            let _ = self.0.undelivered.send(Undelivered { call, failure });
         }
     }
 }
@@ -375,30 +411,6 @@ fn answer(id: &RequestId, result: Value) -> Value {
 /// An error for rmcp. What it is about is kept beside it.
 fn error(id: &RequestId) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32601, "message": "there is no result" } })
-}
-
-/// The rest of a body up to a limit, and why that is not all of it. With a time, what came in time.
-async fn collect(
-    body: &mut BoxStream<'static, Result<Bytes, Unanswered>>,
-    mut read: Vec<u8>,
-    most: usize,
-    limit: Option<Duration>,
-) -> (Vec<u8>, Option<Unanswered>) {
-    let reading = async {
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk?;
-            if read.len() + chunk.len() > most {
-                return Err(Unanswered::TooLarge);
-            }
-            read.extend_from_slice(&chunk);
-        }
-        Ok(())
-    };
-    let ended = match limit {
-        Some(limit) => tokio::time::timeout(limit, reading).await.unwrap_or(Err(Unanswered::Late)),
-        None => reading.await,
-    };
-    (read, ended.err())
 }
 
 /// Forgets a request whose sending was given up.

@@ -8,15 +8,16 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use http::{HeaderValue, Response};
+use http::Response;
 use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
     document::{Document, NoDocument, told, words},
+    error_answer::ErrorAnswer,
     exchange::{busy, is_busy},
-    quote::{ErrorAnswer, quoted},
-    token::Tokens,
+    grant::Tokens,
+    quote::quoted,
 };
 use crate::ConnectorsError;
 
@@ -83,6 +84,7 @@ pub(super) fn read(
         Err(why @ (NoDocument::Empty | NoDocument::Page)) if status.is_success() => {
             return Err(nonsense(&why.to_string()));
         }
+        Err(why @ NoDocument::Broken(_)) => return Err(nonsense(&why.to_string())),
         Err(_) => return Err(nonsense("something that is not a token")),
     };
     let came = document.texts_under(SECRETS);
@@ -123,15 +125,18 @@ pub(super) fn read(
             grant.leave_out("token_type", "it is not 'bearer', and was taken for it");
         }
     }
-    let Some(access) = grant.text_up_to("access_token", LONGEST) else {
+    let Some(access) = grant.secret("access_token", LONGEST) else {
         let why = grant.reason("access_token").unwrap_or("it is missing");
         let what = format!("something that is not a token: access_token: {why}");
         return Err(nonsense(&what));
     };
-    if HeaderValue::from_str(&access).is_err() {
-        return Err(failed(format!("{host} gave a token that cannot stand in a header")));
-    }
-    let refresh = grant.text_up_to("refresh_token", LONGEST);
+    let access = match bare(&access) {
+        Ok(access) => access.to_owned(),
+        Err(why) => {
+            return Err(nonsense(&format!("a token that cannot stand in a header: access_token: {why}")));
+        }
+    };
+    let refresh = grant.secret("refresh_token", LONGEST);
     let expires_in = lifetime(grant);
     let scopes = scopes(grant).unwrap_or_else(|| asked.to_vec());
     let left_out = inside.unwrap_or(document).left_out();
@@ -145,6 +150,20 @@ pub(super) fn read(
         expires_in,
         scopes,
     })
+}
+
+/// A token as it stands in a header behind its type, which some servers put in front of it (RFC 6750 §2.1).
+fn bare(token: &str) -> Result<&str, &'static str> {
+    if token.eq_ignore_ascii_case("bearer") {
+        return Err("it is empty");
+    }
+    let begins = token.get(..7).is_some_and(|begin| begin.eq_ignore_ascii_case("bearer "));
+    let token = if begins { token[7..].trim_start() } else { token };
+    match () {
+        () if token.contains(char::is_whitespace) => Err("it holds blanks"),
+        () if !token.is_ascii() => Err("it holds characters that are not ASCII"),
+        () => Ok(token),
+    }
 }
 
 /// Whether a body that is not JSON is a form with what is looked for (GitHub's, unless it is asked for JSON).
@@ -334,6 +353,30 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_taken_without_what_stands_around_it() {
+        for written in [
+            ACCESS.to_owned(),
+            format!(" {ACCESS}\r\n"),
+            format!("\u{feff}{ACCESS}\t"),
+            format!("Bearer {ACCESS}"),
+            format!("bearer  {ACCESS}\n"),
+        ] {
+            let body = json!({ "access_token": written, "refresh_token": format!("{REFRESH}\n") });
+            let tokens = read_text(200, &body.to_string()).expect("tokens");
+            assert_eq!(tokens.secrets().collect::<Vec<_>>(), [ACCESS, REFRESH], "{written:?}");
+        }
+        for nearly in [
+            format!("{{\"access_token\": \"{ACCESS}\", \"expires_in\": NaN,}}"),
+            format!("{{\"access_token\": \"{ACCESS}\", \"expires_in\": -Infinity, \"scope\": undefined}}"),
+            format!("{{\"access_token\": \"{ACCESS}\", \"scope\": [\"asked\",],\n}}"),
+        ] {
+            let tokens = read_text(200, &nearly).expect("tokens");
+            assert_eq!((tokens.access.expose_secret(), tokens.expires_in), (ACCESS, None));
+            assert_eq!(tokens.scopes, ["asked"]);
+        }
+    }
+
+    #[test]
     fn what_is_no_token_is_told_apart() {
         for (status, body, expected) in [
             (200, "", "status 200 and an empty answer"),
@@ -348,6 +391,24 @@ mod tests {
             (404, "<html>", "status 404 and something that is not a token"),
             (400, "{\"access_token\": \"x\"}", "status 400 and something that is not a token"),
             (200, "{\"access_token\": \"line\\nbreak\"}", "access_token: it holds control characters"),
+            (200, "{\"access_token\": \"a b\"}", "access_token: it holds blanks"),
+            (200, "{\"access_token\": \"aé\"}", "access_token: it holds characters that are not ASCII"),
+            (200, "{\"access_token\": \"Bearer \"}", "access_token: it is empty"),
+            (
+                200,
+                "{'access_token': 'x'}",
+                "JSON that cannot be read: single quotes, where JSON has double ones",
+            ),
+            (
+                200,
+                "{\"access_token\": \"x\", \"scope\": \"a",
+                "it ends too soon in scope (line 1, column 33)",
+            ),
+            (
+                400,
+                "{\"error\": invalid_grant}",
+                "status 400 and JSON that cannot be read: something that is no value in error",
+            ),
         ] {
             let message = read_text(status, body).err().map(told).expect("a refusal");
             assert!(message.contains(expected), "{message}");

@@ -37,7 +37,6 @@ pub(super) enum Proof {
 pub(crate) struct AuthData {
     pub(crate) client_id: String,
     pub(crate) client_secret: Option<String>,
-    pub(crate) client_scopes: Option<Vec<String>>,
 }
 
 /// The stored form; exists only inside two functions.
@@ -249,7 +248,7 @@ mod tests {
     }
 
     fn data(secret: Option<&str>) -> AuthData {
-        AuthData { client_id: "id".into(), client_secret: secret.map(str::to_owned), client_scopes: None }
+        AuthData { client_id: "id".into(), client_secret: secret.map(str::to_owned) }
     }
 
     #[test]

@@ -18,11 +18,12 @@ use url::Url;
 
 use super::{
     Challenge, challenge,
-    document::{Document, LeftOut},
+    document::{Document, LeftOut, NoDocument},
     exchange::{Exchange, check_address, host, is_loopback},
     metadata::is_same_issuer,
     places,
     quote::quoted,
+    redirect::Sent,
     resource::{NotOurs, Resource},
     server::{Server, Source},
     tried::{LATE, Outcome, Tried, failure},
@@ -201,13 +202,15 @@ impl Walk<'_> {
                 };
                 (Err(pointers), outcome)
             }
-            Ok(answer) => match document(&answer).and_then(|document| self.read_resource(document, word)) {
-                Ok(resource) => {
-                    let outcome = Outcome::Used(resource.left_out.clone());
-                    (Ok(resource), outcome)
+            Ok(answer) => {
+                match document(&answer, place).and_then(|document| self.read_resource(document, word)) {
+                    Ok(resource) => {
+                        let outcome = Outcome::Used(resource.left_out.clone());
+                        (Ok(resource), outcome)
+                    }
+                    Err(outcome) => (Err(Vec::new()), outcome),
                 }
-                Err(outcome) => (Err(Vec::new()), outcome),
-            },
+            }
             Err(outcome) => (Err(Vec::new()), outcome),
         };
         self.note(name, began, outcome);
@@ -301,7 +304,7 @@ impl Walk<'_> {
         resource: Option<&Resource>,
     ) -> Result<Server, Outcome> {
         let answer = self.ask(place).await?;
-        let mut document = document(&answer)?;
+        let mut document = document(&answer, place)?;
         if !["issuer", "token_endpoint", "authorization_endpoint"].iter().any(|name| document.has(name)) {
             return Err(Outcome::Nothing("JSON that is no metadata of an authorization server".into()));
         }
@@ -370,6 +373,7 @@ impl Walk<'_> {
             .header(header::ACCEPT, "application/json")
             .body(Vec::new())
             .map_err(|_| Outcome::Refused("it cannot be requested".into()))?;
+        let sent = Sent::of(&request);
         let patience = left.min(PATIENCE_FOR_ONE).min(self.patience / SHARE);
         let answered = tokio::time::timeout(patience, self.exchange.send(request)).await;
         let answer = answered.unwrap_or_else(|_| Err(ConnectorsError::Timeout(String::new())));
@@ -383,8 +387,8 @@ impl Walk<'_> {
         let status = answer.status();
         // What is elsewhere is not here (THREATS row 3).
         if status.is_redirection() {
-            let status = status.as_u16();
-            return Err(Outcome::Nothing(format!("a redirect ({status}), which is not followed")));
+            let (status, to) = (status.as_u16(), sent.redirected(&answer));
+            return Err(Outcome::Nothing(format!("a redirect ({status}) {to}, which is not followed")));
         }
         match status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
             true => Err(Outcome::Busy(status.as_u16())),
@@ -407,11 +411,22 @@ fn nothing(status: StatusCode) -> Outcome {
 }
 
 /// The JSON of an answer that has some.
-fn document(answer: &Response<Vec<u8>>) -> Result<Document, Outcome> {
+fn document(answer: &Response<Vec<u8>>, place: &Url) -> Result<Document, Outcome> {
     if answer.status() != StatusCode::OK {
         return Err(nothing(answer.status()));
     }
-    Document::read(answer.body()).map_err(|what| Outcome::Nothing(what.to_string()))
+    Document::read(answer.body()).map_err(|what| match what {
+        // There is something, and it may be what counts.
+        NoDocument::Broken(_) => {
+            let message = format!(
+                "{} publishes OAuth metadata that cannot be used: {what}. Ask its operator, or register the connector with \
+                 oauth2_server_metadata",
+                host(place)
+            );
+            Outcome::Unusable(message)
+        }
+        what => Outcome::Nothing(what.to_string()),
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 use url::Url;
 
-use super::quote::quoted;
+use super::{quote::quoted, text};
 
 /// Characters of a text.
 const LONGEST: usize = 4096;
@@ -53,17 +53,20 @@ enum Member {
 }
 
 /// What a body is instead of a JSON object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoDocument {
     Empty,
     Page,
     OtherText,
     OtherJson,
+    /// It should be one, and is broken: why and where.
+    Broken(String),
 }
 
 impl fmt::Display for NoDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Broken(why) => return write!(f, "JSON that cannot be read: {why}"),
             Self::Empty => "an empty answer",
             Self::Page => "a web page instead of JSON",
             Self::OtherText => "something that is not JSON",
@@ -75,14 +78,24 @@ impl fmt::Display for NoDocument {
 impl Document {
     /// The object in a body, whatever content type it was sent with.
     pub(super) fn read(body: &[u8]) -> Result<Self, NoDocument> {
-        let text = String::from_utf8_lossy(body);
-        // Some put a mark of the byte order in front.
-        let text = text.trim_start_matches('\u{feff}').trim();
-        serde_json::from_str(text).map_err(|_| match text.chars().next() {
+        let text = text::decoded(body);
+        if let Ok(document) = serde_json::from_str(&text) {
+            return Ok(document);
+        }
+        if text.starts_with('{')
+            && let Some(mended) = text::mended(&text)
+            && let Ok(document) = serde_json::from_str::<Self>(&mended.text)
+        {
+            let odd =
+                mended.odd.into_iter().map(|(what, why)| LeftOut { what: what.into(), reason: why.into() });
+            return Ok(Self { left_out: odd.collect(), ..document });
+        }
+        Err(match text.chars().next() {
             None => NoDocument::Empty,
             Some('<') => NoDocument::Page,
-            Some('[' | '"') if serde_json::from_str::<&RawValue>(text).is_ok() => NoDocument::OtherJson,
-            Some(_) if text.parse::<f64>().is_ok() || matches!(text, "true" | "false" | "null") => {
+            Some('[' | '"') if serde_json::from_str::<&RawValue>(&text).is_ok() => NoDocument::OtherJson,
+            Some('{') => NoDocument::Broken(text::fault(&text)),
+            Some(_) if text.parse::<f64>().is_ok() || matches!(&*text, "true" | "false" | "null") => {
                 NoDocument::OtherJson
             }
             Some(_) => NoDocument::OtherText,
@@ -159,9 +172,9 @@ impl Document {
             Member::Once(raw) => match serde_json::from_str(raw.get()) {
                 Ok(Value::Null) => return None,
                 Ok(value) => return Some(value),
-                Err(_) => "it cannot be read",
+                Err(error) => format!("it cannot be read: {}", text::because(&error)),
             },
-            Member::Contested(_) => "it stands there twice, with different values",
+            Member::Contested(_) => "it stands there twice, with different values".to_owned(),
         };
         self.leave_out(name, reason);
         None
@@ -185,6 +198,17 @@ impl Document {
     pub(super) fn text_up_to(&mut self, name: &str, longest: usize) -> Option<String> {
         let read = match self.value(name)? {
             Value::String(text) => check(text, longest),
+            other => Err(format!("it is {}, not a text", kind(&other))),
+        };
+        self.or_leave_out(name, read)
+    }
+
+    /// A secret, without the blanks and line breaks that some put around it.
+    pub(super) fn secret(&mut self, name: &str, longest: usize) -> Option<String> {
+        let is_around =
+            |char: char| char.is_whitespace() || char.is_control() || matches!(char, '\u{feff}' | '\u{200b}');
+        let read = match self.value(name)? {
+            Value::String(text) => check(text.trim_matches(is_around).to_owned(), longest),
             other => Err(format!("it is {}, not a text", kind(&other))),
         };
         self.or_leave_out(name, read)
@@ -402,8 +426,8 @@ mod tests {
             (" \n", NoDocument::Empty),
             ("<!doctype html>", NoDocument::Page),
             ("access_token=x", NoDocument::OtherText),
-            ("{\"a\":", NoDocument::OtherText),
-            ("{} {}", NoDocument::OtherText),
+            ("{\"a\":", NoDocument::Broken("it ends too soon (line 1, column 5)".into())),
+            ("{} {}", NoDocument::Broken("something behind its end (line 1, column 4)".into())),
             ("[1]", NoDocument::OtherJson),
             ("\"text\"", NoDocument::OtherJson),
             ("7", NoDocument::OtherJson),
@@ -421,7 +445,7 @@ mod tests {
         assert_eq!(document.text("a").as_deref(), Some("x"));
         assert!(document.first_left_out().is_none());
         assert_eq!(document.number("far"), None);
-        assert_eq!(reason(&document), "far: it cannot be read");
+        assert_eq!(reason(&document), "far: it cannot be read: a number that is too large");
     }
 
     #[test]
@@ -430,6 +454,18 @@ mod tests {
         assert_eq!(document.value("b"), Some(serde_json::json!([1, 2])));
         assert_eq!(document.text("a"), None);
         assert_eq!(document.reason("a"), Some("it stands there twice, with different values"));
+    }
+
+    #[test]
+    fn what_is_nearly_json_costs_the_member_that_it_is_in() {
+        let mut document = read("{\"access_token\": \"x\", \"expires_in\": NaN, \"scope\": [\"a\",],}");
+        assert_eq!(document.text("access_token").as_deref(), Some("x"));
+        assert_eq!((document.number("expires_in"), document.list("scope")), (None, Some(vec!["a".into()])));
+        assert_eq!(reason(&document), "expires_in: it is NaN, which is no JSON");
+        let mut document = read("{\"a\": \" \\r\\n\\u0000s3cret\\n\", \"b\": \"s3\\ncret\"}");
+        assert_eq!(document.secret("a", 10).as_deref(), Some("s3cret"));
+        assert_eq!(document.secret("b", 10), None);
+        assert_eq!(reason(&document), "b: it holds control characters");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use url::{Host, Url};
 
+use super::redirect::Sent;
 use crate::{
     ConnectorsError,
     egress::address::Allowed,
@@ -90,13 +91,15 @@ pub(super) async fn send_directly(
     request: Request<Vec<u8>>,
 ) -> Result<Response<Vec<u8>>, ConnectorsError> {
     let host = request.uri().host().unwrap_or_default().to_owned();
+    let sent = Sent::of(&request);
     let answer = exchange.send(request).await?;
     let status = answer.status();
     if status.is_redirection() {
         return Err(ConnectorsError::Upstream(format!(
-            "{host} answered an OAuth request with a redirect ({}), and redirects are not followed: give the address of \
+            "{host} answered an OAuth request with a redirect ({}) {}, and redirects are not followed: give the address of \
              the endpoint itself",
-            status.as_u16()
+            status.as_u16(),
+            sent.redirected(&answer)
         )));
     }
     Ok(answer)
@@ -161,12 +164,32 @@ mod tests {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "127.0.0.1 answered an OAuth request with a redirect ({status}), and redirects are not followed: give \
-                     the address of the endpoint itself"
+                    "127.0.0.1 answered an OAuth request with a redirect ({status}) to {} without https, and redirects are \
+                     not followed: give the address of the endpoint itself",
+                    &second.origin["http://".len()..]
                 )
             );
         }
         assert_eq!(second.seen().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_that_leads_nowhere_or_round_is_told_as_that_after_one_request() {
+        for (location, expected) in [
+            ("", "(308) without an address"),
+            ("http://[", "(308) with an address that cannot be read"),
+            ("/token", "(308) to itself"),
+            ("token", "(308) to itself"),
+            ("/token/", "(308) to the same address with a slash at its end"),
+            ("/other", "(308) to another place of the same host"),
+        ] {
+            let server = Fixture::start().await;
+            server.redirect("POST /token", 308, location);
+            let request = Request::post(server.url("/token")).body(b"code=x".to_vec()).expect("a request");
+            let error = send(&*wire(), request).await.expect_err("a redirect").to_string();
+            assert!(error.starts_with("127.0.0.1 ") && error.contains(expected), "{error}");
+            assert_eq!(server.seen().len(), 1);
+        }
     }
 
     #[tokio::test]

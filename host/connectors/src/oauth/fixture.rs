@@ -14,7 +14,7 @@ use axum::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Exchange, Server};
+use super::{Server, exchange::Exchange};
 use crate::egress::address::Allowed;
 
 pub(crate) const LOOPBACK: Allowed = Allowed { loopback: true, private_networks: false };

@@ -5,16 +5,11 @@
 //! redirect is followed; a secret leaves this module only inside a request to the endpoint it is meant for, or in the form
 //! that its caller seals. Messages hold a host, a code, and at most a cleaned and cut word of the server's own.
 //!
-//! What comes from outside is read member by member: what is odd and not needed is left out with its reason ([`LeftOut`]),
-//! what guards is strict. The address for a browser is the `oauth2` crate's; all that is sent to a server and read of it is
-//! done here.
+//! What comes from outside is read member by member: what is odd and not needed is left out with its reason
+//! ([`LeftOut`](document::LeftOut)), what guards is strict. The address for a browser is the `oauth2` crate's; all that is
+//! sent to a server and read of it is done here.
 //!
 //! It knows nothing of who may connect what, and nothing of what is stored: that is for the caller.
-#![expect(
-    dead_code,
-    unused_imports,
-    reason = "what the protocol has is whole, and not all of it is called yet"
-)]
 
 mod answer;
 mod authorize;
@@ -22,20 +17,26 @@ mod challenge;
 mod client;
 mod discovery;
 mod document;
+mod error_answer;
 mod exchange;
+mod grant;
 mod metadata;
 mod places;
 mod post;
 mod quote;
+mod redirect;
 mod register;
 mod resource;
 mod return_url;
 mod revoke;
 mod server;
+mod text;
 mod token;
 mod tried;
 mod www_authenticate;
 
+#[cfg(test)]
+mod breakages;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
@@ -50,14 +51,11 @@ pub(crate) use self::{
     challenge::{Challenge, Refusal, challenge, wanted_scopes},
     client::{AuthData, Client, client_metadata_document},
     discovery::{Found, PATIENCE, Search},
-    document::LeftOut,
-    exchange::Exchange,
+    error_answer::ErrorAnswer,
     metadata::is_resource,
-    quote::ErrorAnswer,
     register::register,
     return_url::{Outcome, return_url, with_outcome},
     revoke::{Hint, revoke},
     server::{Server, Source},
-    token::{RefreshFailure, Tokens, client_credentials, finish, refresh},
-    tried::{Outcome as PlaceOutcome, Tried},
+    token::{RefreshFailure, client_credentials, finish, refresh},
 };

@@ -10,14 +10,18 @@ use super::{
     Client, Server,
     client::{CLIENT_NAME, Proof},
     document::{Document, told},
+    error_answer::ErrorAnswer,
     exchange::{self, Exchange, host, is_loopback},
-    quote::{ErrorAnswer, quoted},
+    quote::quoted,
     server::Source,
 };
 use crate::ConnectorsError;
 
 /// What is asked for where the server lists what it takes: the strongest first.
 const PREFERRED: [&str; 3] = ["client_secret_basic", "client_secret_post", "none"];
+
+/// Bytes of a secret.
+const LONGEST: usize = 4096;
 
 /// Registers airlock as a client that sends browsers back to `redirect_uri`.
 pub(crate) async fn register(
@@ -90,7 +94,7 @@ pub(crate) async fn register(
         let why = document.reason("client_id").unwrap_or("it is missing");
         return Err(unusable(&format!("something that is not a client: client_id: {why}")));
     };
-    let secret = document.text("client_secret").map(SecretString::from);
+    let secret = document.secret("client_secret", LONGEST).map(SecretString::from);
     if secret.is_none()
         && let Some(why) = document.reason("client_secret")
     {

@@ -4,9 +4,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Client, Server,
+    error_answer::ErrorAnswer,
     exchange::{self, Exchange, host},
     post::{Post, post},
-    quote::ErrorAnswer,
 };
 use crate::ConnectorsError;
 

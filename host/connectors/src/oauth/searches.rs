@@ -105,6 +105,55 @@ async fn a_place_that_never_answers_costs_its_share_of_the_time_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_redirect_of_any_kind_is_one_place_less_and_is_told_by_where_it_leads() {
+    for (location, expected) in [
+        ("", "a redirect (307) without an address, which is not followed"),
+        ("http://[", "a redirect (307) with an address that cannot be read"),
+        ("/.well-known/oauth-protected-resource/mcp", "a redirect (307) to itself"),
+        ("?", "a redirect (307) to"),
+        ("/canary", "a redirect (307) to another place of the same host"),
+        ("https://login.example/canary?canary", "a redirect (307) to login.example"),
+        ("javascript:canary", "a redirect (307) to something that is no address of a server"),
+    ] {
+        let tools = Fixture::start().await;
+        tools.redirect(PRM, 307, location);
+        tools.on(ROOT, 200, tools.metadata().to_string());
+        let found = search(&tools, None).await;
+        assert_eq!(found.server.as_ref().expect("a server").issuer(), tools.origin, "{location}");
+        let told = outcomes(&found).join("\n");
+        assert!(told.contains(expected) && !told.contains("canary"), "{told}");
+        assert_eq!(tools.seen().iter().filter(|seen| seen.what == PRM).count(), 1, "{location}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_that_are_broken_are_told_by_their_place_and_nothing_is_assumed_instead() {
+    for (body, expected) in [
+        ("{'issuer': 'canary'}", "single quotes, where JSON has double ones (line 1, column 2)"),
+        ("{\"issuer\": \"canary", "it ends too soon in issuer"),
+        ("{\"issuer\": canary}", "something that is no value in issuer"),
+    ] {
+        for place in [PRM, ROOT] {
+            let tools = Fixture::start().await;
+            tools.on(place, 200, body);
+            let error = search(&tools, None).await.server.expect_err("is broken").to_string();
+            assert!(error.starts_with("127.0.0.1 ") && error.contains(expected), "{error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
+    }
+    // What changes nothing is taken out.
+    let tools = Fixture::start().await;
+    let text = tools
+        .metadata()
+        .to_string()
+        .replacen('{', "{\"n\": NaN, ", 1)
+        .replace("]}", ",],}")
+        .replace('}', ",}");
+    tools.on(ROOT, 200, text.replace(",,", ","));
+    assert_eq!(search(&tools, None).await.server.expect("a server").issuer(), tools.origin);
+}
+
+#[tokio::test]
 async fn all_servers_that_the_resource_names_are_asked_in_order() {
     let (tools, broken, good) = (Fixture::start().await, Fixture::start().await, Fixture::start().await);
     let named = [

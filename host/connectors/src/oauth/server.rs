@@ -60,16 +60,8 @@ impl Server {
             .map_err(|flaw| ConnectorsError::invalid(&format!("{POINTER}{}", flaw.field), flaw.message))
     }
 
-    /// From the document at an address (RFC 8414 §3, OpenID Connect Discovery §4).
-    pub(crate) async fn fetched(
-        url: &str,
-        exchange: &dyn Exchange,
-        allowed: Allowed,
-    ) -> Result<Self, ConnectorsError> {
-        Self::fetched_as(url, None, exchange, allowed).await
-    }
-
-    /// The same, where the operator says which issuer the document has to name, whatever its address is.
+    /// From the document at an address (RFC 8414 §3, OpenID Connect Discovery §4). The operator may say which issuer it has
+    /// to name, whatever its address is.
     pub(crate) async fn fetched_as(
         url: &str,
         issuer: Option<&str>,
@@ -216,11 +208,6 @@ impl Server {
 
     pub(crate) fn source(&self) -> Source {
         self.source
-    }
-
-    /// Clients can register themselves (RFC 7591).
-    pub(crate) fn takes_registrations(&self) -> bool {
-        self.metadata.registration_endpoint.is_some()
     }
 
     /// A client's id may be the address of a document about it.
@@ -395,12 +382,13 @@ mod tests {
         for (path, issuer, is_good) in cases {
             let document = merged(server.metadata(), json!({ "issuer": server.url(issuer) }));
             server.on(&format!("GET {path}"), 200, document.to_string());
-            let fetched = Server::fetched(&server.url(path), &*wire, LOOPBACK).await;
+            let fetched = Server::fetched_as(&server.url(path), None, &*wire, LOOPBACK).await;
             assert_eq!(fetched.is_ok(), is_good, "{path} {issuer}");
         }
         let foreign = merged(server.metadata(), json!({ "issuer": "https://as.example" }));
         server.on("GET /foreign", 200, foreign.to_string());
-        let error = Server::fetched(&server.url("/foreign"), &*wire, LOOPBACK).await.expect_err("foreign");
+        let error =
+            Server::fetched_as(&server.url("/foreign"), None, &*wire, LOOPBACK).await.expect_err("foreign");
         assert_eq!(
             error.to_string(),
             "127.0.0.1 publishes OAuth metadata that cannot be used: issuer: it is not the issuer that this address belongs \
@@ -423,7 +411,8 @@ mod tests {
             json!({ "x_resource_url": "https://other.example/", "x_scope": "all", "x_source": "autodiscovery" }),
         );
         server.on("GET /metadata", 200, document.to_string());
-        let fetched = Server::fetched(&server.url("/metadata"), &*wire(), LOOPBACK).await.expect("metadata");
+        let fetched =
+            Server::fetched_as(&server.url("/metadata"), None, &*wire(), LOOPBACK).await.expect("metadata");
         assert_eq!((fetched.resource(), fetched.resource_scopes().count()), (None, 0));
         assert_eq!((fetched.source(), &fetched.wire()["x_source"]), (Source::Fetched, &json!("provided")));
     }
@@ -432,7 +421,7 @@ mod tests {
     async fn row_03_a_document_behind_a_redirect_is_not_read() {
         let (server, second) = (Fixture::start().await, Fixture::start().await);
         server.redirect("GET /metadata", 302, &second.url("/metadata"));
-        Server::fetched(&server.url("/metadata"), &*wire(), LOOPBACK).await.expect_err("a redirect");
+        Server::fetched_as(&server.url("/metadata"), None, &*wire(), LOOPBACK).await.expect_err("a redirect");
         assert_eq!(second.seen().len(), 0);
     }
 }

@@ -1,33 +1,15 @@
 //! Requests to the token endpoint: a code, a refresh token or a program's own proof against an access token.
 
-use std::time::Duration;
-
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Client, Pending, Server,
     answer::{self, Refused},
     exchange::{self, Exchange},
+    grant::Tokens,
     post::{Post, post},
 };
 use crate::ConnectorsError;
-
-/// What a token endpoint gave. It cannot be printed.
-pub(crate) struct Tokens {
-    pub(crate) access: SecretString,
-    pub(crate) refresh: Option<SecretString>,
-    /// From the moment of the answer on.
-    pub(crate) expires_in: Option<Duration>,
-    /// What was granted: what was asked for, where the server does not say otherwise (RFC 6749 §5.1).
-    pub(crate) scopes: Vec<String>,
-}
-
-impl Tokens {
-    /// What must not come back from anywhere.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
-        [Some(&self.access), self.refresh.as_ref()].into_iter().flatten().map(ExposeSecret::expose_secret)
-    }
-}
 
 /// Why there is no new access token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +122,7 @@ impl From<Refused> for RefreshFailure {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
     use aws_lc_rs::{
         encoding::{AsDer, PublicKeyX509Der},
