@@ -24,12 +24,14 @@ use airlock_engine::{
     records::Records,
     tools::{CallOptions, CallOrigin, Conversation},
 };
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use self::{
     ask::ask,
     probe::Proofs,
+    slots::Reached,
     words::{inactive, not_allowed, too_large},
 };
 use crate::{
@@ -191,29 +193,32 @@ impl Calls {
         loop {
             let connector = &*call.connector;
             if !connector.is_active_for(call.who) {
-                return Err(inactive(connector));
+                return Err(inactive(connector, call.who));
             }
             if call.mock || connector.control.mock || call.options.use_mock == Some(true) {
                 trail.mocked = true;
                 return self.mocked(call).await;
             }
             self.redactions.check(&connector.id, user)?;
-            match self.attempt(call, agreed, trail).await {
+            let when = match self.attempt(call, agreed, trail).await {
                 Ok(Attempt::Answered(answer)) => return Ok(answer),
                 Ok(Attempt::HasToBeAsked) => {
                     ask(call).await?;
                     agreed = true;
+                    "while its question waited"
                 }
                 Err(ConnectorsError::Unauthorized(_))
                     if may_authorize && connector.interactive().is_some() =>
                 {
                     call.conversation.authorized().await.map_err(ConnectorsError::Failed)?;
                     may_authorize = false;
+                    "while an authorisation was waited for"
                 }
                 Err(error) => return Err(error),
-            }
+            };
             // People take days: rules, pins, limits and the connector itself are looked at as they are now.
-            call.connector = self.registry.find(call.who, &call.connector.id)?;
+            let (id, name) = (&call.connector.id, Some(call.connector.name.as_str()));
+            call.connector = self.registry.still(call.who, id, name, when)?;
         }
     }
 
@@ -239,7 +244,7 @@ impl Calls {
         note(trail, &resolved);
         let definitions = match self.definitions(connector, &resolved, false).await {
             Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                resolved = self.authorization.after_refusal(connector, resolved).await?;
+                resolved = self.authorization.after_refusal(connector, call.who, resolved).await?;
                 self.definitions(connector, &resolved, false).await
             }
             found => found,
@@ -266,7 +271,7 @@ impl Calls {
         let sent = self.send(call, &definitions, &resolved, idempotent).await;
         let sent = match sent {
             Err(ConnectorsError::Unauthorized(_)) => {
-                resolved = self.authorization.after_refusal(connector, resolved).await?;
+                resolved = self.authorization.after_refusal(connector, call.who, resolved).await?;
                 note(trail, &resolved);
                 self.send(call, &definitions, &resolved, idempotent).await
             }
@@ -320,7 +325,9 @@ impl Calls {
             return Ok(Definitions::Http(self.registry.api(&*self.records, connector)?));
         }
         let listed = async { self.lines.session(connector, resolved).await?.tools(refresh).await };
-        let tools = listed.await.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
+        let listed = listed.await;
+        self.saw(connector, &listed);
+        let tools = listed.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
         if refresh || !tools.left_out.is_empty() {
             self.left_out.lock().insert(connector.id.clone(), tools.left_out.clone());
         }
@@ -330,6 +337,28 @@ impl Calls {
             tools.once(review)?;
         }
         Ok(Definitions::Mcp(tools))
+    }
+
+    /// Remembers whether the server answered. A list may be one of memory: it says when it came.
+    fn saw(&self, connector: &Connector, listed: &Result<Arc<Tools>, Trouble>) {
+        let (answered, at) = match listed.as_ref().map_err(|trouble| &trouble.error) {
+            Ok(tools) => (true, tools.listed_at),
+            Err(ConnectorsError::Upstream(_) | ConnectorsError::Timeout(_)) => (false, Utc::now()),
+            Err(ConnectorsError::Unauthorized(_) | ConnectorsError::Answered(_)) => (true, Utc::now()),
+            // It may never have been asked.
+            Err(_) => return,
+        };
+        self.note(connector, answered, at);
+    }
+
+    /// Remembers whether the server answered, when it was asked for no call.
+    pub(crate) fn note(&self, connector: &Connector, answered: bool, at: DateTime<Utc>) {
+        self.breakers.note(&connector.id, &connector.name, connector.control.breaker, (answered, at));
+    }
+
+    /// Whether the server answered when it was asked last; `None`: it was not asked since the start.
+    pub(crate) fn reached(&self, connector: &str) -> Option<Reached> {
+        self.breakers.last(connector).map(|(ok, at)| Reached { ok, at })
     }
 
     /// What the caller may see of a connector's tools: those that can be called, or with `all` the others as well, with the
@@ -344,7 +373,7 @@ impl Calls {
         all: bool,
     ) -> Result<Vec<Value>, ConnectorsError> {
         if !connector.is_active_for(who) {
-            return Err(inactive(connector));
+            return Err(inactive(connector, who));
         }
         let list = if mock || connector.control.mock {
             self.mocked_tools(connector)?.map(|tools| tools.list.clone()).unwrap_or_default()
@@ -356,7 +385,7 @@ impl Calls {
             };
             let listed = match self.definitions(connector, &resolved, refresh).await {
                 Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                    resolved = self.authorization.after_refusal(connector, resolved).await?;
+                    resolved = self.authorization.after_refusal(connector, who, resolved).await?;
                     self.definitions(connector, &resolved, refresh).await
                 }
                 listed => listed,
@@ -367,15 +396,15 @@ impl Calls {
         let hindrance = |tool: &Value| {
             let name = tool["name"].as_str().unwrap_or_default();
             match connector.control.decide(name, Some(&tool["annotations"])) {
-                Decision::Deny => Some(not_allowed(name, connector)),
-                _ if pinned => self.pins.check(&connector.name, &connector.id, name).err(),
+                Decision::Deny => Some(not_allowed(name, connector).to_string()),
+                _ if pinned => self.pins.held(&connector.id, name).map(|held| held.reason(&connector.name)),
                 _ => None,
             }
         };
         let shown = list.into_iter().filter_map(|mut tool| match hindrance(&tool) {
             None => Some(tool),
             Some(why) if all => {
-                tool["airlock"] = json!({ "callable": false, "reason": why.to_string() });
+                tool["airlock"] = json!({ "callable": false, "reason": why });
                 Some(tool)
             }
             Some(_) => None,

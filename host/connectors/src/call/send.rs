@@ -84,8 +84,8 @@ impl Calls {
         let answer = answer.map_err(|unanswered| unanswered_trouble(connector, limit, &unanswered))?;
         let (name, host) = (&connector.name, connector.host());
         if answer.status == StatusCode::UNAUTHORIZED {
-            let credential = resolved.as_ref().map(|(_, credential)| credential.name.as_str());
-            let error = ConnectorsError::Unauthorized(refused(name, &host, credential));
+            let sent = resolved.as_ref().map(|(_, credential)| credential.sent(connector));
+            let error = ConnectorsError::Unauthorized(refused(name, &host, sent.as_ref()));
             return Err(self.refusal(connector, resolved, error.into()));
         }
         if answer.status == StatusCode::FORBIDDEN {
@@ -127,12 +127,16 @@ impl Calls {
         }
         match self.authorization.mark(connector, resolved, State::NeedsScopes(scopes.clone())) {
             Err(error) => error.into(),
-            Ok(()) => ConnectorsError::Unauthorized(format!(
-                "the call needs more than was granted to the credential of connector '{}' (scopes: {}): authorise again",
-                connector.name,
-                if scopes.is_empty() { "not said".to_owned() } else { scopes.join(" ") }
-            ))
-            .into(),
+            Ok(()) => {
+                let remedy = resolved.as_ref().map(|(_, credential)| credential.remedy(connector));
+                ConnectorsError::Unauthorized(format!(
+                    "the call needs more than was granted to the credential of connector '{}' (scopes: {}): {}",
+                    connector.name,
+                    if scopes.is_empty() { "not said".to_owned() } else { scopes.join(" ") },
+                    remedy.unwrap_or_else(|| "store a credential that has them".to_owned())
+                ))
+                .into()
+            }
         }
     }
 }

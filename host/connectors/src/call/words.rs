@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use airlock_engine::Principal;
+
 use crate::{
     ConnectorsError,
     egress::Unanswered,
     protocol::trouble::{Again, Trouble},
-    registry::Connector,
+    registry::{Connector, scope::Scope},
 };
 
 pub(super) fn unanswered_trouble(connector: &Connector, limit: Duration, unanswered: &Unanswered) -> Trouble {
@@ -14,8 +16,8 @@ pub(super) fn unanswered_trouble(connector: &Connector, limit: Duration, unanswe
     let upstream =
         |text: &str| ConnectorsError::Upstream(format!("the server of connector '{name}' ({host}) {text}"));
     match unanswered {
-        Unanswered::Unreachable => {
-            Trouble { error: upstream("cannot be reached"), again: Again::Always }
+        Unanswered::Unreachable(why) => {
+            Trouble { error: upstream(&format!("cannot be reached: {why}")), again: Again::Always }
         }
         Unanswered::Late => {
             let message = format!("the server of connector '{name}' ({host}) took longer than {limit:?}");
@@ -29,17 +31,25 @@ pub(super) fn unanswered_trouble(connector: &Connector, limit: Duration, unanswe
             "redirects to another server: that is not followed, so register the connector with the other address",
         )
         .into(),
-        Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
-            "the address of connector '{name}' ({host}) may not be called: see --allow-loopback and \
-             --allow-private-networks"
+        Unanswered::Forbidden(wall) => ConnectorsError::Forbidden(format!(
+            "the address of connector '{name}' ({host}) may not be called: {wall}"
         ))
         .into(),
     }
 }
 
-pub(super) fn inactive(connector: &Connector) -> ConnectorsError {
-    let message = format!("connector '{}' is not active here: activate it first", connector.name);
-    ConnectorsError::Forbidden(message)
+/// It was switched off for this principal.
+pub(super) fn inactive(connector: &Connector, who: &Principal) -> ConnectorsError {
+    let name = &connector.name;
+    let is_off = |scope: &Scope| connector.inactive.contains(&scope.key(who));
+    let (whose, scope) = match Scope::ORDER.into_iter().find(is_off) {
+        Some(Scope::Workspace) => ("for the workspace, as an owner", "workspace"),
+        Some(Scope::Organization) => ("for the organisation, as an owner", "organization"),
+        Some(Scope::User) | None => ("for yourself", "user"),
+    };
+    ConnectorsError::Forbidden(format!(
+        "connector '{name}' is not active here: activate it first, {whose}, with POST /v1/connectors/{name}/{scope}/activate"
+    ))
 }
 
 pub(super) fn too_large(connector: &Connector) -> ConnectorsError {

@@ -83,7 +83,7 @@ impl Lines {
         let opening = || Opening {
             connector: connector.name.clone(),
             host: connector.host(),
-            credential: resolved.as_ref().map(|(_, credential)| credential.name.clone()),
+            credential: resolved.as_ref().map(|(_, credential)| credential.sent(connector)),
             sender,
         };
         self.sessions.get(&key(connector, resolved), opening).await

@@ -11,6 +11,7 @@ use crate::{
     ConnectorsError,
     audit::Kind,
     credentials::State,
+    error::wording::count,
     protocol::steps::Step,
     registry::{
         Connector, Protocol, Visibility, client, headers,
@@ -40,10 +41,14 @@ impl Connectors {
 
     /// The connector with what its server says about authentication, if nobody said it, and what was found out on the way.
     async fn found_out(&self, connector: Arc<Connector>, who: &Principal) -> Value {
-        let (connector, steps) = match connector.methods_given || connector.protocol == Protocol::Http {
-            true => (connector, Vec::new()),
-            false => self.0.authorization.find_out_methods(&connector).await,
-        };
+        let (mut connector, mut steps) = (connector, Vec::new());
+        if !connector.methods_given && connector.protocol == Protocol::Mcp {
+            let found = self.0.authorization.find_out_methods(&connector).await;
+            if let Some(answered) = found.answered {
+                self.0.calls.note(&found.connector, answered, Utc::now());
+            }
+            (connector, steps) = (found.connector, found.steps);
+        }
         let mut answer = self.wire(&connector, who, false);
         answer["found_out"] = steps.iter().map(Step::wire).collect::<Vec<_>>().into();
         answer
@@ -135,9 +140,16 @@ impl Connectors {
         self.note(who, Kind::ConnectorChanged, &changed)?;
         let operations = changed.api.as_ref().map_or(0, |api| api.operations);
         let mut answer = json!({
-            "message": format!("connector '{}' has {operations} operations", changed.name), "operations": operations,
+            "message": format!("connector '{}' has {}", changed.name, count(operations, "operation")),
+            "operations": operations,
         });
         told.tell(&mut answer);
+        // A rule that went by the document before: whoever imports should hear of it, not only who calls.
+        let broken = (changed.control.check.as_deref())
+            .and_then(|operation| self.0.registry.check_rule(&*self.0.records, &changed, operation).err());
+        if let Some(error) = broken {
+            answer["warnings"] = json!([format!("the rule 'check' does not work any more: {error}")]);
+        }
         Ok(answer)
     }
 
@@ -285,6 +297,7 @@ impl Connectors {
             None => connector.allows(MethodKind::None),
         };
         value["is_authenticated"] = is_ready.into();
+        value["reachable"] = json!(self.0.calls.reached(&connector.id));
         if let Some(state) = state {
             value["credential_state"] = state.into();
         }

@@ -15,7 +15,7 @@ use url::Url;
 use super::{CALL_LIMIT, Call, Key, Opening, Session, Sessions};
 use crate::{
     egress::{Egress, Live, address::Allowed, secret::Secret},
-    protocol::trouble::Trouble,
+    protocol::trouble::{Sent, Trouble},
 };
 
 /// The credential of all sessions.
@@ -140,7 +140,8 @@ impl Server {
         let live = Live::new(secret.render(&[], &[]).expect("renders"));
         let egress = Egress::new(Allowed { loopback: true, private_networks: false }).expect("a client");
         let sender = egress.sender(&self.url, live);
-        Opening { connector: "odd".into(), host: "odd.test".into(), credential: Some("main".into()), sender }
+        let credential = Some(Sent { name: "main".into(), remedy: "store another".into() });
+        Opening { connector: "odd".into(), host: "odd.test".into(), credential, sender }
     }
 
     pub(super) async fn session(&self) -> Result<Arc<Session>, Trouble> {

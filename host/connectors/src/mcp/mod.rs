@@ -42,7 +42,7 @@ use parking_lot::Mutex;
 pub(crate) use self::{call::Call, session::Session};
 use crate::{
     egress::{Key, Sender},
-    protocol::trouble::Trouble,
+    protocol::trouble::{Sent, Trouble},
 };
 
 /// contract/preflight.md: a call may take 120 s, a list 30 s.
@@ -65,7 +65,7 @@ struct Entry {
 pub(crate) struct Opening {
     pub(crate) connector: String,
     pub(crate) host: String,
-    pub(crate) credential: Option<String>,
+    pub(crate) credential: Option<Sent>,
     pub(crate) sender: Sender,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ pub(crate) struct Tools {
     pub(crate) list: Vec<Value>,
     /// What the service lists and cannot be used, or not as it was listed.
     pub(crate) left_out: Vec<LeftOut>,
+    /// When it came from the service.
+    pub(crate) listed_at: DateTime<Utc>,
     validators: Mutex<HashMap<String, Arc<jsonschema::Validator>>>,
     /// They were compared with the pins.
     reviewed: Mutex<bool>,
@@ -34,7 +37,13 @@ impl LeftOut {
 
 impl Tools {
     pub(crate) fn new(list: Vec<Value>) -> Self {
-        Self { list, left_out: Vec::new(), validators: Mutex::default(), reviewed: Mutex::default() }
+        Self {
+            list,
+            left_out: Vec::new(),
+            listed_at: Utc::now(),
+            validators: Mutex::default(),
+            reviewed: Mutex::default(),
+        }
     }
 
     /// The same, with what was left out of the list.
