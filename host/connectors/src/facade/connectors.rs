@@ -167,7 +167,7 @@ impl Connectors {
         let made = inner.registry.ids().into_iter().filter_map(|id| inner.registry.by_id(&id));
         if let Some(other) = made.into_iter().find(|other| is_made_from_it(other)) {
             return Err(ConnectorsError::Conflict(format!(
-                "connector '{}' was made from '{}': remove it first",
+                "connector '{0}' was made from '{1}': remove it first, with `airlock connectors remove {0}`",
                 other.name, connector.name
             )));
         }
@@ -203,7 +203,13 @@ impl Connectors {
         connector: &str,
         visibility: Sharing,
     ) -> Result<Value, ConnectorsError> {
-        let (inner, found) = (&self.0, self.0.registry.owned(who, false, connector)?);
+        let (inner, found) = (&self.0, self.0.registry.find(who, connector)?);
+        if found.creator != who.user.as_str() {
+            return Err(ConnectorsError::Forbidden(format!(
+                "connector '{}' belongs to {}: only they can say who sees it",
+                found.name, found.creator
+            )));
+        }
         let (from, to) = match visibility {
             Sharing::Workspace => (Visibility::Private, Visibility::SharedWorkspace),
             Sharing::Organization => (found.visibility, Visibility::SharedOrg),
@@ -214,8 +220,9 @@ impl Connectors {
             return Ok(message(format!("connector '{}' is {} already", found.name, word(to))));
         }
         if found.visibility != from {
+            let flag = if found.visibility == Visibility::SharedOrg { " --organization" } else { "" };
             return Err(ConnectorsError::Conflict(format!(
-                "connector '{}' is {}, so this does not apply",
+                "connector '{0}' is {1}: take that back first, with `airlock connectors share {0}{flag} --undo`",
                 found.name,
                 word(found.visibility)
             )));
@@ -297,6 +304,12 @@ impl Connectors {
             None => connector.allows(MethodKind::None),
         };
         value["is_authenticated"] = is_ready.into();
+        if !is_ready {
+            value["next_step"] = json!(match &credential {
+                None => connector.first_step(Scope::User),
+                Some((_, credential)) => Some(credential.remedy(connector)),
+            });
+        }
         value["reachable"] = json!(self.0.calls.reached(&connector.id));
         if let Some(state) = state {
             value["credential_state"] = state.into();

@@ -44,7 +44,7 @@ impl Connectors {
         mode: Save,
     ) -> Result<Value, ConnectorsError> {
         let (inner, connector) = (&self.0, self.0.registry.find(who, connector)?);
-        let draft = Draft::parse(&connector, body)?;
+        let draft = Draft::parse(&connector, scope, body)?;
         let is_client = draft.secret.as_ref().is_some_and(|(method, _)| *method == MethodKind::Oauth2);
         let name = draft.name.clone();
         let key =

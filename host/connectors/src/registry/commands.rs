@@ -43,7 +43,7 @@ impl Connector {
         format!("airlock credentials authorize {}{name}", word(&self.name))
     }
 
-    /// What somebody who has no credential yet can do: `authorise with …, or store one with …`. Nothing where the connector
+    /// What somebody who has no credential yet can do: `authorise with …, or store a credential with …`. Nothing where the connector
     /// takes none.
     pub(crate) fn first_step(&self, scope: Scope) -> Option<String> {
         // Only for oneself can one go to a browser.
@@ -55,7 +55,8 @@ impl Connector {
             Method::Bearer { .. } | Method::Basic | Method::ApiKey { .. } => true,
         };
         let store = self.methods.iter().find(storable).map(Method::kind);
-        let store = store.map(|kind| format!("store one with `{}`", self.storing(None, scope, kind)));
+        let store =
+            store.map(|kind| format!("store a credential with `{}`", self.storing(None, scope, kind)));
         match (authorise, store) {
             (Some(authorise), Some(store)) => Some(format!("{authorise}, or {store}")),
             (one, other) => one.or(other),
@@ -92,29 +93,33 @@ pub(crate) mod tests {
         let header = json!({ "bearer": { "headers": [{ "name": "X-Key" }] } });
         let key = json!({ "api_key": { "scheme": null, "place": "header", "name": "X-Key" } });
         for (method, scope, expected) in [
-            (&bearer, Scope::User, "store one with `airlock credentials set crm NAME`"),
+            (&bearer, Scope::User, "store a credential with `airlock credentials set crm NAME`"),
             (
                 &bearer,
                 Scope::Workspace,
-                "store one with `airlock credentials set crm NAME --scope workspace`",
+                "store a credential with `airlock credentials set crm NAME --scope workspace`",
             ),
             (
                 &bearer,
                 Scope::Organization,
-                "store one with `airlock credentials set crm NAME --scope organization`",
+                "store a credential with `airlock credentials set crm NAME --scope organization`",
             ),
-            (&header, Scope::User, "store one with `airlock credentials set crm NAME --header X-Key`"),
-            (&key, Scope::User, "store one with `airlock credentials set crm NAME --api-key`"),
+            (
+                &header,
+                Scope::User,
+                "store a credential with `airlock credentials set crm NAME --header X-Key`",
+            ),
+            (&key, Scope::User, "store a credential with `airlock credentials set crm NAME --api-key`"),
             (
                 &json!("basic"),
                 Scope::User,
-                "store one with `airlock credentials set crm NAME --username USER`",
+                "store a credential with `airlock credentials set crm NAME --username USER`",
             ),
             (&oauth("authorization_code"), Scope::User, "authorise with `airlock credentials authorize crm`"),
             (
                 &oauth("client_credentials"),
                 Scope::Workspace,
-                "store one with `airlock credentials set crm NAME --scope workspace --client-id ID`",
+                "store a credential with `airlock credentials set crm NAME --scope workspace --client-id ID`",
             ),
         ] {
             let connector = connector(json!([method]));
@@ -124,12 +129,12 @@ pub(crate) mod tests {
         assert_eq!(
             both.first_step(Scope::User).as_deref(),
             Some(
-                "authorise with `airlock credentials authorize crm`, or store one with `airlock credentials set crm NAME`"
+                "authorise with `airlock credentials authorize crm`, or store a credential with `airlock credentials set crm NAME`"
             )
         );
         assert_eq!(
             both.first_step(Scope::Workspace).as_deref(),
-            Some("store one with `airlock credentials set crm NAME --scope workspace`")
+            Some("store a credential with `airlock credentials set crm NAME --scope workspace`")
         );
         assert_eq!(connector(json!(["none"])).first_step(Scope::User), None);
         let named = both.storing(Some("my token"), Scope::User, MethodKind::Bearer);

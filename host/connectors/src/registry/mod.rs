@@ -26,6 +26,7 @@ pub(crate) use self::connector::{ApiSource, Connector, Protocol, Visibility};
 use crate::{
     ConnectorsError,
     egress::{Egress, address::Allowed},
+    error::wording::word,
     vault::Vault,
 };
 
@@ -63,7 +64,8 @@ impl Registry {
         found.cloned().ok_or_else(|| {
             ConnectorsError::NotFound(format!(
                 "no connector is called '{id_or_name}': see `airlock connectors list`, or register it with `airlock \
-                 connectors add`"
+                 connectors add {} --server ADDRESS`",
+                word(id_or_name)
             ))
         })
     }
