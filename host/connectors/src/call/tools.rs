@@ -98,9 +98,8 @@ impl Tools for Calls {
                     true => Scope::Workspace,
                     false => Scope::User,
                 };
-                let kinds = connector.kinds().into_iter();
-                let kind =
-                    kinds.filter(|kind| *kind != MethodKind::None).next().unwrap_or(MethodKind::Bearer);
+                let kind = connector.kinds().into_iter().find(|kind| *kind != MethodKind::None);
+                let kind = kind.unwrap_or(MethodKind::Bearer);
                 let command = connector.storing(name, scope, kind);
                 state["message"] = format!("{missing}, or store it with `{command}`").into();
             }
