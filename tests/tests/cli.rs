@@ -50,6 +50,12 @@ async fn run_follows_an_execution_and_its_exit_code_says_how_it_ended() {
         (&["run", "hello", "--credential", "x"], "CONNECTOR=NAME"),
         (&["executions", "show", "nobody"], "no execution has the id 'nobody'"),
         (&["nonsense"], "unrecognized subcommand"),
+        (&["connectors", "control", "crm", "--set", "notjson"], "--set is not JSON"),
+        (&["connectors", "call", "crm", "x", "--arguments", "{"], "--arguments is not JSON"),
+        (&["connectors", "mock", "crm", "x", "--answer", "@/nowhere.json"], "/nowhere.json cannot be read"),
+        (&["connectors", "update", "crm"], "nothing to change was given"),
+        (&["connectors", "add", "x", "--openapi", "/nowhere.yaml"], "/nowhere.yaml cannot be read"),
+        (&["connectors", "add", "x", "--server", "http://10.0.0.1/mcp"], "--allow-private-networks"),
     ] {
         let bad = daemon.cli(arguments, "");
         assert_eq!(bad.status.code(), Some(2), "{arguments:?}: {}", err(&bad));

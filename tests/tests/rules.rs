@@ -470,6 +470,43 @@ async fn a_question_of_a_server_is_one_of_the_execution() {
 }
 
 #[tokio::test]
+async fn a_question_of_a_server_that_nobody_answers_in_time_is_withdrawn_and_declined() {
+    let (_server, daemon) = everything().await;
+    let client = &daemon.client;
+    control(client, "reflector", json!({ "ask_timeout_seconds": 2 })).await;
+    let id = client.start("echo", json!({ "tool": "trigger-elicitation-request" })).await;
+    let event = task_event(client, &id, "wait_for_input", "CUSTOM_TASK_STARTED").await;
+    let about = &event["attributes"]["payload"]["value"];
+    assert_eq!(about["asked_by"], "server", "{event}");
+    assert!(about["expires_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{event}");
+    // The server hears that nobody wants to answer, and the call goes on without.
+    let ended = client.ended(&id, LIMIT).await;
+    assert_eq!(ended["status"], "COMPLETED", "{ended}");
+    assert!(ended.to_string().contains("declined"), "{ended}");
+    let withdrawn = task_event(client, &id, "wait_for_input", "CUSTOM_TASK_FAILED").await;
+    assert!(withdrawn.to_string().contains("nobody answered within 2s"), "{withdrawn}");
+    let asked = client.get(&format!("/v1/airlock/executions/{id}/questions")).await;
+    assert_eq!(asked["questions"], json!([]), "{asked}");
+}
+
+#[tokio::test]
+async fn a_connector_that_is_removed_while_its_question_waits_is_told_by_its_name() {
+    let (_server, daemon) = everything().await;
+    let client = &daemon.client;
+    control(client, "reflector", json!({ "default": "ask" })).await;
+    let call = json!({ "tool": "echo", "arguments": { "message": "hello" } });
+    let id = client.start("echo", call).await;
+    let asked = question(client, &id).await;
+    let removed = daemon.cli(&["connectors", "remove", "reflector"], "");
+    assert!(removed.status.success(), "{}", err(&removed));
+    let path = format!("/v1/airlock/executions/{id}/questions/{}", asked["task_id"].as_str().expect("an id"));
+    client.post(&path, &json!({ "input": { "approve": true } })).await;
+    let ended = client.ended(&id, LIMIT).await;
+    let says = "connector 'reflector' was removed while its question waited";
+    assert_eq!(ended["failure"]["message"], says, "{ended}");
+}
+
+#[tokio::test]
 async fn progress_is_seen_on_the_way_and_a_cancelled_call_ends() {
     let (_server, daemon) = everything().await;
     let client = &daemon.client;
@@ -595,7 +632,9 @@ async fn a_connector_is_seen_and_used_by_those_it_is_shared_with_and_active_for(
     assert_eq!(switch(&bo, "user", "deactivate").await, 200);
     let (status, answer) = used(&bo).await;
     assert_eq!(status.as_u16(), 403, "{answer}");
-    assert_eq!(detail(&answer), "connector 'notes' is not active here: activate it first");
+    let says = "connector 'notes' is not active here: activate it first, for yourself, with POST \
+                /v1/connectors/notes/user/activate";
+    assert_eq!(detail(&answer), says);
     assert_eq!(used(&ada).await.0.as_u16(), 200, "only for bo");
     assert_eq!(bo.get("/v1/connectors/notes").await["active"], false);
     assert_eq!(switch(&bo, "user", "activate").await, 200);

@@ -52,11 +52,14 @@ pub(crate) struct Key {
 /// Why a key opens nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("this API key is not known: check AIRLOCK_API_KEY, or make a new one with `airlock keys create`")]
+    #[error(
+        "this API key is not known: check AIRLOCK_API_KEY, or let an owner make a new one with `airlock keys create \
+         --user USER`"
+    )]
     Unknown,
-    #[error("this API key has expired: make a new one with `airlock keys create`")]
+    #[error("this API key has expired: let an owner make a new one with `airlock keys create --user USER`")]
     Expired,
-    #[error("this API key was revoked: make a new one with `airlock keys create`")]
+    #[error("this API key was revoked: let an owner make a new one with `airlock keys create --user USER`")]
     Revoked,
 }
 

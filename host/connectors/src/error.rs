@@ -1,5 +1,7 @@
 //! What can go wrong, by whose fault it is. Messages name hosts and codes, never addresses, bodies or secrets.
 
+pub(crate) mod wording;
+
 use std::time::Duration;
 
 use airlock_engine::{Failure, records::RecordsError};

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde_json::{Value, json};
 
+use crate::ended::Misuse;
+
 /// How one authenticates at a connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Auth {
@@ -112,6 +114,40 @@ impl fmt::Display for Auth {
     }
 }
 
+/// Which flags about OAuth were given.
+#[derive(Default)]
+pub(crate) struct OfOauth {
+    pub(crate) client_id: bool,
+    pub(crate) scope: bool,
+    pub(crate) metadata: bool,
+    pub(crate) issuer: bool,
+    pub(crate) resource: bool,
+}
+
+impl OfOauth {
+    /// Flags that the way to authenticate has no use for would be passed over without a word.
+    pub(crate) fn check(&self, auth: &Auth) -> Result<(), Misuse> {
+        let may_be_found_out = matches!(auth, Auth::Auto);
+        let flags = [
+            (self.client_id, "--client-id", false),
+            (self.scope, "--scope", false),
+            (self.metadata, "--oauth-metadata", may_be_found_out),
+            (self.issuer, "--oauth-issuer", may_be_found_out),
+            (self.resource, "--oauth-resource", may_be_found_out),
+        ];
+        let wrong = flags.into_iter().find(|(given, _, fits)| *given && !fits && *auth != Auth::Oauth2);
+        match wrong {
+            None => Ok(()),
+            Some((_, flag, _)) if may_be_found_out => {
+                Err(Misuse(format!("{flag} is about OAuth: give --auth oauth2 as well")))
+            }
+            Some((_, flag, _)) => Err(Misuse(format!(
+                "{flag} is about OAuth, and --auth {auth} is not: give --auth oauth2, or leave {flag} out"
+            ))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +168,28 @@ mod tests {
             let refused = bad.parse::<Auth>().expect_err("is refused");
             assert!(refused.contains("header:NAME"), "{bad}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_flag_about_oauth_is_refused_where_it_would_be_passed_over() {
+        let given = [
+            ("--client-id", OfOauth { client_id: true, ..OfOauth::default() }),
+            ("--scope", OfOauth { scope: true, ..OfOauth::default() }),
+            ("--oauth-metadata", OfOauth { metadata: true, ..OfOauth::default() }),
+            ("--oauth-issuer", OfOauth { issuer: true, ..OfOauth::default() }),
+            ("--oauth-resource", OfOauth { resource: true, ..OfOauth::default() }),
+        ];
+        for (number, (flag, of_oauth)) in given.iter().enumerate() {
+            for auth in ["none", "bearer", "basic", "header:X-Key"] {
+                let refused = of_oauth.check(&auth.parse().expect("is taken")).expect_err("is refused");
+                let says = format!("{flag} is about OAuth, and --auth {auth} is not: give --auth oauth2");
+                assert!(refused.0.starts_with(&says), "{}", refused.0);
+            }
+            assert!(of_oauth.check(&Auth::Oauth2).is_ok());
+            // A client belongs to a server that is known; the others help to find one.
+            assert_eq!(of_oauth.check(&Auth::Auto).is_ok(), number > 1, "{flag}");
+        }
+        assert!(OfOauth::default().check(&Auth::Bearer).is_ok());
     }
 
     #[test]

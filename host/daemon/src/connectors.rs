@@ -1,16 +1,18 @@
 //! `airlock connectors …`
 
+mod shown;
+
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use self::shown::{failed_otherwise, missing, next_step, pin, report_steps, row, to_approve, waiting, warn};
 use crate::{
-    auth::Auth,
+    auth::{Auth, OfOauth},
     client::{Daemon, segment},
     documents,
-    ended::Ended,
+    ended::{Ended, Misuse},
     output::{Output, Tone, plain, pretty, short, text},
     run::json_argument,
 };
@@ -88,6 +90,19 @@ pub(crate) enum Command {
         /// Another address. Credentials that were stored for the old one have to be stored again.
         #[arg(long)]
         server: Option<String>,
+        /// Another way to authenticate, in place of all that the connector had: as for `connectors add`, without auto.
+        #[arg(long)]
+        auth: Option<Auth>,
+        /// With --auth oauth2: a client that was registered beforehand. Its secret, if it has one, is read from the variable
+        /// AIRLOCK_CLIENT_SECRET.
+        #[arg(long, requires = "auth")]
+        client_id: Option<String>,
+        /// With --auth oauth2: what to ask for. May be given several times.
+        #[arg(long = "scope", requires = "auth")]
+        scopes: Vec<String>,
+        /// With --auth oauth2: the address of the authorization server's metadata.
+        #[arg(long, requires = "auth")]
+        oauth_metadata: Option<String>,
         /// For people.
         #[arg(long)]
         description: Option<String>,
@@ -251,6 +266,14 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             title,
             visibility,
         } => {
+            let of_oauth = OfOauth {
+                client_id: client_id.is_some(),
+                scope: !scopes.is_empty(),
+                metadata: oauth_metadata.is_some(),
+                issuer: oauth_issuer.is_some(),
+                resource: oauth_resource.is_some(),
+            };
+            of_oauth.check(&auth)?;
             let is_rest = openapi.is_some() || operations.is_some() || from.is_some();
             let mut body = json!({
                 "name": name, "description": description, "title": title, "visibility": visibility,
@@ -265,11 +288,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             if let Some(template) = from {
                 body["template"] = template.into();
             }
-            let client = client_id.is_some() || !scopes.is_empty();
             if let Some(method) = auth.wire(client_id, scopes) {
                 body["auth_methods"] = json!([method]);
-            } else if client {
-                anyhow::bail!("--client-id and --scope belong to --auth oauth2");
             }
             if let Some(url) = oauth_metadata {
                 body["oauth2_server_metadata_url"] = url.into();
@@ -291,16 +311,17 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 None => None,
             };
             if document.is_none() && ref_dir.is_some() {
-                anyhow::bail!(
-                    "--ref-dir is for a document that is a file: an address says where its other files are"
-                );
+                let message =
+                    "--ref-dir is for a document that is a file: an address says where its other files are";
+                return Err(Misuse(message.into()).into());
             }
-            let read =
-                document.as_deref().map(|file| documents::read(file, ref_dir.as_deref())).transpose()?;
+            let read = document.as_deref().map(|file| documents::read(file, ref_dir.as_deref()));
+            let read = read.transpose().map_err(|error| Misuse::of(&error))?;
             if let (Some(read), Value::Null) = (&read, &body["server"]) {
-                let named = airlock_connectors::document_server(read)?;
-                body["server"] =
-                    named.context("the document does not say where the API is: give --server")?.into();
+                let named =
+                    airlock_connectors::document_server(read).map_err(|error| Misuse(error.to_string()))?;
+                let nowhere = || Misuse("the document does not say where the API is: give --server".into());
+                body["server"] = named.ok_or_else(nowhere)?.into();
             }
             let mut connector = daemon.post("/v1/connectors", &body).await?;
             if let (Some(file), Some(document)) = (&document, read) {
@@ -325,9 +346,44 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 report_steps(output, &connector["check"]["steps"]);
                 documents::tell(&connector);
             });
+            if failed_otherwise(&connector["check"]) {
+                warn(
+                    output,
+                    &format!(
+                        "it is registered and cannot be used yet, as a step failed: `airlock connectors check {name}` tries again"
+                    ),
+                );
+            }
         }
-        Command::Update { name, server, description, title, oauth_issuer, oauth_resource } => {
+        Command::Update {
+            name,
+            server,
+            auth,
+            client_id,
+            scopes,
+            oauth_metadata,
+            description,
+            title,
+            oauth_issuer,
+            oauth_resource,
+        } => {
             let mut body = json!({});
+            if let Some(auth) = auth {
+                let of_oauth = OfOauth {
+                    client_id: client_id.is_some(),
+                    scope: !scopes.is_empty(),
+                    metadata: oauth_metadata.is_some(),
+                    issuer: oauth_issuer.is_some(),
+                    resource: oauth_resource.is_some(),
+                };
+                of_oauth.check(&auth)?;
+                let method = auth.wire(client_id, scopes);
+                let auto = || Misuse("--auth auto is for `connectors add`: say which way".into());
+                body["auth_methods"] = json!([method.ok_or_else(auto)?]);
+            }
+            if let Some(url) = oauth_metadata {
+                body["oauth2_server_metadata_url"] = url.into();
+            }
             for (field, value) in [
                 ("server", server),
                 ("description", description),
@@ -339,16 +395,26 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                     body[field] = value.into();
                 }
             }
+            if body == json!({}) {
+                return Err(Misuse("nothing to change was given: see --help".into()).into());
+            }
             let connector = daemon.call(Method::PATCH, &path(&name, ""), Some(&body)).await?;
-            output.value(&connector, || println!("connector {} was changed", text(&connector["name"])));
+            output.value(&connector, || {
+                println!("connector {} was changed{}", text(&connector["name"]), next_step(&connector));
+                report_steps(output, &connector["found_out"]);
+            });
         }
         Command::Import { name, document, ref_dir } => {
-            let read = documents::read(&document, ref_dir.as_deref())?;
+            let read = documents::read(&document, ref_dir.as_deref());
+            let read = read.map_err(|error| Misuse::of(&error))?;
             let answer = import(daemon, &name, &document, read).await?;
             output.value(&answer, || {
                 println!("{}", text(&answer["message"]));
                 documents::tell(&answer);
             });
+            for warning in answer["warnings"].as_array().into_iter().flatten() {
+                warn(output, &text(warning));
+            }
         }
         Command::Control { name, set } => {
             let path = own(&name, "control");
@@ -363,7 +429,18 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         Command::Pins { name } => {
             let pins = daemon.get(&own(&name, "pins")).await?;
             let rows: Vec<Vec<String>> = pins["pins"].as_array().into_iter().flatten().map(pin).collect();
-            output.value(&pins["pins"], || output.table(&["TOOL", "STATE", "SINCE", "DIGEST"], &rows));
+            output.value(&pins["pins"], || {
+                output.table(&["TOOL", "STATE", "SINCE", "DIGEST"], &rows);
+                match waiting(&pins) {
+                    0 if rows.is_empty() => {
+                        println!(
+                            "\nno tools were listed yet: `airlock connectors check {name}` asks for them"
+                        );
+                    }
+                    0 => {}
+                    waiting => println!("\n{}", to_approve(&name, waiting)),
+                }
+            });
         }
         Command::Approve { name, tool } => {
             let answer = daemon.post(&own(&name, "pins/approve"), &json!({ "tool": tool })).await?;
@@ -426,6 +503,14 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                     }
                 }
             });
+            if !all && !output.json {
+                let shown = tools.as_array().map_or(0, Vec::len);
+                // What is missing is worth a word, and no error.
+                let pins = daemon.get(&own(&name, "pins")).await.unwrap_or_default();
+                if let Some(hint) = missing(&name, shown, &pins) {
+                    eprintln!("{}", plain(&hint));
+                }
+            }
         }
         Command::Check { name, credential } => {
             let report =
@@ -470,67 +555,4 @@ fn own(name: &str, what: &str) -> String {
 async fn import(daemon: &Daemon, name: &str, file: &Path, document: Vec<u8>) -> anyhow::Result<Value> {
     let source = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     daemon.put_bytes(&format!("{}?source={}", own(name, "openapi"), segment(&source)), document).await
-}
-
-/// What a person does next with a new connector.
-fn next_step(connector: &Value) -> String {
-    let name = text(&connector["name"]);
-    let methods = connector["supported_auth_methods"].as_array().into_iter().flatten();
-    match methods.map(|method| &method["method_type"]).next().and_then(Value::as_str) {
-        _ if connector["is_authenticated"] == true => String::new(),
-        Some("oauth2") => format!("; authorise with `airlock credentials authorize {name}`"),
-        _ => format!("; store a credential with `airlock credentials set {name} NAME`"),
-    }
-}
-
-/// Steps of a check, a line each, and under it what was left out.
-fn report_steps(output: Output, steps: &Value) {
-    for step in steps.as_array().into_iter().flatten() {
-        let (tone, word) = match step["state"].as_str() {
-            Some("ok") => (Tone::Good, "ok"),
-            Some("failed") => (Tone::Bad, "failed"),
-            _ => (Tone::Quiet, "–"),
-        };
-        println!(
-            "  {:<14} {} {}  {}",
-            text(&step["step"]),
-            output.paint(tone, &format!("{word:<6}")),
-            output.paint(Tone::Quiet, &format!("{:>6} ms", step["duration_ms"].as_u64().unwrap_or(0))),
-            text(&step["message"])
-        );
-        for place in step["asked"].as_array().into_iter().flatten() {
-            println!("      asked {}: {}", text(&place["place"]), text(&place["outcome"]));
-        }
-        for left_out in step["left_out"].as_array().into_iter().flatten() {
-            println!("      left out {}: {}", text(&left_out["what"]), text(&left_out["reason"]));
-        }
-    }
-}
-
-fn pin(pin: &Value) -> Vec<String> {
-    let (state, since) = match &pin["changed"] {
-        Value::Null => ("approved".to_owned(), &pin["pinned_at"]),
-        changed => {
-            let fields: Vec<String> = changed["fields"].as_array().into_iter().flatten().map(text).collect();
-            (format!("changed: {}", fields.join(", ")), &changed["since"])
-        }
-    };
-    vec![text(&pin["tool"]), state, text(since), text(&pin["digest"]).chars().take(16).collect()]
-}
-
-fn row(connector: &Value) -> Vec<String> {
-    let methods = connector["supported_auth_methods"].as_array().into_iter().flatten();
-    let methods: Vec<String> = methods.map(|method| text(&method["method_type"])).collect();
-    let ready = match (connector["is_authenticated"] == true, connector["credential_state"].as_str()) {
-        (true, _) => "yes".to_owned(),
-        (false, Some(state)) => plain(state),
-        (false, None) => "no credential".to_owned(),
-    };
-    vec![
-        text(&connector["name"]),
-        methods.join(", "),
-        ready,
-        text(&connector["visibility"]),
-        text(&connector["server"]),
-    ]
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Daemon, segment},
-    ended::Ended,
+    ended::{Ended, Misuse},
     output::{Output, text},
 };
 
@@ -93,7 +93,8 @@ fn several(text: &str) -> anyhow::Result<Value> {
             lines.map(pair).collect()
         }
     };
-    Ok(json!(keys.context("the keys are expected as lines NAME=KEY, or as a JSON object of texts")?))
+    let unread = || Misuse("the keys are expected as lines NAME=KEY, or as a JSON object of texts".into());
+    Ok(json!(keys.ok_or_else(unread)?))
 }
 
 pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> anyhow::Result<Ended> {
@@ -116,7 +117,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let token = secret(&connector)?;
             if token.is_empty() {
                 eprintln!(
-                    "airlock: no secret came: pipe it in, for instance `airlock credentials set {connector} {name} < token`"
+                    "airlock: no secret came: run this on a terminal to be asked for it, or add `< FILE` to the command"
                 );
                 return Ok(Ended::BadInput);
             }
@@ -157,7 +158,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                     return Ok(Ended::Well);
                 }
             }
-            eprintln!("airlock: nobody came back within 10 minutes: ask for a new address");
+            eprintln!("airlock: nobody came back within 10 minutes: run this again for a new address");
             return Ok(Ended::Failed);
         }
         Command::List { connector, scope } => {

@@ -12,6 +12,25 @@ pub(crate) enum Ended {
     Unreachable,
 }
 
+/// A command line that cannot be carried out as it is: nothing was asked of the daemon.
+#[derive(Debug)]
+pub(crate) struct Misuse(pub(crate) String);
+
+impl Misuse {
+    /// An error whose cause is what was given.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        Self(format!("{error:#}"))
+    }
+}
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
 impl From<Ended> for ExitCode {
     fn from(ended: Ended) -> Self {
         Self::from(ended as u8)

@@ -96,6 +96,84 @@ fn every_value_that_help_names_is_taken_and_others_are_not() {
     assert!(lists >= 3 && closed >= 8, "{lists} {closed}");
 }
 
+/// The command lines in the messages of a source file, with something in place of what is filled in. Comments are for those
+/// who read the source.
+fn told(source: &str) -> Vec<Vec<String>> {
+    let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let mut joined = String::new();
+    for line in code {
+        match joined.strip_suffix('\\').map(str::len) {
+            // A text that goes on in the next line.
+            Some(length) => {
+                joined.truncate(length);
+                joined.push_str(line.trim_start());
+            }
+            None => {
+                joined.push('\n');
+                joined.push_str(line);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for part in joined.split('`').filter(|part| part.starts_with("airlock ") && !part.contains('\n')) {
+        // What follows is the shell's.
+        let line = part.split(" < ").next().unwrap_or(part);
+        found.push(filled_in(line).split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect());
+    }
+    found
+}
+
+/// `{name}` and `'two words'` become one word.
+fn filled_in(text: &str) -> String {
+    let (mut filled, mut inside) = (String::new(), None);
+    for letter in text.chars() {
+        match (inside, letter) {
+            (None, '{') => inside = Some('}'),
+            (None, '\'') => inside = Some('\''),
+            (None, letter) => filled.push(letter),
+            (Some(end), letter) if letter == end => {
+                filled.push('x');
+                inside = None;
+            }
+            (Some(_), _) => {}
+        }
+    }
+    filled
+}
+
+#[test]
+fn every_command_that_a_message_names_is_one() {
+    fn walk(folder: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            match path.is_dir() {
+                true => walk(&path, files),
+                false if path.extension().is_some_and(|kind| kind == "rs") => files.push(path),
+                false => {}
+            }
+        }
+    }
+    let host = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the host").to_owned();
+    let mut files = Vec::new();
+    for room in ["connectors", "api", "daemon", "engine", "store", "sandbox"] {
+        walk(&host.join(room).join("src"), &mut files);
+    }
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for file in files {
+        let source = std::fs::read_to_string(&file).expect("a file");
+        for line in told(&source) {
+            seen += 1;
+            if let Err(error) = Arguments::command().try_get_matches_from(&line) {
+                let why = error.to_string();
+                let why = why.lines().next().unwrap_or_default();
+                wrong.push(format!("{}: `{}`: {why}", file.display(), line.join(" ")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these do not work as they are printed:\n{}", wrong.join("\n"));
+    assert!(seen >= 30, "{seen}");
+}
+
 #[test]
 fn lists_in_help_are_found() {
     for (help, words) in [

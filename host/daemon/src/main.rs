@@ -31,7 +31,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{client::Daemon, ended::Ended, output::Output, runtime::runtime};
+use crate::{
+    client::Daemon,
+    ended::{Ended, Misuse},
+    output::Output,
+    runtime::runtime,
+};
 
 /// Runs workflows that other people compiled to WebAssembly, durably, and makes their calls to services for them.
 #[derive(Parser)]
@@ -106,8 +111,17 @@ fn main() -> ExitCode {
         Ok(ended) => ended.into(),
         Err(error) => {
             eprintln!("airlock: {error:#}");
-            error.downcast_ref::<client::Problem>().map_or(Ended::Failed, client::Problem::ended).into()
+            failed(&error).into()
         }
+    }
+}
+
+/// How a command ends that failed with this.
+fn failed(error: &anyhow::Error) -> Ended {
+    match error.downcast_ref::<client::Problem>() {
+        Some(problem) => problem.ended(),
+        None if error.is::<Misuse>() => Ended::BadInput,
+        None => Ended::Failed,
     }
 }
 
@@ -150,5 +164,30 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
             });
             Ok(Ended::Well)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn what_was_typed_wrongly_ends_otherwise_than_what_went_wrong() {
+        let misuse = run::json_argument("--set", "notjson").expect_err("is no JSON");
+        assert!(misuse.to_string().starts_with("--set is not JSON: "), "{misuse}");
+        assert_eq!(failed(&misuse), Ended::BadInput);
+        let unread = run::json_argument("--set", "@/nowhere/at/all.json").expect_err("is no file");
+        assert!(unread.to_string().contains("/nowhere/at/all.json cannot be read"), "{unread}");
+        assert_eq!(failed(&unread), Ended::BadInput);
+        assert_eq!(failed(&misuse.context("more about it")), Ended::BadInput);
+        assert_eq!(failed(&anyhow::anyhow!("the disk is full")), Ended::Failed);
+        let gone: anyhow::Error = client::Problem::Unreachable("http://nowhere".into()).into();
+        assert_eq!(failed(&gone), Ended::Unreachable);
+        assert_eq!(
+            failed(&Err::<(), _>(gone).context("more about it").expect_err("fails")),
+            Ended::Unreachable
+        );
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Daemon, Problem, segment},
-    ended::Ended,
+    ended::{Ended, Misuse},
     output::{Output, Tone, plain, pretty, short, text},
     questions,
 };
@@ -110,12 +110,11 @@ fn body(arguments: &Arguments) -> anyhow::Result<Value> {
 /// JSON from an argument, or from the file that it names with `@`.
 pub(crate) fn json_argument(name: &str, argument: &str) -> anyhow::Result<Value> {
     let text = match argument.strip_prefix('@') {
-        Some(file) => {
-            std::fs::read_to_string(Path::new(file)).with_context(|| format!("{file} cannot be read"))?
-        }
+        Some(file) => std::fs::read_to_string(Path::new(file))
+            .map_err(|error| Misuse(format!("{name}: {file} cannot be read: {error}")))?,
         None => argument.to_owned(),
     };
-    serde_json::from_str(&text).with_context(|| format!("{name} is not JSON"))
+    Ok(serde_json::from_str(&text).map_err(|error| Misuse(format!("{name} is not JSON: {error}")))?)
 }
 
 /// Shows events until the execution ends; then its result. A daemon that restarts meanwhile is waited for.

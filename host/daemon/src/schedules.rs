@@ -180,9 +180,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let answer = daemon.post("/v1/workflows/schedules", &body).await?;
             let id = text(&answer["schedule_id"]);
             output.value(&answer, || println!("{id}"));
-            for warning in answer["warnings"].as_array().into_iter().flatten() {
-                eprintln!("{} {}", output.paint(Tone::Bad, "warning"), plain(&text(warning)));
-            }
+            warn(&answer, output);
             if !output.json {
                 let shown = daemon.get(&path(&id, "")).await?;
                 eprintln!("{} {}", output.paint(Tone::Quiet, "first at"), first_time(&shown));
@@ -236,6 +234,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let body = json!({ "schedule": schedule });
             let answer = daemon.call(Method::PATCH, &path(&id, ""), Some(&body)).await?;
             output.value(&answer, || println!("{id} was changed"));
+            warn(&answer, output);
         }
         Command::Delete { id } => {
             daemon.call(Method::DELETE, &path(&id, ""), None).await?;
@@ -243,6 +242,13 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
     }
     Ok(Ended::Well)
+}
+
+/// What will keep its executions from working, as the daemon said.
+fn warn(answer: &Value, output: Output) {
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        eprintln!("{} {}", output.paint(Tone::Bad, "warning"), plain(&text(warning)));
+    }
 }
 
 fn bad_input(error: &anyhow::Error) -> Ended {

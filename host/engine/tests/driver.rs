@@ -722,7 +722,9 @@ async fn a_wait_for_authorisation_has_an_end() {
     let stage = Stage::new().await;
     let view = stage.run("auth", json!({})).await;
     assert_eq!((view.row.status, kind(&view)), (Status::Failed, Failure::CONNECTOR_AUTH_TIMEOUT));
-    assert_eq!(view.failure.expect("it fails").message, "Connector 'svc' auth timed out");
+    let message = view.failure.expect("it fails").message;
+    assert!(message.starts_with("Connector 'svc' auth timed out: nobody authorised within "), "{message}");
+    assert!(message.contains("auth_timeout"), "{message}");
 }
 
 #[tokio::test]

@@ -337,6 +337,96 @@ async fn row_26_deleting_a_credential_revokes_its_tokens_at_the_server() {
 }
 
 #[tokio::test]
+async fn a_workflow_that_nobody_authorises_in_time_does_not_start_and_says_how_long_it_waited() {
+    let issuer = Issuer::oidc(LONG, None).await;
+    let tools = Tools::introspecting(&issuer).await;
+    let arguments = ["--allow-loopback", "--auth-timeout", "2s"];
+    let daemon = Setup::new(&[guest("echo")]).with(&arguments).start().await;
+    register(&daemon.client, &tools.url(), json!({})).await;
+    let id = daemon.client.start("echo", json!({ "tool": "read" })).await;
+    asked(&daemon.client, &id, 1).await;
+    let ended = daemon.client.ended(&id, LIMIT).await;
+    assert_eq!(ended["failure"]["kind"], "ConnectorAuthTimeout", "{ended}");
+    let message = ended["failure"]["message"].as_str().expect("a message");
+    let says = "Connector 'reflector' auth timed out: nobody authorised within 2s. Run it again";
+    assert!(message.starts_with(says) && message.contains("auth_timeout"), "{message}");
+    let types = daemon.client.event_types(&id).await;
+    assert!(!types.contains(&"ACTIVITY_TASK_STARTED".to_owned()), "{types:?}");
+    assert_eq!(tools.calls(), Vec::<String>::new());
+}
+
+/// The notes that the audit log has of a connector, the oldest first.
+async fn notes(client: &Client, kind: &str) -> Vec<Value> {
+    let audit = client.get(&format!("/v1/airlock/audit?connector=reflector&kind={kind}&limit=100")).await;
+    let entries = audit["entries"].as_array().expect("entries").iter();
+    entries.map(|entry| entry["note"].clone()).collect()
+}
+
+#[tokio::test]
+async fn the_operators_ways_round_are_set_shown_taken_back_and_written_down() {
+    let daemon = Daemon::with(&[]).await;
+    let client = &daemon.client;
+    // Nobody listens there, and nobody has to.
+    let server = "http://127.0.0.1:1/mcp";
+    let more = json!({
+        "auth_methods": [{ "method_type": "oauth2" }], "oauth_issuer": "https://as.example", "oauth_resource": "none",
+        "control": { "review": true },
+    });
+    let made = register(client, server, more).await;
+    let method = |connector: &Value| connector["supported_auth_methods"][0].clone();
+    assert_eq!(method(&made)["oauth_issuer"], "https://as.example", "{made}");
+    assert_eq!(method(&made)["oauth_resource"], "none", "{made}");
+    let created = "oauth_issuer https://as.example, oauth_resource none, tools are reviewed";
+    assert_eq!(notes(client, "connector_created").await, [json!(created)]);
+
+    let change = async |change: Value| {
+        let (status, changed) = client.call(Method::PATCH, "/v1/connectors/reflector", Some(&change)).await;
+        assert!(status.is_success(), "{changed}");
+        changed
+    };
+    let changed = change(json!({ "oauth_resource": "https://api.example/v1" })).await;
+    assert_eq!(method(&changed)["oauth_resource"], "https://api.example/v1", "{changed}");
+    let changed = change(json!({ "oauth_issuer": "", "oauth_resource": "" })).await;
+    assert!(method(&changed).get("oauth_issuer").is_none(), "{changed}");
+    assert!(method(&changed).get("oauth_resource").is_none(), "{changed}");
+    let expected = [
+        json!("oauth_issuer https://as.example, oauth_resource https://api.example/v1, tools are reviewed"),
+        json!("tools are reviewed"),
+    ];
+    assert_eq!(notes(client, "connector_changed").await, expected);
+    client.call(Method::PUT, "/v1/airlock/connectors/reflector/control", Some(&json!({}))).await;
+    assert_eq!(notes(client, "control_changed").await, [Value::Null]);
+
+    // They are not passed over where nobody authorises.
+    let bearer = json!({
+        "name": "other", "description": "", "server": server, "auth_methods": [{ "method_type": "bearer" }],
+        "oauth_issuer": "https://as.example",
+    });
+    let (status, refused) = client.call(Method::POST, "/v1/connectors", Some(&bearer)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    let add = |flags: &[&str]| {
+        daemon.cli(&[&["connectors", "add", "cli", "--server", server][..], flags].concat(), "")
+    };
+    let refused = add(&["--auth", "bearer", "--oauth-issuer", "https://as.example"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("--oauth-issuer is about OAuth, and --auth bearer is not"), "{said}");
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    let flags = ["--oauth-issuer", "https://as.example", "--oauth-resource", "none", "--review-tools"];
+    let added = add(&[&["--auth", "oauth2"][..], &flags].concat());
+    let (told, warned) = (String::from_utf8_lossy(&added.stdout), String::from_utf8_lossy(&added.stderr));
+    assert!(added.status.success(), "{warned}");
+    assert!(told.contains("authorise with `airlock credentials authorize cli`"), "{told}");
+    assert!(warned.contains("it is registered and cannot be used yet"), "{told}{warned}");
+    let shown = client.get("/v1/connectors/cli").await;
+    assert_eq!(method(&shown)["oauth_issuer"], "https://as.example", "{shown}");
+    let changed =
+        daemon.cli(&["connectors", "update", "cli", "--auth", "oauth2", "--client-id", "known"], "");
+    assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+    let shown = client.get("/v1/connectors/cli").await;
+    assert_eq!(method(&shown)["client_id"], "known", "{shown}");
+}
+
+#[tokio::test]
 async fn row_12_a_flow_ends_in_the_browser_that_began_it_and_only_once() {
     let world = World::oidc(LONG).await;
     let (attacker, victim) = (Browser::new(), Browser::new());

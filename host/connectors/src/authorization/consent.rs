@@ -148,7 +148,7 @@ impl Authorization {
         check_credential_name(&name)?;
         let server = self.server(connector).await?;
         // With what was learned about the server just now.
-        let connector = &*self.registry.find(who, &connector.id)?;
+        let connector = &*self.registry.still(who, &connector.id, Some(&connector.name), "meanwhile")?;
         let client = self.client(connector, &server).await?;
         let scopes = scopes(connector, &server, before.as_ref());
         let begun = oauth::begin(&server, &client, &self.config.redirect_uri, &scopes)?;
@@ -287,7 +287,8 @@ impl Authorization {
         iss: Option<&str>,
     ) -> Result<(), ConnectorsError> {
         let who = &ask.principal;
-        let connector = self.registry.find(who, &ask.connector_id)?;
+        let when = "while the account was being connected";
+        let connector = self.registry.still(who, &ask.connector_id, None, when)?;
         let server = self.server(&connector).await?;
         let client = self.client(&connector, &server).await?;
         let tokens = oauth::finish(&server, &client, pending, code, iss, &self.egress).await?;

@@ -20,7 +20,7 @@ use url::Url;
 pub(crate) use self::refresh::Refreshing;
 use self::{
     flows::Flows,
-    words::{again, nothing_stored, nothing_stored_for},
+    words::{again, nothing_stored_for},
 };
 use crate::{
     ConnectorsError,
@@ -128,14 +128,12 @@ impl Authorization {
     pub(crate) async fn after_refusal(
         self: &Arc<Self>,
         connector: &Connector,
+        who: &Principal,
         resolved: Resolved,
     ) -> Result<Resolved, ConnectorsError> {
-        let credential = resolved.as_ref().map(|(_, credential)| credential.name.as_str());
-        let refused = ConnectorsError::Unauthorized(match credential {
-            None => return Err(nothing_stored(connector)),
-            credential => refused(&connector.name, &connector.host(), credential),
-        });
-        let Some((key, credential)) = resolved else { return Err(refused) };
+        let Some((key, credential)) = resolved else { return Err(nothing_stored_for(connector, who)) };
+        let sent = credential.sent(connector);
+        let refused = ConnectorsError::Unauthorized(refused(&connector.name, &connector.host(), Some(&sent)));
         // Another token of the same grant would not have more scopes.
         let now = self.credentials.get(&key);
         if let Some(now) = now.filter(|now| matches!(now.state, State::NeedsScopes(_))) {

@@ -27,12 +27,25 @@ enum Reception {
     Challenged(oauth::Challenge),
     /// It wants a credential, and does not say which.
     Refused,
-    /// It lets everybody in, or cannot be asked.
-    Unclear,
+    /// It lets everybody in.
+    Open,
+    /// It did not say, or could not be asked.
+    Unasked(ConnectorsError),
+}
+
+/// What was found out about how one authenticates.
+pub(crate) struct FoundOut {
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) steps: Vec<Step>,
+    /// Whether the server answered; `None`: it was not asked.
+    pub(crate) answered: Option<bool>,
 }
 
 /// How long a server may take to say how one authenticates.
 pub(super) const FINDING_OUT: Duration = Duration::from_secs(10);
+
+/// How much of that its first answer may take: there are places to be asked after it.
+const FIRST_ANSWER: Duration = Duration::from_secs(9);
 
 impl Authorization {
     /// Where one authorises for a connector. What is discovered is kept with the connector.
@@ -45,7 +58,7 @@ impl Authorization {
         }
         let challenge = match self.reception(connector).await {
             Reception::Challenged(challenge) => Some(challenge),
-            Reception::Refused | Reception::Unclear => None,
+            Reception::Refused | Reception::Open | Reception::Unasked(_) => None,
         };
         let search = Search {
             server_url: &connector.server,
@@ -70,41 +83,45 @@ impl Authorization {
         Ok(oauth.with_word(found))
     }
 
-    /// What a server says to somebody without a credential who wants to see its tools.
+    /// What an MCP server says to somebody without a credential who wants to see its tools.
     async fn reception(&self, connector: &Connector) -> Reception {
         if connector.protocol != Protocol::Mcp {
-            return Reception::Unclear;
+            return Reception::Unasked(ConnectorsError::Unsupported(
+                "a REST API has no list to ask for".into(),
+            ));
         }
         let asked = async {
             // Some let everybody in and ask for a credential only at the door behind.
-            let refused = match self.lines.service(connector, &None).await {
-                Ok(service) => service.tools(true).await.err(),
-                Err(trouble) => Some(trouble),
-            };
-            matches!(refused, Some(Trouble { error: ConnectorsError::Unauthorized(_), .. }))
+            self.lines.service(connector, &None).await?.tools(true).await
         };
-        if !tokio::time::timeout(FINDING_OUT, asked).await.unwrap_or(false) {
-            return Reception::Unclear;
+        match tokio::time::timeout(FIRST_ANSWER, asked).await {
+            Ok(Ok(_)) => Reception::Open,
+            Ok(Err(Trouble { error: ConnectorsError::Unauthorized(_), .. })) => {
+                let challenge = self.lines.challenge(connector, &None);
+                challenge.map_or(Reception::Refused, Reception::Challenged)
+            }
+            Ok(Err(trouble)) => Reception::Unasked(trouble.error),
+            Err(_) => Reception::Unasked(late(connector)),
         }
-        let challenge = self.lines.challenge(connector, &None);
-        challenge.map_or(Reception::Refused, Reception::Challenged)
     }
 
     /// Asks a server how one authenticates there, for a connector about which nobody said it. A server that cannot be
     /// reached is asked again when the connector is used.
     ///
     /// Says what was found out on the way.
-    pub(crate) async fn find_out_methods(&self, connector: &Arc<Connector>) -> (Arc<Connector>, Vec<Step>) {
+    pub(crate) async fn find_out_methods(&self, connector: &Arc<Connector>) -> FoundOut {
         let began = Instant::now();
         let asked = tokio::time::timeout(FINDING_OUT, self.ask_for_methods(connector)).await;
-        let (methods, step) = match asked {
-            Ok(asked) => asked,
-            Err(_) => {
-                let message = format!("the server did not say it within {} s", FINDING_OUT.as_secs());
-                (None, Step::since(began, "discovery", Stage::NotTried, message))
-            }
+        let (methods, step, answered) = asked.unwrap_or_else(|_| {
+            let step = Step::since(began, "discovery", Stage::NotTried, late(connector).to_string());
+            (None, step.with("code", late(connector).code().into()), None)
+        });
+        let found = |connector: &Arc<Connector>| FoundOut {
+            connector: Arc::clone(connector),
+            steps: vec![step],
+            answered,
         };
-        let Some(methods) = methods else { return (Arc::clone(connector), vec![step]) };
+        let Some(methods) = methods else { return found(connector) };
         let changed = self.registry.change(&*self.records, &connector.id, |changed| {
             if !changed.methods_given {
                 changed.methods = methods;
@@ -114,21 +131,33 @@ impl Authorization {
         match changed {
             Ok(changed) => {
                 tracing::info!(connector = changed.name, methods = ?changed.kinds(), "a server said how to authenticate");
-                (changed, vec![step])
+                found(&changed)
             }
-            Err(_) => (Arc::clone(connector), vec![step]),
+            Err(_) => found(connector),
         }
     }
 
-    /// `None` where the server does not say; and why.
-    async fn ask_for_methods(&self, connector: &Connector) -> (Option<Vec<Method>>, Step) {
+    /// `None` where the server does not say; why; and whether it answered.
+    async fn ask_for_methods(&self, connector: &Connector) -> (Option<Vec<Method>>, Step, Option<bool>) {
         let began = Instant::now();
         let challenge = match self.reception(connector).await {
             Reception::Challenged(challenge) => Some(challenge),
             Reception::Refused => None,
-            Reception::Unclear => {
-                let message = "the server asked for no credential, or could not be asked";
-                return (None, Step::since(began, "discovery", Stage::NotTried, message));
+            Reception::Open => {
+                let message = "the server lets everybody in; a credential is used if there is one";
+                return (None, Step::since(began, "discovery", Stage::Ok, message), Some(true));
+            }
+            Reception::Unasked(error) => {
+                let answered = match &error {
+                    ConnectorsError::Upstream(_) | ConnectorsError::Timeout(_) => Some(false),
+                    ConnectorsError::Answered(_) => Some(true),
+                    _ => None,
+                };
+                let message = format!(
+                    "how one authenticates is not known yet, and is asked again when the connector is used: {error}"
+                );
+                let step = Step::since(began, "discovery", Stage::NotTried, message);
+                return (None, step.with("code", error.code().into()), answered);
             }
         };
         let search = Search {
@@ -159,8 +188,18 @@ impl Authorization {
                 (None, Step::failed(began, "discovery", &error))
             }
         };
-        (methods, step.with("asked", tried))
+        (methods, step.with("asked", tried), Some(true))
     }
+}
+
+/// The server did not say in time how one authenticates.
+fn late(connector: &Connector) -> ConnectorsError {
+    ConnectorsError::Timeout(format!(
+        "the server of connector '{}' ({}) did not say within {} s how one authenticates",
+        connector.name,
+        connector.host(),
+        FINDING_OUT.as_secs()
+    ))
 }
 
 /// The places that were asked: `{"place", "outcome", "duration_ms"}`. What is for the operator's eyes alone stays in the

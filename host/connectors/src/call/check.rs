@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use airlock_engine::Principal;
 use serde_json::{Value, json};
 
-use super::{Calls, probe::Probed};
+use super::{Calls, probe::Probed, words::inactive};
 use crate::{
     ConnectorsError,
     authorization::words::nothing_stored,
     channel::Resolved,
     control::Decision,
     credentials::State,
+    error::wording::count,
     protocol::{
         steps::{Stage, Step},
         tools::{LeftOut, Tools},
@@ -19,6 +20,7 @@ use crate::{
     registry::{
         Connector, Protocol,
         method::{Method, MethodKind},
+        scope::Scope,
     },
 };
 
@@ -36,8 +38,7 @@ impl Calls {
     ) -> Vec<Step> {
         let mut steps = vec![authentication(connector)];
         if !connector.is_active_for(who) {
-            let message = "the connector is not active here: activate it first";
-            steps.push(Step::since(Instant::now(), "credential", Stage::Failed, message));
+            steps.push(Step::failed(Instant::now(), "credential", &inactive(connector, who)));
             return steps;
         }
         if connector.protocol == Protocol::Http {
@@ -61,7 +62,9 @@ impl Calls {
         };
         let lacks_credential = steps.iter().any(Step::is_failure);
         match connector.protocol {
-            Protocol::Mcp => self.check_server(connector, resolved, anew, lacks_credential, &mut steps).await,
+            Protocol::Mcp => {
+                self.check_server(connector, who, resolved, anew, lacks_credential, &mut steps).await;
+            }
             Protocol::Http => self.check_operation(connector, who, resolved, anew, &mut steps).await,
         }
         steps
@@ -70,24 +73,25 @@ impl Calls {
     async fn check_server(
         &self,
         connector: &Connector,
+        who: &Principal,
         mut resolved: Resolved,
         anew: bool,
         lacks_credential: bool,
         steps: &mut Vec<Step>,
     ) {
         let began = Instant::now();
-        let asked = self.listed(connector, &mut resolved, anew);
+        let asked = self.listed(connector, who, &mut resolved, anew);
         let listed = tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()));
         match listed {
             Ok(tools) => {
                 if let Err(error) = self.authorization.accepted(connector, &resolved) {
                     tracing::error!(%error, "a credential's state could not be written");
                 }
-                steps.push(self.tools_step(began, connector, &tools));
+                steps.push(self.tools_step(began, connector, &tools, lacks_credential));
             }
             // That was said of the credential.
             Err(error @ ConnectorsError::Unauthorized(_)) if lacks_credential => {
-                let message = "the server lists its tools to nobody without a credential";
+                let message = "asked without a credential, the server lists no tools";
                 let step = Step::since(began, "tools", Stage::NotTried, message);
                 steps.push(step.with("code", error.code().into()));
             }
@@ -96,25 +100,38 @@ impl Calls {
     }
 
     /// What was listed, what was left out of it, and what the rules and pins leave.
-    fn tools_step(&self, began: Instant, connector: &Connector, tools: &Tools) -> Step {
+    fn tools_step(
+        &self,
+        began: Instant,
+        connector: &Connector,
+        tools: &Tools,
+        lacks_credential: bool,
+    ) -> Step {
         let names = || tools.list.iter().filter_map(|tool| Some((tool["name"].as_str()?, tool)));
         let denied = |(name, tool): &(&str, &Value)| {
             connector.control.decide(name, Some(&tool["annotations"])) == Decision::Deny
         };
-        let held = |name: &str| {
-            connector.control.pin && self.pins.check(&connector.name, &connector.id, name).is_err()
-        };
+        let held = |name: &str| connector.control.pin && self.pins.held(&connector.id, name).is_some();
         let not_allowed = names().filter(denied).count();
         let waiting: Vec<&str> = names().map(|(name, _)| name).filter(|name| held(name)).collect();
-        let mut message = format!("{} tools", tools.list.len());
-        for (count, what) in [
+        let mut message = count(tools.list.len(), "tool");
+        if lacks_credential {
+            message = format!("asked without a credential, the server lists {message}");
+        }
+        for (number, what) in [
             (tools.left_out.len(), "could not be used whole"),
             (not_allowed, "are not allowed by the rules"),
             (waiting.len(), "wait for approval"),
         ] {
-            if count > 0 {
-                message.push_str(&format!(", {count} {what}"));
+            if number > 0 {
+                message.push_str(&format!(", {number} {what}"));
             }
+        }
+        if !waiting.is_empty() {
+            let name = &connector.name;
+            message.push_str(&format!(
+                ": look with `airlock connectors tools {name} --all`, then `airlock connectors approve {name}`"
+            ));
         }
         let left_out: Vec<Value> = tools.left_out.iter().map(LeftOut::wire).collect();
         Step::since(began, "tools", Stage::Ok, message)
@@ -136,11 +153,17 @@ impl Calls {
         steps.push(match probed.unwrap_or_else(|_| Err(late())) {
             Ok(Probed::Taken) => Step::since(began, "operation", Stage::Ok, "the server answered"),
             Ok(Probed::NotTried) => {
-                let message = format!(
-                    "nothing was called: name an operation that reads something and needs no arguments with `airlock \
-                     connectors control {} --set '{{\"check\": \"OPERATION\"}}'`",
-                    connector.name
-                );
+                let message = match &connector.control.check {
+                    Some(operation) => format!(
+                        "whether the credential is taken is not known: '{operation}', which the rule 'check' names, was not \
+                         answered with success, or may not be called without a person"
+                    ),
+                    None => format!(
+                        "nothing was called: say in the rules which operation reads something and needs no arguments, as \
+                         \"check\": \"OPERATION\" (`airlock connectors control {}` shows the rules, --set replaces them)",
+                        connector.name
+                    ),
+                };
                 Step::since(began, "operation", Stage::NotTried, message)
             }
             Err(error) => Step::failed(began, "operation", &error),
@@ -161,9 +184,12 @@ fn authentication(connector: &Connector) -> Step {
     };
     let who = match (connector.methods_given, connector.protocol) {
         (true, _) => "as it was registered",
+        (false, Protocol::Http) if connector.api.as_ref().is_some_and(|api| api.source.is_none()) => {
+            "by its operations"
+        }
         (false, Protocol::Http) => "by its document",
         (false, Protocol::Mcp) if connector.interactive().is_some() => "as its server says",
-        (false, Protocol::Mcp) => "by default: its server said nothing else",
+        (false, Protocol::Mcp) => "by default, as nobody has said anything else",
     };
     let message = format!("speaks {protocol}, takes {} {who}", kinds.join(", "));
     let mut step = Step::since(Instant::now(), "authentication", Stage::Ok, message);
@@ -185,8 +211,11 @@ fn document(connector: &Connector) -> Step {
     let (skipped, notes) = api.map_or((0, 0), |api| (api.told.skipped.len(), api.told.notes.len()));
     let state = if operations > 0 { Stage::Ok } else { Stage::Failed };
     let message = match operations {
-        0 => "there are no operations yet: import a document with `airlock connectors import`".to_owned(),
-        _ => format!("{operations} operations, {skipped} left out, {notes} notes"),
+        0 => format!(
+            "there are no operations yet: import a document with `airlock connectors import {} DOCUMENT`",
+            connector.name
+        ),
+        _ => format!("{}, {skipped} left out, {}", count(operations, "operation"), count(notes, "note")),
     };
     Step::since(began, "document", state, message).with("operations", operations.into())
 }
@@ -199,7 +228,14 @@ fn credential(began: Instant, connector: &Connector, resolved: &Resolved) -> Ste
                 State::Refused => {
                     format!("'{}' was refused when it was last used; it is tried again", credential.name)
                 }
-                _ => format!("'{}' is used ({})", credential.name, credential.method.as_str()),
+                _ => {
+                    let whose = match credential.scope {
+                        Scope::User => "",
+                        Scope::Workspace => " of the workspace",
+                        Scope::Organization => " of the organisation",
+                    };
+                    format!("'{}'{whose} is used ({})", credential.name, credential.method.as_str())
+                }
             };
             Step::since(began, "credential", Stage::Ok, message)
                 .with("credential", credential.name.as_str().into())

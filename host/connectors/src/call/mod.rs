@@ -24,12 +24,14 @@ use airlock_engine::{
     records::Records,
     tools::{CallOptions, CallOrigin, Conversation},
 };
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use self::{
     ask::ask,
     probe::Proofs,
+    slots::Reached,
     words::{inactive, not_allowed},
 };
 use crate::{
@@ -176,29 +178,32 @@ impl Calls {
         loop {
             let connector = &*call.connector;
             if !connector.is_active_for(call.who) {
-                return Err(inactive(connector));
+                return Err(inactive(connector, call.who));
             }
             if call.mock || connector.control.mock || call.options.use_mock == Some(true) {
                 trail.mocked = true;
                 return Box::pin(self.mocked(call)).await;
             }
             self.redactions.check(&connector.id, user)?;
-            match self.attempt(call, agreed, trail).await {
+            let when = match self.attempt(call, agreed, trail).await {
                 Ok(Attempt::Answered(answer)) => return Ok(answer),
                 Ok(Attempt::HasToBeAsked) => {
                     Box::pin(ask(call)).await?;
                     agreed = true;
+                    "while its question waited"
                 }
                 Err(ConnectorsError::Unauthorized(_))
                     if may_authorize && connector.interactive().is_some() =>
                 {
                     call.conversation.authorized().await.map_err(ConnectorsError::Failed)?;
                     may_authorize = false;
+                    "while an authorisation was waited for"
                 }
                 Err(error) => return Err(error),
-            }
+            };
             // People take days: rules, pins, limits and the connector itself are looked at as they are now.
-            call.connector = self.registry.find(call.who, &call.connector.id)?;
+            let (id, name) = (&call.connector.id, Some(call.connector.name.as_str()));
+            call.connector = self.registry.still(call.who, id, name, when)?;
         }
     }
 
@@ -222,7 +227,7 @@ impl Calls {
             usable => usable?,
         };
         note(trail, &resolved);
-        let tools = self.listed(connector, &mut resolved, false).await?;
+        let tools = self.listed(connector, call.who, &mut resolved, false).await?;
         let definition = tools.get(&connector.name, call.tool)?;
         let annotations = Some(&definition["annotations"]).filter(|annotations| annotations.is_object());
         let decision = control.decide(call.tool, annotations);
@@ -243,7 +248,7 @@ impl Calls {
         let sent = self.send(call, &resolved, idempotent).await;
         let sent = match sent {
             Err(ConnectorsError::Unauthorized(_)) => {
-                resolved = Box::pin(self.authorization.after_refusal(connector, resolved)).await?;
+                resolved = Box::pin(self.authorization.after_refusal(connector, call.who, resolved)).await?;
                 note(trail, &resolved);
                 self.send(call, &resolved, idempotent).await
             }
@@ -288,12 +293,14 @@ impl Calls {
     async fn listed(
         &self,
         connector: &Connector,
+        who: &Principal,
         resolved: &mut Resolved,
         refresh: bool,
     ) -> Result<Arc<Tools>, ConnectorsError> {
         let listed = match self.tools(connector, resolved, refresh).await {
             Err(Trouble { error: ConnectorsError::Unauthorized(_), .. }) => {
-                *resolved = Box::pin(self.authorization.after_refusal(connector, resolved.take())).await?;
+                *resolved =
+                    Box::pin(self.authorization.after_refusal(connector, who, resolved.take())).await?;
                 self.tools(connector, resolved, refresh).await
             }
             listed => listed,
@@ -309,10 +316,12 @@ impl Calls {
         refresh: bool,
     ) -> Result<Arc<Tools>, Trouble> {
         let listed = async { self.lines.service(connector, resolved).await?.tools(refresh).await };
-        let tools = listed.await.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
+        let listed = listed.await;
         if connector.protocol == Protocol::Http {
-            return Ok(tools);
+            return listed;
         }
+        self.saw(connector, &listed);
+        let tools = listed.map_err(|trouble| self.refusal(connector, resolved, trouble))?;
         if refresh || !tools.left_out.is_empty() {
             self.left_out.lock().insert(connector.id.clone(), tools.left_out.clone());
         }
@@ -322,6 +331,28 @@ impl Calls {
             tools.once(review)?;
         }
         Ok(tools)
+    }
+
+    /// Remembers whether the server answered. A list may be one of memory: it says when it came.
+    fn saw(&self, connector: &Connector, listed: &Result<Arc<Tools>, Trouble>) {
+        let (answered, at) = match listed.as_ref().map_err(|trouble| &trouble.error) {
+            Ok(tools) => (true, tools.listed_at),
+            Err(ConnectorsError::Upstream(_) | ConnectorsError::Timeout(_)) => (false, Utc::now()),
+            Err(ConnectorsError::Unauthorized(_) | ConnectorsError::Answered(_)) => (true, Utc::now()),
+            // It may never have been asked.
+            Err(_) => return,
+        };
+        self.note(connector, answered, at);
+    }
+
+    /// Remembers whether the server answered, when it was asked for no call.
+    pub(crate) fn note(&self, connector: &Connector, answered: bool, at: DateTime<Utc>) {
+        self.breakers.note(&connector.id, &connector.name, connector.control.breaker, (answered, at));
+    }
+
+    /// Whether the server answered when it was asked last; `None`: it was not asked since the start.
+    pub(crate) fn reached(&self, connector: &str) -> Option<Reached> {
+        self.breakers.last(connector).map(|(ok, at)| Reached { ok, at })
     }
 
     /// What the caller may see of a connector's tools: those that can be called, or with `all` the others as well, with the
@@ -336,7 +367,7 @@ impl Calls {
         all: bool,
     ) -> Result<Vec<Value>, ConnectorsError> {
         if !connector.is_active_for(who) {
-            return Err(inactive(connector));
+            return Err(inactive(connector, who));
         }
         let list = if mock || connector.control.mock {
             self.mocked_tools(connector)?.map(|tools| tools.list.clone()).unwrap_or_default()
@@ -346,21 +377,21 @@ impl Calls {
                 Protocol::Http => None,
                 Protocol::Mcp => self.authorization.usable(connector, who, name).await?,
             };
-            self.listed(connector, &mut resolved, refresh).await?.list.clone()
+            self.listed(connector, who, &mut resolved, refresh).await?.list.clone()
         };
         let pinned = connector.control.pin && connector.protocol == Protocol::Mcp;
         let hindrance = |tool: &Value| {
             let name = tool["name"].as_str().unwrap_or_default();
             match connector.control.decide(name, Some(&tool["annotations"])) {
-                Decision::Deny => Some(not_allowed(name, connector)),
-                _ if pinned => self.pins.check(&connector.name, &connector.id, name).err(),
+                Decision::Deny => Some(not_allowed(name, connector).to_string()),
+                _ if pinned => self.pins.held(&connector.id, name).map(|held| held.reason(&connector.name)),
                 _ => None,
             }
         };
         let shown = list.into_iter().filter_map(|mut tool| match hindrance(&tool) {
             None => Some(tool),
             Some(why) if all => {
-                tool["airlock"] = json!({ "callable": false, "reason": why.to_string() });
+                tool["airlock"] = json!({ "callable": false, "reason": why });
                 Some(tool)
             }
             Some(_) => None,

@@ -55,12 +55,11 @@ impl Calls {
         anew: bool,
     ) -> Result<Probed, ConnectorsError> {
         let Some(tool) = connector.control.check.as_deref() else { return Ok(Probed::NotTried) };
-        let api = self.registry.api(&*self.records, connector)?;
-        let operation = api.operation(&connector.name, tool)?;
-        if !operation.verb.is_safe() {
+        // A document that was imported since may not go by it any more.
+        if let Err(error) = self.registry.check_rule(&*self.records, connector, tool) {
             return Err(ConnectorsError::Conflict(format!(
-                "the operation '{tool}' that connector '{}' is to be checked with may change something: name one with \
-                 method GET",
+                "the rule 'check' of connector '{0}' does not work any more: {error}. Its operator changes it with `airlock \
+                 connectors control {0} --set RULES`",
                 connector.name
             )));
         }
@@ -73,7 +72,7 @@ impl Calls {
         let name = resolved.as_ref().map(|(_, credential)| credential.name.clone());
         let request = CallRequest {
             who,
-            connector: self.registry.find(who, &connector.id)?,
+            connector: self.registry.still(who, &connector.id, Some(&connector.name), "meanwhile")?,
             tool,
             arguments: json!({}),
             credentials_name: name.as_deref(),

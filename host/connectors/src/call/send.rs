@@ -78,12 +78,16 @@ impl Calls {
         }
         match self.authorization.mark(connector, resolved, State::NeedsScopes(scopes.clone())) {
             Err(error) => error.into(),
-            Ok(()) => ConnectorsError::Unauthorized(format!(
-                "the call needs more than was granted to the credential of connector '{}' (scopes: {}): authorise again",
-                connector.name,
-                if scopes.is_empty() { "not said".to_owned() } else { scopes.join(" ") }
-            ))
-            .into(),
+            Ok(()) => {
+                let remedy = resolved.as_ref().map(|(_, credential)| credential.remedy(connector));
+                ConnectorsError::Unauthorized(format!(
+                    "the call needs more than was granted to the credential of connector '{}' (scopes: {}): {}",
+                    connector.name,
+                    if scopes.is_empty() { "not said".to_owned() } else { scopes.join(" ") },
+                    remedy.unwrap_or_else(|| "store a credential that has them".to_owned())
+                ))
+                .into()
+            }
         }
     }
 }

@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::{Calls, words::inactive};
 use crate::{
     ConnectorsError,
-    authorization::words::nothing_stored_for,
+    authorization::words::{again, nothing_stored_for},
     credentials::{Credential, State},
+    error::wording::word,
     registry::{Connector, Protocol, method::MethodKind, scope::Scope},
 };
 
@@ -91,14 +92,13 @@ impl Calls {
             state.credential =
                 Some(SlotCredential { name: credential.name.clone(), scope: credential.scope });
         }
-        let last = self.breakers.last(&connector.id);
-        state.reachable = last.map(|(ok, at)| Reached { ok, at });
+        state.reachable = self.reached(&connector.id);
         let was_refused = matches!(found, Ok(Some((_, Credential { state: State::Refused, .. }))));
         if connector.control.mock {
             return (state, Some((connector, was_refused)));
         }
         state.problem = match found {
-            _ if !connector.is_active_for(&who) => Some(inactive(&connector).to_string()),
+            _ if !connector.is_active_for(&who) => Some(inactive(&connector, &who).to_string()),
             Err(error) => Some(error.to_string()),
             Ok(None) if !connector.allows(MethodKind::None) => {
                 Some(nothing_stored_for(&connector, &who).to_string())
@@ -107,10 +107,11 @@ impl Calls {
             Ok(None) => None,
         };
         if state.problem.is_none() {
-            state.problem = last.filter(|(ok, _)| !ok).map(|(_, at)| {
-                let at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
+            state.problem = state.reachable.filter(|reached| !reached.ok).map(|reached| {
+                let at = reached.at.to_rfc3339_opts(SecondsFormat::Secs, true);
                 format!(
-                    "the server of connector '{}' ({}) did not answer at {at}, when it was called last",
+                    "the server of connector '{0}' ({1}) did not answer at {at}, when it was called last: `airlock \
+                     connectors check {0}` asks it again",
                     connector.name,
                     connector.host()
                 )
@@ -149,9 +150,10 @@ impl Calls {
             )))
         });
         let answered = !matches!(asked, Err(ConnectorsError::Upstream(_) | ConnectorsError::Timeout(_)));
-        self.breakers.note(&connector.id, &connector.name, connector.control.breaker, answered);
+        let at = Utc::now();
+        self.note(&connector, answered, at);
         SlotState {
-            reachable: Some(Reached { ok: answered, at: Utc::now() }),
+            reachable: Some(Reached { ok: answered, at }),
             problem: asked.err().map(|error| error.to_string()),
             ..state
         }
@@ -167,25 +169,17 @@ fn acting(caller: &Principal, on_behalf_of: bool) -> Principal {
 }
 
 fn unusable(connector: &Connector, credential: &Credential) -> Option<String> {
-    let (name, of) = (&credential.name, &connector.name);
-    if credential.origin != connector.origin() {
-        return Some(format!(
-            "the address of connector '{of}' has changed since credential '{name}' was stored: store it again with \
-             `airlock credentials set {of} {name}`"
-        ));
+    if let Some(moved) = credential.moved(connector) {
+        return Some(moved.to_string());
     }
     if credential.state == State::Refused {
+        let (name, of) = (word(&credential.name), &connector.name);
         return Some(format!(
-            "credential '{name}' of connector '{of}' was refused by the server when it was last used: see `airlock \
-             connectors check {of}`"
+            "credential '{}' of connector '{of}' was refused by the server when it was last used: {}, or see `airlock \
+             connectors check {of} --credential {name}`",
+            credential.name,
+            credential.remedy(connector)
         ));
     }
-    let now = Utc::now();
-    credential.needs_somebody(now).then(|| {
-        format!(
-            "credential '{name}' of connector '{of}' cannot be used ({}): store it again, or authorise again with `airlock \
-             credentials authorize {of} {name}`",
-            credential.word(now)
-        )
-    })
+    credential.needs_somebody(Utc::now()).then(|| again(connector, credential).to_string())
 }

@@ -16,8 +16,8 @@ use tokio::sync::broadcast;
 use super::{CallRequest, Calls, probe::Probed};
 use crate::{
     ConnectorsError,
-    authorization::{consent::Wanted, words::nothing_stored},
-    registry::{Connector, Protocol},
+    authorization::{consent::Wanted, words::nothing_stored_for},
+    registry::{Connector, Protocol, method::MethodKind, scope::Scope},
 };
 
 #[async_trait]
@@ -60,7 +60,7 @@ impl Tools for Calls {
     ) -> Result<Authorization, Failure> {
         // Before the check, so that a credential that lands meanwhile is not missed.
         let mut landed = self.credentials.news();
-        let connector = self.registry.find(who, &binding.connector_id).map_err(failure)?;
+        let connector = self.bound(who, binding).map_err(failure)?;
         if binding.mock || connector.control.mock {
             return Ok(Authorization::Ready(ready(&connector, &Proof { credential: None, tried: true })));
         }
@@ -86,18 +86,23 @@ impl Tools for Calls {
         });
         if connector.interactive().is_some() {
             if who.user.as_str() == Principal::DEPLOYMENT {
-                return Err(failure(ConnectorsError::Unauthorized(format!(
-                    "connector '{}' requires authorisation, and a workflow that does not run on behalf of its caller has \
-                     nobody who could open a browser: store a credential for the workspace or the organisation",
-                    connector.name
-                ))));
+                return Err(failure(nothing_stored_for(&connector, who)));
             }
             let wanted = Wanted { credentials_name: name, ..Wanted::default() };
             state["auth_url"] =
                 self.authorization.link(who, &connector, &wanted).await.map_err(failure)?.into();
         } else {
-            let hint = format!("`airlock credentials set {} NAME` stores one.", connector.name);
-            state["message"] = format!("{problem} {hint}").into();
+            // A name that was asked for may be made.
+            if let ConnectorsError::NotFound(missing) = &problem {
+                let scope = match who.user.as_str() == Principal::DEPLOYMENT {
+                    true => Scope::Workspace,
+                    false => Scope::User,
+                };
+                let kind = connector.kinds().into_iter().find(|kind| *kind != MethodKind::None);
+                let kind = kind.unwrap_or(MethodKind::Bearer);
+                let command = connector.storing(name, scope, kind);
+                state["message"] = format!("{missing}, or store it with `{command}`").into();
+            }
         }
         if let Some(name) = name {
             state["credentials_name"] = name.into();
@@ -119,7 +124,7 @@ impl Tools for Calls {
     async fn call_tool(&self, call: ToolCall<'_>) -> Result<Json, Failure> {
         let ToolCall { origin, binding, tool, arguments, options, conversation } = call;
         let who = &origin.principal;
-        let connector = self.registry.find(who, &binding.connector_id).map_err(failure)?;
+        let connector = self.bound(who, binding).map_err(failure)?;
         if let Some(wanted) = &options.credentials_name
             && binding.chosen
             && binding.credentials_name.as_ref() != Some(wanted)
@@ -165,13 +170,19 @@ impl Tools for Calls {
 
     async fn list_tools(&self, origin: &CallOrigin, binding: &Binding) -> Result<Json, Failure> {
         let (who, name) = (&origin.principal, binding.credentials_name.as_deref());
-        let connector = self.registry.find(who, &binding.connector_id).map_err(failure)?;
+        let connector = self.bound(who, binding).map_err(failure)?;
         let tools = self.tools_of(&connector, who, name, false, binding.mock, false).await;
         tools.map(|tools| Json::from(Value::from(tools))).map_err(failure)
     }
 }
 
 impl Calls {
+    /// The connector of a slot, as it is now.
+    fn bound(&self, who: &Principal, binding: &Binding) -> Result<Arc<Connector>, ConnectorsError> {
+        let (id, name) = (&binding.connector_id, Some(binding.connector_name.as_str()));
+        self.registry.still(who, id, name, "after this execution had begun")
+    }
+
     /// Proves that the caller can use a connector, by a call to it. Gives the name of the credential that was used, and
     /// the connector as it is now: it may have been found out meanwhile how one authenticates.
     async fn prove(
@@ -185,9 +196,9 @@ impl Calls {
         if !is_guess || !matches!(proven, Err(ConnectorsError::Unauthorized(_))) {
             return (connector, proven);
         }
-        let (connector, _) = self.authorization.find_out_methods(&connector).await;
+        let connector = self.authorization.find_out_methods(&connector).await.connector;
         match connector.interactive() {
-            Some(_) => (Arc::clone(&connector), Err(nothing_stored(&connector))),
+            Some(_) => (Arc::clone(&connector), Err(nothing_stored_for(&connector, who))),
             None => (connector, proven),
         }
     }

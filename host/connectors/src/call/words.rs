@@ -1,10 +1,24 @@
 //! What is said of calls that were not made or not answered.
 
-use crate::{ConnectorsError, registry::Connector};
+use airlock_engine::Principal;
 
-pub(super) fn inactive(connector: &Connector) -> ConnectorsError {
-    let message = format!("connector '{}' is not active here: activate it first", connector.name);
-    ConnectorsError::Forbidden(message)
+use crate::{
+    ConnectorsError,
+    registry::{Connector, scope::Scope},
+};
+
+/// It was switched off for this principal.
+pub(super) fn inactive(connector: &Connector, who: &Principal) -> ConnectorsError {
+    let name = &connector.name;
+    let is_off = |scope: &Scope| connector.inactive.contains(&scope.key(who));
+    let (whose, scope) = match Scope::ORDER.into_iter().find(is_off) {
+        Some(Scope::Workspace) => ("for the workspace, as an owner", "workspace"),
+        Some(Scope::Organization) => ("for the organisation, as an owner", "organization"),
+        Some(Scope::User) | None => ("for yourself", "user"),
+    };
+    ConnectorsError::Forbidden(format!(
+        "connector '{name}' is not active here: activate it first, {whose}, with POST /v1/connectors/{name}/{scope}/activate"
+    ))
 }
 
 /// By the operator's rules.

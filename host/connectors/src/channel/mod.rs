@@ -85,7 +85,7 @@ impl Lines {
     ) -> Result<Arc<dyn Service>, Trouble> {
         let key = key(connector, resolved);
         let sender = self.open(connector, resolved, &key)?;
-        let credential = || resolved.as_ref().map(|(_, credential)| credential.name.clone());
+        let credential = || resolved.as_ref().map(|(_, credential)| credential.sent(connector));
         match connector.protocol {
             Protocol::Mcp => {
                 let opening = || Opening {

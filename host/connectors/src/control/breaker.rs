@@ -50,9 +50,20 @@ impl Breakers {
         self.0.lock().get(connector_id).and_then(|breaker| breaker.inner.lock().last)
     }
 
-    /// Notes whether the server answered something that is no call. It counts for nothing else.
-    pub(crate) fn note(&self, connector_id: &str, name: &str, settings: Breaking, answered: bool) {
-        self.of(connector_id, name, settings).inner.lock().last = Some((answered, Utc::now()));
+    /// Notes whether the server answered something that is no call, and when. It counts for nothing else; what is older than
+    /// what is known says nothing.
+    pub(crate) fn note(
+        &self,
+        connector_id: &str,
+        name: &str,
+        settings: Breaking,
+        (answered, at): (bool, DateTime<Utc>),
+    ) {
+        let breaker = self.of(connector_id, name, settings);
+        let last = &mut breaker.inner.lock().last;
+        if last.is_none_or(|(_, known)| known <= at) {
+            *last = Some((answered, at));
+        }
     }
 
     /// Starts afresh for a connector: it was changed or deleted.

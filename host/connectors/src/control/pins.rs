@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::ConnectorsError;
+use crate::{ConnectorsError, error::wording::word};
 
 const TABLE: &str = "tool_pins";
 
@@ -79,21 +79,45 @@ pub(crate) struct Changed {
 }
 
 impl Changed {
+    /// It is new, and was never approved.
+    fn is_new(&self) -> bool {
+        self.approved_digest.is_empty()
+    }
+
     /// Why the tool cannot be called, and what to do about it. `connector` is the connector's name.
     pub(crate) fn refused(&self, connector: &str) -> ConnectorsError {
         let Self { tool, since, fields, .. } = self;
-        if self.approved_digest.is_empty() {
+        let (look, approve) =
+            (format!("airlock connectors tools {connector} --all"), self.approving(connector));
+        if self.is_new() {
             return ConnectorsError::Denied(format!(
-                "tool '{tool}' cannot be called before somebody has looked at it: see `airlock connectors tools \
-                 {connector} --all`, then approve it with `airlock connectors approve {connector} {tool}`"
+                "tool '{tool}' cannot be called before somebody has looked at it: see `{look}`, then approve it with \
+                 `{approve}`"
             ));
         }
         ConnectorsError::Denied(format!(
-            "the definition of tool '{tool}' has changed ({}) and cannot be called since {}: look at it with `airlock \
-             connectors tools {connector}`, then approve it with `airlock connectors approve {connector} {tool}`",
+            "the definition of tool '{tool}' has changed ({}) and cannot be called since {}: look at it with `{look}`, \
+             then approve it with `{approve}`",
             fields.join(", "),
             since.format("%Y-%m-%dT%H:%M:%SZ")
         ))
+    }
+
+    /// The same for whoever is looking at it.
+    pub(crate) fn reason(&self, connector: &str) -> String {
+        let approve = self.approving(connector);
+        match self.is_new() {
+            true => format!("it is new and waits for approval: `{approve}`"),
+            false => format!(
+                "its definition has changed ({}) since {} and waits for approval: `{approve}`",
+                self.fields.join(", "),
+                self.since.format("%Y-%m-%dT%H:%M:%SZ")
+            ),
+        }
+    }
+
+    fn approving(&self, connector: &str) -> String {
+        format!("airlock connectors approve {connector} {}", word(&self.tool))
     }
 }
 
@@ -240,12 +264,16 @@ impl Pins {
         connector_id: &str,
         tool: &str,
     ) -> Result<(), ConnectorsError> {
-        let all = self.0.read();
-        let pin = all.get(connector_id).and_then(|pins| pins.get(tool));
-        match pin.and_then(|pin| pin.changed(tool)) {
-            Some(changed) => Err(changed.refused(connector)),
+        match self.held(connector_id, tool) {
+            Some(held) => Err(held.refused(connector)),
             None => Ok(()),
         }
+    }
+
+    /// What keeps a tool from being called, as far as its definition goes.
+    pub(crate) fn held(&self, connector_id: &str, tool: &str) -> Option<Changed> {
+        let all = self.0.read();
+        all.get(connector_id)?.get(tool)?.changed(tool)
     }
 
     /// Approves the new definition of a tool, or of all that changed. Gives the names of those that were in quarantine.
@@ -282,15 +310,23 @@ impl Pins {
         Ok(names)
     }
 
-    /// The pins of a connector, by name: `[{tool, digest, pinned_at, approved_by, changed: {since, digest, fields}?}]`.
+    /// The pins of a connector, by name: `[{tool, state, digest, pinned_at, approved_by, changed: {since, digest, fields}?}]`.
+    /// The state is `approved`, `changed`, or `new` for what nobody has approved yet: that has no digest of its own.
     pub(crate) fn state(&self, connector_id: &str) -> Value {
         let all = self.0.read();
         let pins = all.get(connector_id).into_iter().flatten();
         let shown = pins.map(|(name, pin)| {
-            let changed = pin.changed(name).map(|changed| {
+            let changed = pin.changed(name);
+            let state = match &changed {
+                None => "approved",
+                Some(changed) if changed.is_new() => "new",
+                Some(_) => "changed",
+            };
+            let digest = Some(&pin.approved.digest).filter(|digest| !digest.is_empty());
+            let changed = changed.map(|changed| {
                 json!({ "since": changed.since, "digest": changed.new_digest, "fields": changed.fields })
             });
-            json!({ "tool": name, "digest": pin.approved.digest, "pinned_at": pin.at, "approved_by": pin.by,
+            json!({ "tool": name, "state": state, "digest": digest, "pinned_at": pin.at, "approved_by": pin.by,
                 "changed": changed })
         });
         shown.collect::<Vec<_>>().into()
@@ -383,7 +419,7 @@ mod tests {
             refused.to_string(),
             format!(
                 "the definition of tool 'read' has changed (description) and cannot be called since {since}: look at it \
-                 with `airlock connectors tools crm`, then approve it with `airlock connectors approve crm read`"
+                 with `airlock connectors tools crm --all`, then approve it with `airlock connectors approve crm read`"
             )
         );
         pins.check("crm", "1", "write").expect("the other can be called");

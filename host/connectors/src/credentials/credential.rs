@@ -10,6 +10,7 @@ use crate::{
     ConnectorsError,
     audit::CredentialVersion,
     egress::secret::Secret,
+    protocol::trouble::Sent,
     registry::{Connector, method::MethodKind, scope::Scope},
     vault,
 };
@@ -139,14 +140,38 @@ impl Credential {
         connector: &Connector,
         key: &str,
     ) -> Result<Secret, ConnectorsError> {
-        if self.origin != connector.origin() {
-            return Err(ConnectorsError::Unauthorized(format!(
-                "the address of connector '{0}' has changed since credential '{1}' was stored: store it again with \
-                 `airlock credentials set {0} {1}`",
-                connector.name, self.name
-            )));
+        if let Some(moved) = self.moved(connector) {
+            return Err(moved);
         }
         Secret::from_bytes(&vault.get(records, key, &self.place(connector, key))?)
+    }
+
+    /// It was stored for another address of the connector, and what to do about that.
+    pub(crate) fn moved(&self, connector: &Connector) -> Option<ConnectorsError> {
+        (self.origin != connector.origin()).then(|| {
+            ConnectorsError::Unauthorized(format!(
+                "the address of connector '{}' has changed since credential '{}' was stored: {}",
+                connector.name,
+                self.name,
+                self.remedy(connector)
+            ))
+        })
+    }
+
+    /// What somebody can do when it cannot be used any more, with the command that does it.
+    pub(crate) fn remedy(&self, connector: &Connector) -> String {
+        let name = Some(self.name.as_str());
+        match self.method == MethodKind::Oauth2 && connector.interactive().is_some() {
+            true => format!("authorise again with `{}`", connector.authorizing(name)),
+            false => {
+                format!("store a valid one with `{}`", connector.storing(name, self.scope, self.method))
+            }
+        }
+    }
+
+    /// For words about what a server says to it.
+    pub(crate) fn sent(&self, connector: &Connector) -> Sent {
+        Sent { name: self.name.clone(), remedy: self.remedy(connector) }
     }
 
     /// What the audit log says of it.

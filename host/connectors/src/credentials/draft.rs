@@ -17,6 +17,7 @@ use crate::{
     registry::{
         Connector,
         method::{Method, MethodKind},
+        scope::Scope,
     },
 };
 
@@ -67,17 +68,17 @@ struct RequestClient {
 
 impl Draft {
     /// Reads `CredentialsCreateOrUpdate`.
-    pub(crate) fn parse(connector: &Connector, body: Value) -> Result<Self, ConnectorsError> {
+    pub(crate) fn parse(connector: &Connector, scope: Scope, body: Value) -> Result<Self, ConnectorsError> {
         let Request { name, title, is_default, credentials } =
             serde_path_to_error::deserialize(body).map_err(ConnectorsError::misshapen)?;
-        let secret = credentials.map(|secret| secret.parse(connector)).transpose()?;
+        let secret = credentials.map(|secret| secret.parse(connector, scope)).transpose()?;
         Ok(Self { name, title, is_default, secret, grant: None })
     }
 }
 
 impl RequestSecret {
     /// The secret in its types, with the method that it is for.
-    fn parse(self, connector: &Connector) -> Result<(MethodKind, Secret), ConnectorsError> {
+    fn parse(self, connector: &Connector, scope: Scope) -> Result<(MethodKind, Secret), ConnectorsError> {
         let invalid = |field: &str, message: &str| {
             Err(ConnectorsError::invalid(&format!("/credentials{field}"), message))
         };
@@ -100,10 +101,11 @@ impl RequestSecret {
         let Some(method) = connector.method(kind) else {
             let taken: Vec<_> = connector.methods.iter().map(|method| method.kind().as_str()).collect();
             return Err(ConnectorsError::Conflict(format!(
-                "connector '{}' takes no credentials of method '{}': it takes {}",
+                "connector '{}' takes no credentials of method '{}': it takes {}{}",
                 connector.name,
                 kind.as_str(),
-                taken.join(", ")
+                taken.join(", "),
+                connector.first_step(scope).map(|step| format!(" ({step})")).unwrap_or_default()
             )));
         };
         let mut secret = Secret::default();

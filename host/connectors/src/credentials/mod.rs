@@ -100,7 +100,7 @@ impl Credentials {
         }
         match name {
             None => Ok(None),
-            Some(name) => Err(not_found(name, connector)),
+            Some(name) => Err(not_found(name, connector, looked_in(who))),
         }
     }
 
@@ -113,7 +113,7 @@ impl Credentials {
         name: &str,
     ) -> Result<(String, Credential), ConnectorsError> {
         let key = prefix(connector, scope, who) + name;
-        let found = self.get(&key).ok_or_else(|| not_found(name, connector))?;
+        let found = self.get(&key).ok_or_else(|| not_found(name, connector, scope))?;
         Ok((key, found))
     }
 
@@ -157,7 +157,7 @@ impl Credentials {
             }
             (Some((method, _)), _) => *method,
             (None, Some(before)) => before.method,
-            (None, None) if mode == Save::Update => return Err(not_found(&name, connector)),
+            (None, None) if mode == Save::Update => return Err(not_found(&name, connector, scope)),
             (None, None) => {
                 return Err(ConnectorsError::invalid("/credentials", "a new credential needs a secret"));
             }
@@ -297,7 +297,7 @@ impl Credentials {
         let prefix = prefix(connector, scope, who);
         let key = format!("{prefix}{name}");
         let mut all = self.all.write();
-        let credential = all.get(&key).cloned().ok_or_else(|| not_found(name, connector))?;
+        let credential = all.get(&key).cloned().ok_or_else(|| not_found(name, connector, scope))?;
         let mut changes = deletion(&key);
         let heir = all
             .iter()
@@ -351,8 +351,24 @@ fn deletion(key: &str) -> Vec<Change> {
     [TABLE, vault::TABLE].map(|table| Change::Delete { table, key: key.into() }).into()
 }
 
-fn not_found(name: &str, connector: &Connector) -> ConnectorsError {
-    ConnectorsError::NotFound(format!("Credential '{name}' not found for connector '{}'", connector.name))
+/// The scope that is looked in first.
+fn looked_in(who: &Principal) -> Scope {
+    match who.user.as_str() == Principal::DEPLOYMENT {
+        true => Scope::Workspace,
+        false => Scope::User,
+    }
+}
+
+fn not_found(name: &str, connector: &Connector, scope: Scope) -> ConnectorsError {
+    let flag = match scope {
+        Scope::User => "",
+        Scope::Workspace => " --scope workspace",
+        Scope::Organization => " --scope organization",
+    };
+    ConnectorsError::NotFound(format!(
+        "Credential '{name}' not found for connector '{0}': see `airlock credentials list {0}{flag}`",
+        connector.name
+    ))
 }
 
 fn put(key: &str, credential: &Credential) -> Result<Change, ConnectorsError> {

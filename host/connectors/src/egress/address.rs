@@ -3,6 +3,7 @@
 //! before every request.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -17,39 +18,82 @@ pub(crate) struct Allowed {
     pub(crate) private_networks: bool,
 }
 
+/// Why an address may not be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wall {
+    /// It is on this machine, and the operator does not allow that.
+    Loopback,
+    /// It is in a private network, and the operator does not allow that.
+    Private,
+    /// No connector has any business there.
+    Never,
+    /// It is another server than the connector's.
+    Elsewhere,
+}
+
+impl fmt::Display for Wall {
+    /// What it is, and what the operator can do about it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loopback => {
+                "that is this machine, and the daemon calls no servers there: its operator can start it with \
+                 --allow-loopback"
+            }
+            Self::Private => {
+                "that is in a private network, and the daemon calls no servers there: its operator can start it with \
+                 --allow-private-networks"
+            }
+            Self::Never => {
+                "link-local, multicast and reserved addresses are never called: give the server's own address"
+            }
+            Self::Elsewhere => "that is another server than the connector's",
+        })
+    }
+}
+
 impl Allowed {
     /// Whether an address may be called.
+    #[cfg(test)]
     pub(crate) fn permits(self, address: IpAddr) -> bool {
+        self.before(address).is_none()
+    }
+
+    /// What stands before an address.
+    fn before(self, address: IpAddr) -> Option<Wall> {
         let address = match address {
             // ::ffff:127.0.0.1 is 127.0.0.1 in disguise, and so are the NAT64 and 6to4 forms.
             IpAddr::V6(v6) => embedded(v6).map_or(address, IpAddr::V4),
             v4 => v4,
         };
         match class(address) {
-            Class::Public => true,
-            Class::Loopback => self.loopback,
-            Class::Private => self.private_networks,
-            Class::Never => false,
+            Class::Public => None,
+            Class::Loopback => (!self.loopback).then_some(Wall::Loopback),
+            Class::Private => (!self.private_networks).then_some(Wall::Private),
+            Class::Never => Some(Wall::Never),
         }
+    }
+
+    /// What stands before the address of a server, as far as it is written in numbers. Names are looked at when they are
+    /// resolved.
+    pub(crate) fn wall(self, url: &Url) -> Option<Wall> {
+        let literal = match url.host() {
+            None => return Some(Wall::Never),
+            Some(Host::Domain(name)) if name.eq_ignore_ascii_case("localhost") => {
+                Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+            }
+            Some(Host::Domain(_)) => None,
+            Some(Host::Ipv4(v4)) => Some(IpAddr::V4(v4)),
+            Some(Host::Ipv6(v6)) => Some(IpAddr::V6(v6)),
+        };
+        literal.and_then(|address| self.before(address))
     }
 
     /// Why an address of a server cannot be used, if it cannot.
     pub(crate) fn check(self, url: &Url) -> Result<(), String> {
         let host = url.host().ok_or("the address names no host")?;
-        let literal = match host {
-            Host::Domain(name) if name.eq_ignore_ascii_case("localhost") => {
-                Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
-            }
-            Host::Domain(_) => None,
-            Host::Ipv4(v4) => Some(IpAddr::V4(v4)),
-            Host::Ipv6(v6) => Some(IpAddr::V6(v6)),
-        };
-        match literal {
-            Some(address) if !self.permits(address) => Err(format!(
-                "{host} is not a public address: the operator can allow it with --allow-loopback or \
-                 --allow-private-networks"
-            )),
-            _ => Ok(()),
+        match self.wall(url) {
+            Some(wall) => Err(format!("{host} is not a public address: {wall}")),
+            None => Ok(()),
         }
     }
 }
@@ -109,20 +153,32 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let allowed = self.0;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let permitted: Vec<SocketAddr> = found.filter(|address| allowed.permits(address.ip())).collect();
-            if permitted.is_empty() {
-                return Err(Box::new(NoAddress) as Box<dyn std::error::Error + Send + Sync>);
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(NoName)?;
+            let (mut permitted, mut wall): (Vec<SocketAddr>, _) = (Vec::new(), None);
+            for address in found {
+                match allowed.before(address.ip()) {
+                    None => permitted.push(address),
+                    before => wall = wall.or(before),
+                }
             }
-            Ok(Box::new(permitted.into_iter()) as Addrs)
+            match (permitted.is_empty(), wall) {
+                (false, _) => Ok(Box::new(permitted.into_iter()) as Addrs),
+                (true, Some(wall)) => Err(NoAddress(wall).into()),
+                (true, None) => Err(NoName(std::io::ErrorKind::NotFound.into()).into()),
+            }
         })
     }
 }
 
 /// A name led to no address that may be called.
 #[derive(Debug, thiserror::Error)]
-#[error("the name leads to no address that may be called")]
-pub(crate) struct NoAddress;
+#[error("the name leads to no address that may be called: {0}")]
+pub(crate) struct NoAddress(pub(crate) Wall);
+
+/// A name led to nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the name is not known: {0}")]
+pub(crate) struct NoName(std::io::Error);
 
 /// For the client's builder.
 pub(crate) fn resolver(allowed: Allowed) -> Arc<Resolver> {
@@ -183,10 +239,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_refusal_names_the_flag_that_would_help_and_no_other() {
+        let said = |address: &str| {
+            let url = Url::parse(&format!("http://{address}/mcp")).expect("an address");
+            Allowed::default().check(&url).expect_err("is refused")
+        };
+        for (address, flag) in [
+            ("127.0.0.1", Some("--allow-loopback")),
+            ("localhost", Some("--allow-loopback")),
+            ("[::1]", Some("--allow-loopback")),
+            ("[::ffff:127.0.0.1]", Some("--allow-loopback")),
+            ("10.0.0.1", Some("--allow-private-networks")),
+            ("172.16.0.1", Some("--allow-private-networks")),
+            ("192.168.1.1", Some("--allow-private-networks")),
+            ("100.64.0.1", Some("--allow-private-networks")),
+            ("[fd00::1]", Some("--allow-private-networks")),
+            ("169.254.169.254", None),
+            ("0.0.0.0", None),
+            ("224.0.0.1", None),
+            ("[fe80::1]", None),
+        ] {
+            let said = said(address);
+            for known in ["--allow-loopback", "--allow-private-networks"] {
+                assert_eq!(said.contains(known), flag == Some(known), "{address}: {said}");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn row_08_a_name_that_leads_inside_resolves_to_nothing() {
         let name = || "localhost".parse().expect("a name");
-        assert!(resolver(Allowed::default()).resolve(name()).await.is_err());
+        let refused = resolver(Allowed::default()).resolve(name()).await.err().expect("leads inside");
+        assert_eq!(refused.downcast_ref::<NoAddress>().expect("an address").0, Wall::Loopback);
         let allowed = Allowed { loopback: true, private_networks: false };
         assert!(resolver(allowed).resolve(name()).await.is_ok());
     }

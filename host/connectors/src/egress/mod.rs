@@ -11,6 +11,7 @@ pub(crate) mod headers;
 mod opening;
 pub(crate) mod scrub;
 pub(crate) mod secret;
+mod unanswered;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,9 +24,12 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 pub(crate) use self::channels::{Channels, Key};
+pub(crate) use self::unanswered::Unanswered;
 use self::{
+    address::Wall,
     opening::{Gate, Origins, Traffic},
     secret::Rendered,
+    unanswered::unanswered,
 };
 use crate::ConnectorsError;
 
@@ -84,16 +88,18 @@ impl Egress {
         tokio::time::timeout(timeout, exchanged).await.unwrap_or(Err(Unanswered::Late))
     }
 
-    /// Gets a public document, without any credential. The error is the status, if there was an answer.
-    pub(crate) async fn fetch(&self, url: &Url, max_bytes: usize) -> Result<Vec<u8>, Option<u16>> {
+    /// Gets a public document, without any credential.
+    pub(crate) async fn fetch(&self, url: &Url, max_bytes: usize) -> Result<Vec<u8>, Unfetched> {
         let fetching = async {
-            let answer = self.client.get(url.clone()).send().await.map_err(|_| None)?;
+            let answer = self.client.get(url.clone()).send().await;
+            let answer = answer.map_err(|error| Unfetched::Unanswered(unanswered(&error)))?;
             match answer.status() {
-                StatusCode::OK => read(answer, max_bytes).await.map_err(|_| None),
-                status => Err(Some(status.as_u16())),
+                StatusCode::OK => read(answer, max_bytes).await.map_err(Unfetched::Unanswered),
+                status => Err(Unfetched::Status(status.as_u16())),
             }
         };
-        tokio::time::timeout(FETCH_LIMIT, fetching).await.unwrap_or(Err(None))
+        let fetched = tokio::time::timeout(FETCH_LIMIT, fetching).await;
+        fetched.unwrap_or(Err(Unfetched::Unanswered(Unanswered::Late)))
     }
 
     /// A sender for one server with one credential.
@@ -103,6 +109,15 @@ impl Egress {
         let inner = Inner { egress: self.clone(), server: server.clone(), host, traffic, live };
         Sender { inner: Arc::new(inner) }
     }
+}
+
+/// Why a document could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfetched {
+    /// There was an answer, with this status.
+    Status(u16),
+    /// There was none.
+    Unanswered(Unanswered),
 }
 
 /// A credential as it is now: refreshed tokens take the place of older ones under open sessions.
@@ -188,23 +203,6 @@ pub(crate) struct Streamed {
     pub(crate) body: BoxStream<'static, Result<Bytes, Unanswered>>,
 }
 
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unanswered {
-    /// Nothing was sent.
-    Unreachable,
-    /// In the given time.
-    Late,
-    /// The connection broke.
-    Broken,
-    /// More bytes than the limit.
-    TooLarge,
-    /// To another origin.
-    Redirected,
-    /// Of the operator's rules about addresses.
-    Forbidden,
-}
-
 impl Sender {
     pub(crate) fn live(&self) -> &Arc<Live> {
         &self.inner.live
@@ -258,8 +256,11 @@ impl Sender {
         let origin = self.inner.server.origin();
         let under_way = self.inner.traffic.begin();
         for _ in 0..=MAX_REDIRECTS {
-            if url.origin() != origin || self.inner.egress.allowed.check(&url).is_err() {
-                return Err(Unanswered::Forbidden);
+            if url.origin() != origin {
+                return Err(Unanswered::Forbidden(Wall::Elsewhere));
+            }
+            if let Some(wall) = self.inner.egress.allowed.wall(&url) {
+                return Err(Unanswered::Forbidden(wall));
             }
             let rendered = self.inner.live.rendered();
             let mut request =
@@ -311,8 +312,8 @@ impl Sender {
         let mut hops = 0;
         let under_way = self.inner.traffic.begin();
         loop {
-            if self.inner.egress.allowed.check(&url).is_err() {
-                return Err(Unanswered::Forbidden);
+            if let Some(wall) = self.inner.egress.allowed.wall(&url) {
+                return Err(Unanswered::Forbidden(wall));
             }
             let rendered = self.inner.live.rendered();
             let mut headers = headers.clone();
@@ -383,12 +384,4 @@ fn redirected(status: StatusCode, headers: &HeaderMap, from: &Url) -> Option<Url
     let codes = [301, 302, 303, 307, 308];
     let location = headers.get(header::LOCATION).filter(|_| codes.contains(&status.as_u16()))?;
     from.join(location.to_str().ok()?).ok()
-}
-
-fn unanswered(error: &reqwest::Error) -> Unanswered {
-    match error {
-        error if error.is_connect() => Unanswered::Unreachable,
-        error if error.is_timeout() => Unanswered::Late,
-        _ => Unanswered::Broken,
-    }
 }

@@ -11,6 +11,7 @@ use crate::{
     ConnectorsError,
     audit::Kind,
     credentials::State,
+    error::wording::count,
     protocol::steps::Step,
     registry::{
         Connector, Protocol, Visibility, client, headers,
@@ -40,10 +41,14 @@ impl Connectors {
 
     /// The connector with what its server says about authentication, if nobody said it, and what was found out on the way.
     async fn found_out(&self, connector: Arc<Connector>, who: &Principal) -> Value {
-        let (connector, steps) = match connector.methods_given || connector.protocol == Protocol::Http {
-            true => (connector, Vec::new()),
-            false => self.0.authorization.find_out_methods(&connector).await,
-        };
+        let (mut connector, mut steps) = (connector, Vec::new());
+        if !connector.methods_given && connector.protocol == Protocol::Mcp {
+            let found = self.0.authorization.find_out_methods(&connector).await;
+            if let Some(answered) = found.answered {
+                self.0.calls.note(&found.connector, answered, Utc::now());
+            }
+            (connector, steps) = (found.connector, found.steps);
+        }
         let mut answer = self.wire(&connector, who, false);
         answer["found_out"] = steps.iter().map(Step::wire).collect::<Vec<_>>().into();
         answer
@@ -135,9 +140,16 @@ impl Connectors {
         self.note(who, Kind::ConnectorChanged, &changed)?;
         let operations = changed.api.as_ref().map_or(0, |api| api.operations);
         let mut answer = json!({
-            "message": format!("connector '{}' has {operations} operations", changed.name), "operations": operations,
+            "message": format!("connector '{}' has {}", changed.name, count(operations, "operation")),
+            "operations": operations,
         });
         told.tell(&mut answer);
+        // A rule that went by the document before: whoever imports should hear of it, not only who calls.
+        let broken = (changed.control.check.as_deref())
+            .and_then(|operation| self.0.registry.check_rule(&*self.0.records, &changed, operation).err());
+        if let Some(error) = broken {
+            answer["warnings"] = json!([format!("the rule 'check' does not work any more: {error}")]);
+        }
         Ok(answer)
     }
 
@@ -155,7 +167,7 @@ impl Connectors {
         let made = inner.registry.ids().into_iter().filter_map(|id| inner.registry.by_id(&id));
         if let Some(other) = made.into_iter().find(|other| is_made_from_it(other)) {
             return Err(ConnectorsError::Conflict(format!(
-                "connector '{}' was made from '{}': remove it first",
+                "connector '{0}' was made from '{1}': remove it first, with `airlock connectors remove {0}`",
                 other.name, connector.name
             )));
         }
@@ -191,7 +203,13 @@ impl Connectors {
         connector: &str,
         visibility: Sharing,
     ) -> Result<Value, ConnectorsError> {
-        let (inner, found) = (&self.0, self.0.registry.owned(who, false, connector)?);
+        let (inner, found) = (&self.0, self.0.registry.find(who, connector)?);
+        if found.creator != who.user.as_str() {
+            return Err(ConnectorsError::Forbidden(format!(
+                "connector '{}' belongs to {}: only they can say who sees it",
+                found.name, found.creator
+            )));
+        }
         let (from, to) = match visibility {
             Sharing::Workspace => (Visibility::Private, Visibility::SharedWorkspace),
             Sharing::Organization => (found.visibility, Visibility::SharedOrg),
@@ -202,8 +220,9 @@ impl Connectors {
             return Ok(message(format!("connector '{}' is {} already", found.name, word(to))));
         }
         if found.visibility != from {
+            let flag = if found.visibility == Visibility::SharedOrg { " --organization" } else { "" };
             return Err(ConnectorsError::Conflict(format!(
-                "connector '{}' is {}, so this does not apply",
+                "connector '{0}' is {1}: take that back first, with `airlock connectors share {0}{flag} --undo`",
                 found.name,
                 word(found.visibility)
             )));
@@ -285,6 +304,13 @@ impl Connectors {
             None => connector.allows(MethodKind::None),
         };
         value["is_authenticated"] = is_ready.into();
+        if !is_ready {
+            value["next_step"] = json!(match &credential {
+                None => connector.first_step(Scope::User),
+                Some((_, credential)) => Some(credential.remedy(connector)),
+            });
+        }
+        value["reachable"] = json!(self.0.calls.reached(&connector.id));
         if let Some(state) = state {
             value["credential_state"] = state.into();
         }

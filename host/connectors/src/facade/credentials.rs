@@ -8,6 +8,7 @@ use crate::{
     ConnectorsError,
     audit::{Event, Kind},
     credentials::{Draft, Save},
+    error::wording::count,
     registry::{Connector, method::MethodKind, scope::Scope},
 };
 
@@ -43,7 +44,7 @@ impl Connectors {
         mode: Save,
     ) -> Result<Value, ConnectorsError> {
         let (inner, connector) = (&self.0, self.0.registry.find(who, connector)?);
-        let draft = Draft::parse(&connector, body)?;
+        let draft = Draft::parse(&connector, scope, body)?;
         let is_client = draft.secret.as_ref().is_some_and(|(method, _)| *method == MethodKind::Oauth2);
         let name = draft.name.clone();
         let key =
@@ -114,6 +115,7 @@ impl Connectors {
         for credential in &all {
             self.delete_credential(who, &connector, Scope::User, &credential.name).await?;
         }
-        Ok(message(format!("{} credentials of connector '{}' were deleted", all.len(), connector.name)))
+        let (so_many, were) = (count(all.len(), "credential"), if all.len() == 1 { "was" } else { "were" });
+        Ok(message(format!("{so_many} of connector '{}' {were} deleted", connector.name)))
     }
 }

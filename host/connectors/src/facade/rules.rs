@@ -54,7 +54,14 @@ impl Connectors {
         tool: Option<&str>,
     ) -> Result<Value, ConnectorsError> {
         let connector = self.0.registry.owned(who, is_owner, connector)?;
-        let approved = self.0.pins.approve(&*self.0.records, &connector.id, tool, who.user.as_str())?;
+        let approved = self.0.pins.approve(&*self.0.records, &connector.id, tool, who.user.as_str());
+        let approved = approved.map_err(|error| match (error, tool) {
+            (ConnectorsError::NotFound(_), Some(tool)) => ConnectorsError::NotFound(format!(
+                "connector '{0}' has never listed a tool '{tool}': see `airlock connectors pins {0}` for those it has",
+                connector.name
+            )),
+            (error, _) => error,
+        })?;
         for tool in &approved {
             self.0.audit.note(Event {
                 connector_id: Some(connector.id.clone()),

@@ -17,7 +17,7 @@ use crate::{
     egress::{Egress, Live, address::Allowed, secret::Secret},
     protocol::{
         service::{CALL_LIMIT, Call, Service as _},
-        trouble::Trouble,
+        trouble::{Sent, Trouble},
     },
 };
 
@@ -150,7 +150,8 @@ impl Server {
         let live = Live::new(secret.render(&[], &[]).expect("renders"));
         let egress = Egress::new(Allowed { loopback: true, private_networks: false }).expect("a client");
         let sender = egress.sender(&self.url, live);
-        Opening { connector: "odd".into(), host: "odd.test".into(), credential: Some("main".into()), sender }
+        let credential = Some(Sent { name: "main".into(), remedy: "store another".into() });
+        Opening { connector: "odd".into(), host: "odd.test".into(), credential, sender }
     }
 
     pub(super) async fn session(&self) -> Result<Arc<Session>, Trouble> {

@@ -55,7 +55,7 @@ use parking_lot::Mutex;
 pub(crate) use self::session::Session;
 use crate::{
     egress::{Key, Sender},
-    protocol::trouble::Trouble,
+    protocol::trouble::{Sent, Trouble},
 };
 
 /// contract/preflight.md: a list may take 30 s.
@@ -77,7 +77,7 @@ struct Entry {
 pub(crate) struct Opening {
     pub(crate) connector: String,
     pub(crate) host: String,
-    pub(crate) credential: Option<String>,
+    pub(crate) credential: Option<Sent>,
     pub(crate) sender: Sender,
 }
 

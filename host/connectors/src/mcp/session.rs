@@ -59,7 +59,7 @@ impl Session {
 
     fn told(&self) -> Told<'_> {
         let Opening { connector, host, credential, sender } = &self.opening;
-        Told { connector, host, credential: credential.as_deref(), live: sender.live() }
+        Told { connector, host, credential: credential.as_ref(), live: sender.live() }
     }
 
     /// Makes sure that it is open.

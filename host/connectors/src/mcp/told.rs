@@ -6,7 +6,7 @@ use super::failure::{Answered, Failure};
 use crate::{
     ConnectorsError,
     egress::{Live, Unanswered, scrub::REDACTED},
-    protocol::trouble::{Again, Trouble, refused, status_with},
+    protocol::trouble::{Again, Sent, Trouble, refused, status_with},
 };
 
 /// So much of what a server says is quoted.
@@ -16,7 +16,7 @@ const MAX_WORDS: usize = 300;
 pub(super) struct Told<'a> {
     pub(super) connector: &'a str,
     pub(super) host: &'a str,
-    pub(super) credential: Option<&'a str>,
+    pub(super) credential: Option<&'a Sent>,
     pub(super) live: &'a Live,
 }
 
@@ -89,7 +89,7 @@ impl Told<'_> {
         let upstream =
             |text: &str, again| Trouble { error: ConnectorsError::Upstream(self.server(text)), again };
         match unanswered {
-            Unanswered::Unreachable => upstream("cannot be reached", Again::Always),
+            Unanswered::Unreachable(why) => upstream(&format!("cannot be reached: {why}"), Again::Always),
             Unanswered::Broken => upstream("broke the connection off", Again::IfIdempotent),
             Unanswered::Redirected => upstream("redirects to another server", Again::Never),
             Unanswered::Late => {
@@ -100,8 +100,8 @@ impl Told<'_> {
                 let text = format!("answered with more bytes than one message may have{}", effect(question));
                 ConnectorsError::TooLarge(self.server(&text)).into()
             }
-            Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
-                "the address of connector '{}' ({}) may not be called: see --allow-loopback and --allow-private-networks",
+            Unanswered::Forbidden(wall) => ConnectorsError::Forbidden(format!(
+                "the address of connector '{}' ({}) may not be called: {wall}",
                 self.connector, self.host
             ))
             .into(),

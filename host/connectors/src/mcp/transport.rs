@@ -285,7 +285,7 @@ impl Wire {
     ) -> (Value, Option<String>) {
         // A server that cannot be reached has said so already.
         let refused = self.0.refused.lock().clone();
-        if let Some(Failure::Unanswered(Unanswered::Unreachable | Unanswered::Forbidden)) = refused {
+        if let Some(Failure::Unanswered(Unanswered::Unreachable(_) | Unanswered::Forbidden(_))) = refused {
             return (error(id), None);
         }
         match self.ask_whole(id, message, headers).await {

@@ -22,7 +22,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub(crate) use self::answer::Shape;
-use crate::{ConnectorsError, error::pointer};
+use crate::{
+    ConnectorsError,
+    error::{pointer, wording::word},
+};
 
 /// The key is `connector/tool/number`; ids of connectors hold no slash, numbers grow.
 const TABLE: &str = "mocks";
@@ -188,7 +191,8 @@ impl Mocks {
         let what = if has { "none of its mocks matches these arguments" } else { "it has no mock" };
         ConnectorsError::NotFound(format!(
             "tool '{tool}' of connector '{connector}' is mocked and {what}: write one with `airlock connectors mock \
-             {connector} {tool} …`"
+             {connector} {} --answer '{{\"text\": \"…\"}}'`",
+            word(tool)
         ))
     }
 

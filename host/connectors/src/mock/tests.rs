@@ -25,7 +25,7 @@ fn row_23_a_mocked_call_is_answered_from_records_alone_or_not_at_all() {
     assert_eq!(
         told,
         "tool 'read' of connector 'crm' is mocked and none of its mocks matches these arguments: write one with `airlock \
-         connectors mock crm read …`"
+         connectors mock crm read --answer '{\"text\": \"…\"}'`"
     );
     assert!(mocks.missing("crm", "1", "write").to_string().contains("is mocked and it has no mock"));
 }

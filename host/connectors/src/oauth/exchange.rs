@@ -44,8 +44,14 @@ impl Exchange for Egress {
             Unanswered::TooLarge => {
                 ConnectorsError::Upstream(format!("{host} answered an OAuth request with more than 1 MiB"))
             }
-            _ => ConnectorsError::Upstream(format!(
-                "the authorization server at {host} cannot be reached: check the address and the network"
+            Unanswered::Unreachable(why) => ConnectorsError::Upstream(format!(
+                "the authorization server at {host} cannot be reached: {why}"
+            )),
+            Unanswered::Forbidden(wall) => {
+                ConnectorsError::Upstream(format!("the authorization server at {host} is not called: {wall}"))
+            }
+            Unanswered::Broken | Unanswered::Redirected => ConnectorsError::Upstream(format!(
+                "the authorization server at {host} broke the connection off: try again"
             )),
         })?;
         let mut whole = Response::new(body);

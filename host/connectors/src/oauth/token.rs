@@ -357,7 +357,8 @@ mod tests {
         assert_eq!(
             failure.err(),
             Some(RefreshFailure::Transient(
-                "the authorization server at 127.0.0.1 cannot be reached: check the address and the network"
+                "the authorization server at 127.0.0.1 cannot be reached: the connection was refused: check that it is \
+                 running, and that host and port are right"
                     .into()
             ))
         );

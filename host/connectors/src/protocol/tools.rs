@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ pub(crate) struct Tools {
     pub(crate) list: Vec<Value>,
     /// What the service lists and cannot be used, or not as it was listed.
     pub(crate) left_out: Vec<LeftOut>,
+    /// When it came from the service.
+    pub(crate) listed_at: DateTime<Utc>,
     /// Where each stands in the list.
     places: HashMap<String, usize>,
     definitions: Box<dyn Definitions>,
@@ -65,7 +68,7 @@ impl Tools {
                 places.entry(name.to_owned()).or_insert(place);
             }
         }
-        Self { list, left_out, places, definitions, reviewed: Mutex::default() }
+        Self { list, left_out, listed_at: Utc::now(), places, definitions, reviewed: Mutex::default() }
     }
 
     /// Reviews the list, once.

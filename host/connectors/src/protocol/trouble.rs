@@ -63,15 +63,12 @@ pub(crate) fn status_with(
     Trouble { error, again }
 }
 
-/// A server did not accept what authenticates.
-pub(crate) fn refused(connector: &str, host: &str, credential: Option<&str>) -> String {
-    match credential {
-        Some(name) => format!(
-            "the server of connector '{connector}' ({host}) refused the credential '{name}': store a valid one with \
-             `airlock credentials set {connector} {name}`"
-        ),
-        None => bearer_required(connector),
-    }
+/// A credential that was sent, for words about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) name: String,
+    /// What somebody can do when it is refused, with a command.
+    pub(crate) remedy: String,
 }
 
 /// An answer over the connector's limit.
@@ -82,12 +79,18 @@ pub(crate) fn too_large(connector: &str, host: &str, most: u64) -> ConnectorsErr
     ))
 }
 
-/// The words of contract/preflight.md.
-pub(crate) fn bearer_required(connector: &str) -> String {
-    format!(
-        "Connector '{connector}' requires bearer authentication but no credentials are configured. Create credentials \
-         for this connector before running the workflow."
-    )
+/// A server did not accept what authenticates, or wants something that does.
+pub(crate) fn refused(connector: &str, host: &str, credential: Option<&Sent>) -> String {
+    match credential {
+        Some(Sent { name, remedy }) => {
+            format!(
+                "the server of connector '{connector}' ({host}) refused the credential '{name}': {remedy}"
+            )
+        }
+        None => {
+            format!("the server of connector '{connector}' ({host}) wants a credential, and none was sent")
+        }
+    }
 }
 
 /// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110 §10.2.3). A date that has passed is no

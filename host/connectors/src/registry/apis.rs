@@ -21,7 +21,7 @@ use super::{
 use crate::{
     ConnectorsError,
     egress::{
-        Egress,
+        Egress, Unanswered, Unfetched,
         address::Allowed,
         headers::check_header,
         secret::{KeyPlace, KeySpec},
@@ -247,10 +247,10 @@ pub(super) async fn fetch(egress: &Egress, url: &str) -> Result<Vec<u8>, Connect
     check_server(url, egress.allowed()).map_err(|error| at(error.to_string()))?;
     let url = Url::parse(url).map_err(|error| at(error.to_string()))?;
     let host = url.host_str().unwrap_or_default().to_owned();
-    let document = egress.fetch(&url, MAX_DOCUMENT).await.map_err(|why| match why {
-        Some(status) => at(format!("{host} answered with HTTP status {status}")),
-        None => at(format!("the document cannot be had from {host}: is it reachable, and at most 64 MiB?")),
-    })?;
+    let document = egress
+        .fetch(&url, MAX_DOCUMENT)
+        .await
+        .map_err(|why| at(format!("the document cannot be had from {host}: {}", unfetched(why))))?;
     with_files(egress, url, document).await
 }
 
@@ -271,10 +271,7 @@ async fn with_files(egress: &Egress, url: Url, document: Vec<u8>) -> Result<Vec<
         let part = match Url::parse(file) {
             _ if Instant::now() >= until => Err("there was no more time to fetch it".to_owned()),
             Err(_) => Err("it is no address".to_owned()),
-            Ok(file) => egress.fetch(&file, most).await.map_err(|why| match why {
-                Some(status) => format!("HTTP status {status}"),
-                None => "it cannot be fetched, or is too large".to_owned(),
-            }),
+            Ok(file) => egress.fetch(&file, most).await.map_err(unfetched),
         };
         let given = move || {
             bundle.give(part);
@@ -283,6 +280,20 @@ async fn with_files(egress: &Egress, url: Url, document: Vec<u8>) -> Result<Vec<
         bundle = tokio::task::spawn_blocking(given).await.map_err(unread)?;
     }
     Ok(tokio::task::spawn_blocking(move || bundle.finish()).await.map_err(unread)??.0)
+}
+
+/// Why a document, or a file of it, could not be had.
+fn unfetched(why: Unfetched) -> String {
+    match why {
+        Unfetched::Status(status) => format!("HTTP status {status}"),
+        Unfetched::Unanswered(Unanswered::Unreachable(why)) => why.to_string(),
+        Unfetched::Unanswered(Unanswered::Forbidden(wall)) => wall.to_string(),
+        Unfetched::Unanswered(Unanswered::Late) => "it did not come in time".into(),
+        Unfetched::Unanswered(Unanswered::TooLarge) => "it is too large: 64 MiB with all its files".into(),
+        Unfetched::Unanswered(Unanswered::Broken | Unanswered::Redirected) => {
+            "the connection broke: try again".into()
+        }
+    }
 }
 
 fn must_speak_http(connector: &Connector) -> Result<(), ConnectorsError> {

@@ -333,3 +333,31 @@ pub(super) fn forget_discovered(methods: &mut [Method]) {
 
 /// Checks server metadata at a place of the request.
 pub(crate) type ServerOf<'a> = &'a dyn Fn(&Value, &str) -> Result<Server, ConnectorsError>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_the_time_when_a_credential_had_one_key_is_read_and_written_as_it_was() {
+        let stored = json!({ "api_key": { "place": "header", "name": "X-Key" } });
+        let read: Method = serde_json::from_value(stored.clone()).expect("is read");
+        let key = KeySpec { scheme: None, place: KeyPlace::Header, name: "X-Key".into() };
+        assert_eq!(read, Method::ApiKey { first: key.clone(), more: Vec::new() });
+        // A daemon of that time could read it still.
+        assert_eq!(serde_json::to_value(&read).expect("is written"), stored);
+        let two = Method::ApiKey { first: key.clone(), more: vec![KeySpec { name: "X-Id".into(), ..key }] };
+        let written = serde_json::to_value(&two).expect("is written");
+        assert_eq!(serde_json::from_value::<Method>(written).expect("is read"), two);
+    }
+
+    #[test]
+    fn a_record_of_oauth_without_later_members_is_read() {
+        let stored = json!({ "oauth2": { "grant": "authorization_code", "server": null, "server_given": false,
+            "client_id": "c", "scopes": ["a"], "client_auth": null } });
+        let Method::Oauth2(read) = serde_json::from_value(stored).expect("is read") else {
+            panic!("another method")
+        };
+        assert_eq!((read.client_id.as_deref(), read.issuer, read.challenged.len()), (Some("c"), None, 0));
+    }
+}

@@ -2,6 +2,7 @@
 
 pub(crate) mod apis;
 pub(crate) mod client;
+pub(crate) mod commands;
 mod connector;
 pub(crate) mod headers;
 pub(crate) mod method;
@@ -25,6 +26,7 @@ pub(crate) use self::connector::{ApiSource, Connector, Protocol, Visibility};
 use crate::{
     ConnectorsError,
     egress::{Egress, address::Allowed},
+    error::wording::word,
     vault::Vault,
 };
 
@@ -62,9 +64,29 @@ impl Registry {
         found.cloned().ok_or_else(|| {
             ConnectorsError::NotFound(format!(
                 "no connector is called '{id_or_name}': see `airlock connectors list`, or register it with `airlock \
-                 connectors add`"
+                 connectors add {} --server ADDRESS`",
+                word(id_or_name)
             ))
         })
+    }
+
+    /// A connector that somebody found before, as it is now. `name`: what it was called then; `when`: what has happened
+    /// since, for words.
+    pub(crate) fn still(
+        &self,
+        who: &Principal,
+        id: &str,
+        name: Option<&str>,
+        when: &str,
+    ) -> Result<Arc<Connector>, ConnectorsError> {
+        let found = self.by_id(id);
+        let what = match &found {
+            Some(connector) if connector.is_visible_to(who) => return Ok(Arc::clone(connector)),
+            Some(_) => "is not shared with its user any more: that ended",
+            None => "was removed",
+        };
+        let name = name.map_or_else(|| "the connector".to_owned(), |name| format!("connector '{name}'"));
+        Err(ConnectorsError::NotFound(format!("{name} {what} {when}")))
     }
 
     /// What the principal sees, by name.

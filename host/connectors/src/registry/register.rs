@@ -124,7 +124,7 @@ impl Registry {
             Some(api) if api.is_template => Ok(found),
             _ => Err(ConnectorsError::invalid(
                 "/template",
-                format!("connector '{name}' is not a template: register one with is_template"),
+                format!("connector '{name}' is not a template: register one with is_template (--template)"),
             )),
         }
     }

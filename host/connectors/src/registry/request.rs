@@ -157,6 +157,12 @@ impl Request {
         // The older clients' way to say it.
         let data = request.auth_data.as_ref().filter(|data| !data.is_null());
         let switches = request.switches()?;
+        let is_named = methods.iter().any(|method| method.kind() == MethodKind::Oauth2);
+        if !methods.is_empty() && !is_named && data.is_none() && given.is_none() && !switches.is_empty() {
+            let message = "oauth_issuer and oauth_resource are about OAuth, and auth_methods has no oauth2: name it there, or \
+                           leave auth_methods out";
+            return Err(ConnectorsError::invalid("/auth_methods", message));
+        }
         let is_oauth = data.is_some() || given.is_some() || needs_oauth && !switches.is_empty();
         if is_oauth && !methods.iter().any(|m| m.kind() == MethodKind::Oauth2) {
             let value = json!({ "method_type": "oauth2", "auth_data": data });

@@ -148,7 +148,8 @@ pub(super) fn change(
             Ok(())
         }
         None => {
-            let message = "the connector does not authenticate with OAuth: give auth_methods as well";
+            let message = "the connector does not authenticate with OAuth, which oauth_issuer and oauth_resource are \
+                           about: give auth_methods with oauth2 as well (--auth oauth2)";
             Err(ConnectorsError::invalid("/auth_methods", message))
         }
     }

@@ -12,14 +12,14 @@ use crate::{
     protocol::{
         service::{Answered, Call, Service, Verdict},
         tools::Tools,
-        trouble::{Again, Trouble, refused, status, too_large},
+        trouble::{Again, Sent, Trouble, refused, status, too_large},
     },
 };
 
 /// A REST API, as one credential calls it.
 pub(crate) struct Caller {
     pub(crate) connector: String,
-    pub(crate) credential: Option<String>,
+    pub(crate) credential: Option<Sent>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) sender: Sender,
 }
@@ -38,7 +38,7 @@ impl Service for Caller {
         let sent = self.sender.send(prepared, call.idempotency_key, call.limit, most).await;
         let sent = sent.map_err(|unanswered| self.unanswered(&unanswered, call))?;
         if sent.status == StatusCode::UNAUTHORIZED {
-            return Err(ConnectorsError::Unauthorized(refused(name, host, self.credential.as_deref())).into());
+            return Err(ConnectorsError::Unauthorized(refused(name, host, self.credential.as_ref())).into());
         }
         let code = sent.status.as_u16();
         if matches!(code, 429 | 502..=504) {
@@ -63,8 +63,8 @@ impl Caller {
             ConnectorsError::Upstream(format!("the server of connector '{name}' ({host}) {text}"))
         };
         match unanswered {
-            Unanswered::Unreachable => {
-                Trouble { error: upstream("cannot be reached"), again: Again::Always }
+            Unanswered::Unreachable(why) => {
+                Trouble { error: upstream(&format!("cannot be reached: {why}")), again: Again::Always }
             }
             Unanswered::Late => {
                 let message = format!("the server of connector '{name}' ({host}) took longer than {limit:?}");
@@ -78,9 +78,8 @@ impl Caller {
                 "redirects to another server: that is not followed, so register the connector with the other address",
             )
             .into(),
-            Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
-                "the address of connector '{name}' ({host}) may not be called: see --allow-loopback and \
-                 --allow-private-networks"
+            Unanswered::Forbidden(wall) => ConnectorsError::Forbidden(format!(
+                "the address of connector '{name}' ({host}) may not be called: {wall}"
             ))
             .into(),
         }

@@ -108,6 +108,11 @@ impl Engine {
             if changed.is_err() && look == rest {
                 let text = format!("Connector '{}' auth timed out", binding.connector_name);
                 task.fail(format!("[{}:{}] {text}", binding.connector_id, binding.connector_name));
+                let text = format!(
+                    "{text}: nobody authorised within {:?}. Run it again and authorise in time; the daemon's setting \
+                     auth_timeout says how long there is",
+                    self.config.auth_window
+                );
                 return Err(Failure::permanent(Failure::CONNECTOR_AUTH_TIMEOUT, text));
             }
             again = changed.is_err();
