@@ -1,0 +1,57 @@
+//! What was compiled, by the text of the schema and how it is read.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{Dialect, Refused, checked::Ready};
+
+/// What is kept of a schema that takes no room by itself.
+const EACH: usize = 500;
+
+pub(crate) type Compiled = Result<Arc<Ready>, Refused>;
+
+/// The least recently used goes first.
+pub(crate) struct Kept {
+    entries: HashMap<(Dialect, Arc<str>), (Compiled, u64)>,
+    by_use: BTreeMap<u64, (Dialect, Arc<str>)>,
+    uses: u64,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Kept {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { entries: HashMap::new(), by_use: BTreeMap::new(), uses: 0, bytes: 0, limit }
+    }
+
+    pub(crate) fn get(&mut self, key: &(Dialect, Arc<str>)) -> Option<Compiled> {
+        let (compiled, used) = self.entries.get_mut(key)?;
+        self.by_use.remove(used);
+        self.uses += 1;
+        *used = self.uses;
+        self.by_use.insert(self.uses, key.clone());
+        Some(compiled.clone())
+    }
+
+    pub(crate) fn put(&mut self, key: (Dialect, Arc<str>), compiled: Compiled) {
+        let bytes = key.1.len() + EACH;
+        if bytes > self.limit || self.entries.contains_key(&key) {
+            return;
+        }
+        self.bytes += bytes;
+        self.uses += 1;
+        self.by_use.insert(self.uses, key.clone());
+        self.entries.insert(key, (compiled, self.uses));
+        while self.bytes > self.limit {
+            let Some((_, oldest)) = self.by_use.pop_first() else { break };
+            self.bytes -= oldest.1.len() + EACH;
+            self.entries.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
