@@ -63,6 +63,11 @@ impl Ready {
         Ok(Self { validator, outline, limits: limits.clone() })
     }
 
+    /// What it takes, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.outline.bytes
+    }
+
     /// What a check costs, where there is much time to know it.
     fn cost(&self, value: &Value) -> Result<Cost, Undecided> {
         is_shallow(value, self.limits.depth)?;

@@ -27,6 +27,8 @@ pub(crate) struct Cost {
     pub(crate) first: u64,
     /// All differences.
     pub(crate) all: u64,
+    /// How many those may be. Each is touched again on each level above.
+    faults: u64,
     /// Calls within calls.
     pub(crate) levels: u32,
 }
@@ -146,6 +148,9 @@ impl Walk<'_> {
                 outermost = outermost.min(circle);
                 deepest = deepest.max(below.levels);
                 add(&mut cost.fits, below.fits);
+                if !matches!(kind, Kind::Asked) {
+                    add(&mut cost.faults, below.faults);
+                }
                 add(&mut cost.mark, below.fits.saturating_add(below.mark));
                 match kind {
                     Kind::Branch => {
@@ -202,6 +207,7 @@ impl Walk<'_> {
                 _ => {}
             }
             deepest = deepest.max(below.cost.levels);
+            add(&mut cost.faults, below.cost.faults);
             add(&mut cost.fits, below.cost.fits);
             add(&mut cost.mark, below.fits_unevaluated);
             add(&mut told, below.cost.first);
@@ -213,7 +219,7 @@ impl Walk<'_> {
         }
         let twice = cost.fits.saturating_mul(2);
         cost.first = cost.first.saturating_add(twice).saturating_add(told);
-        cost.all = cost.all.saturating_add(twice).saturating_add(listed);
+        cost.all = cost.all.saturating_add(twice).saturating_add(listed).saturating_add(cost.faults / 4);
         cost.levels = deepest + 1;
         Ok((cost, outermost))
     }
@@ -257,7 +263,7 @@ impl Walk<'_> {
             true => (telling, telling),
             false => (scalar, scalar),
         };
-        Ok(Cost { fits, mark: 5 + fits, first, all, levels: 1 })
+        Ok(Cost { fits, mark: 5 + fits, first, all, faults: node.faults, levels: 1 })
     }
 
     fn size(&mut self, items: &[Value]) -> Result<u64, Undecided> {
@@ -298,6 +304,7 @@ impl Below {
         add(&mut self.cost.fits, cost.fits);
         add(&mut self.cost.first, cost.first);
         add(&mut self.cost.all, cost.all);
+        add(&mut self.cost.faults, cost.faults);
         self.cost.levels = self.cost.levels.max(cost.levels);
         if while_marking {
             add(&mut self.fits_unevaluated, cost.fits);

@@ -7,15 +7,18 @@ use std::{
 
 use crate::{Dialect, Refused, checked::Ready};
 
-/// What is kept of a schema that takes no room by itself.
+/// What keeping takes by itself.
 const EACH: usize = 500;
+
+/// How a schema is read, and its text.
+pub(crate) type Key = (Dialect, Arc<str>);
 
 pub(crate) type Compiled = Result<Arc<Ready>, Refused>;
 
 /// The least recently used goes first.
 pub(crate) struct Kept {
-    entries: HashMap<(Dialect, Arc<str>), (Compiled, u64)>,
-    by_use: BTreeMap<u64, (Dialect, Arc<str>)>,
+    entries: HashMap<Key, (Compiled, u64)>,
+    by_use: BTreeMap<u64, Key>,
     uses: u64,
     bytes: usize,
     limit: usize,
@@ -26,7 +29,7 @@ impl Kept {
         Self { entries: HashMap::new(), by_use: BTreeMap::new(), uses: 0, bytes: 0, limit }
     }
 
-    pub(crate) fn get(&mut self, key: &(Dialect, Arc<str>)) -> Option<Compiled> {
+    pub(crate) fn get(&mut self, key: &Key) -> Option<Compiled> {
         let (compiled, used) = self.entries.get_mut(key)?;
         self.by_use.remove(used);
         self.uses += 1;
@@ -35,8 +38,8 @@ impl Kept {
         Some(compiled.clone())
     }
 
-    pub(crate) fn put(&mut self, key: (Dialect, Arc<str>), compiled: Compiled) {
-        let bytes = key.1.len() + EACH;
+    pub(crate) fn put(&mut self, key: Key, compiled: Compiled) {
+        let bytes = taken(&key, &compiled);
         if bytes > self.limit || self.entries.contains_key(&key) {
             return;
         }
@@ -46,12 +49,17 @@ impl Kept {
         self.entries.insert(key, (compiled, self.uses));
         while self.bytes > self.limit {
             let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            self.bytes -= oldest.1.len() + EACH;
-            self.entries.remove(&oldest);
+            if let Some((compiled, _)) = self.entries.remove(&oldest) {
+                self.bytes -= taken(&oldest, &compiled);
+            }
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
+}
+
+fn taken(key: &Key, compiled: &Compiled) -> usize {
+    key.1.len() + EACH + compiled.as_ref().map_or(0, |ready| ready.bytes())
 }

@@ -15,6 +15,7 @@
 
 mod checked;
 mod cost;
+mod dialect;
 mod kept;
 mod limits;
 mod outcome;
@@ -28,24 +29,14 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 pub use checked::Checked;
+pub use dialect::Dialect;
 pub use jsonschema;
 pub use limits::Limits;
 pub use outcome::{Bound, Difference, Outcome, Refused, Undecided};
 
 use checked::Ready;
-use kept::Kept;
+use kept::{Kept, Key};
 use room::Room;
-
-/// How a schema is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// As its `$schema` says, 2020-12 if it says nothing, with formats where its draft asserts them.
-    Declared,
-    /// The same, but formats are words to people.
-    WithoutFormats,
-    /// As 2020-12, whatever it says, and formats are words to people.
-    Draft202012,
-}
 
 /// Schemas that were compiled, and the threads for it. Cheap to clone.
 #[derive(Clone)]
@@ -77,8 +68,6 @@ pub struct Lost {
     /// Since the start.
     pub ever: u64,
 }
-
-type Key = (Dialect, Arc<str>);
 
 impl Schemas {
     /// Threads are started when they are needed.

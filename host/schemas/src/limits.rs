@@ -37,7 +37,7 @@ pub struct Limits {
     /// Calls within calls of a check, on the threads of the room.
     pub levels: u32,
 
-    /// Bytes of schemas whose compiled form is kept; compiled, they take some ten times as much.
+    /// Bytes that compiled schemas take which are kept, roughly.
     pub kept_bytes: usize,
     /// Threads that compile and check.
     pub threads: usize,
@@ -71,7 +71,7 @@ impl Default for Limits {
             work_at_once: 200_000,
             steps: 150_000,
             levels: 6_000,
-            kept_bytes: 8 << 20,
+            kept_bytes: 64 << 20,
             threads: 2,
             stack_bytes: 64 << 20,
             queue: 64,

@@ -17,12 +17,19 @@ use crate::{
 };
 use survey::Survey;
 
+/// Bytes of what is compiled, on average.
+const EACH_NODE: usize = 1_000;
+const EACH_VALUE: usize = 100;
+const EACH_PATTERN: usize = 64 << 10;
+
 /// A schema and all that it leads to. The first node is the schema itself.
 #[derive(Debug)]
 pub(crate) struct Outline {
     pub(crate) nodes: Vec<Node>,
     /// Bytes of the longest place.
     pub(crate) longest: u64,
+    /// What the schema takes when it is compiled, roughly.
+    pub(crate) bytes: usize,
     /// Regular expressions that cannot be used, by place, where what they are in may as well be checked without them.
     pub(crate) without: Vec<String>,
 }
@@ -133,7 +140,11 @@ pub(crate) fn read(schema: &Value, limits: &Limits) -> Result<Outline, Refused> 
         reader.fill(id, value)?;
     }
     let without = reader.settle_patterns()?;
-    let outline = Outline { nodes: reader.nodes, longest: reader.longest as u64, without };
+    let bytes = EACH_NODE * reader.nodes.len()
+        + 2 * reader.written
+        + EACH_VALUE * reader.copied
+        + EACH_PATTERN * reader.priced.len();
+    let outline = Outline { nodes: reader.nodes, longest: reader.longest as u64, bytes, without };
     outline.check_expansion(limits)?;
     Ok(outline)
 }

@@ -12,7 +12,7 @@ use regex_automata::{
 pub(crate) const COMPILED_BYTES: usize = 256 << 10;
 
 /// The same of the transitions that are found while it is matched.
-pub(crate) const TRANSITION_BYTES: usize = 512 << 10;
+pub(crate) const TRANSITION_BYTES: usize = 128 << 10;
 
 /// An automaton without choices is built to look at its size, of so many states and bytes, for so many expressions.
 const SMALL_STATES: usize = 150;

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, mpsc::RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -54,13 +54,22 @@ impl Room {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Undecided> {
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        let waits = Arc::new(());
+        let is_wanted = Arc::downgrade(&waits);
         self.give(Box::new(move || {
-            let _ = answer.send(guarded(work));
+            if is_wanted.strong_count() > 0 {
+                let _ = answer.send(guarded(work));
+            }
         }))?;
-        answered.recv_timeout(self.deadline).unwrap_or_else(|_| {
-            self.shared.replace_lost();
-            Err(Undecided::Late)
-        })
+        match answered.recv_timeout(self.deadline) {
+            Ok(done) => done,
+            Err(RecvTimeoutError::Disconnected) => Err(Undecided::Broke),
+            Err(RecvTimeoutError::Timeout) => {
+                drop(waits);
+                self.shared.replace_lost();
+                Err(Undecided::Late)
+            }
+        }
     }
 
     /// The same for who must not block.
@@ -166,10 +175,13 @@ impl Shared {
             state = self.state.lock();
             match state.threads.get_mut(&number) {
                 Some(since) => *since = None,
-                // It was given up and replaced.
+                // It was given up, and replaced if there was need.
                 None => {
                     state.lost -= 1;
-                    return;
+                    if state.threads.len() >= self.limits.threads {
+                        return;
+                    }
+                    state.threads.insert(number, None);
                 }
             }
         }

@@ -107,5 +107,6 @@ fn what_was_compiled_is_kept_within_bytes() {
             assert!(matches!(checked.check_blocking(&json!(5)), Outcome::Differs(_)));
         }
     }
-    assert!(format!("{schemas:?}").contains("kept: 1"), "{schemas:?}");
+    let kept = schemas.0.kept.lock().len();
+    assert!((1..10).contains(&kept), "{kept} are kept");
 }
