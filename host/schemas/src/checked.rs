@@ -69,7 +69,7 @@ impl Ready {
     }
 
     /// What a check costs, where there is much time to know it.
-    fn cost(&self, value: &Value) -> Result<Cost, Undecided> {
+    pub(crate) fn cost(&self, value: &Value) -> Result<Cost, Undecided> {
         is_shallow(value, self.limits.depth)?;
         cost::of(&self.outline, value, self.limits.steps, self.limits.levels)
     }
@@ -81,7 +81,7 @@ impl Ready {
         cost::of(&self.outline, value, STEPS_AT_ONCE, LEVELS_AT_ONCE).ok()
     }
 
-    fn check(&self, value: &Value, cost: Cost) -> Outcome {
+    pub(crate) fn check(&self, value: &Value, cost: Cost) -> Outcome {
         let limit = self.limits.work;
         if cost.fits > limit {
             return Outcome::Undecided(Undecided::Work);

@@ -334,11 +334,11 @@ pub(crate) fn without(schema: &Value, places: &[String]) -> Value {
             fields.remove(&name);
         }
         // Whatever was not named by an expression is not known any more.
-        if let Some(owner) = parent.strip_suffix("/patternProperties") {
-            if let Some(Value::Object(owner)) = schema.pointer_mut(owner) {
-                owner.remove("additionalProperties");
-                owner.remove("unevaluatedProperties");
-            }
+        if let Some(owner) = parent.strip_suffix("/patternProperties")
+            && let Some(Value::Object(owner)) = schema.pointer_mut(owner)
+        {
+            owner.remove("additionalProperties");
+            owner.remove("unevaluatedProperties");
         }
     }
     schema
