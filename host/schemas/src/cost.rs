@@ -258,10 +258,10 @@ impl Walk<'_> {
         let telling = node.faults.saturating_mul(told).saturating_add(node.telling);
         let twice = fits.saturating_mul(2);
         let scalar = telling.saturating_add(twice);
-        // Where nothing is below this is all; else the sum adds what fits costs as a whole.
+        // The first is told once. Where nothing is below this is all; else the sum adds what fits costs as a whole.
         let (first, all) = match given.is_container() || node.in_place().next().is_some() {
-            true => (telling, telling),
-            false => (scalar, scalar),
+            true => (node.telling, telling),
+            false => (node.telling.saturating_add(twice), scalar),
         };
         Ok(Cost { fits, mark: 5 + fits, first, all, faults: node.faults, levels: 1 })
     }

@@ -9,7 +9,7 @@ use regex_automata::{
 };
 
 /// Bytes that one expression may be compiled to, as `jsonschema` is told too.
-pub(crate) const COMPILED_BYTES: usize = 256 << 10;
+pub(crate) const COMPILED_BYTES: usize = 64 << 10;
 
 /// The same of the transitions that are found while it is matched.
 pub(crate) const TRANSITION_BYTES: usize = 128 << 10;
@@ -20,8 +20,11 @@ const SMALL_BYTES: usize = 64 << 10;
 const MAX_BUILT: usize = 16;
 
 /// Classes of Unicode, and control escapes, of one schema: each costs time when it is read.
-const MAX_CLASSES: usize = 60;
+const MAX_CLASSES: usize = 20;
 const MAX_CONTROLS: usize = 20;
+
+/// Bytes of memory whose time reading a character takes.
+const READING: usize = 16;
 
 /// Cost of a match.
 #[derive(Debug, Clone, Copy)]
@@ -63,9 +66,15 @@ impl Patterns {
         if self.classes > MAX_CLASSES {
             return None;
         }
+        // Reading costs, too, and where it fails as much as where it does not.
+        self.memory = self.memory.checked_sub(READING * (pattern.len() + READING))?;
         let translated = jsonschema_regex::to_rust_regex(pattern).ok()?;
-        let config = thompson::Config::new().nfa_size_limit(Some(COMPILED_BYTES.min(self.memory)));
-        let nfa = NFA::compiler().configure(config).build(&translated).ok()?;
+        let limit = COMPILED_BYTES.min(self.memory);
+        let config = thompson::Config::new().nfa_size_limit(Some(limit));
+        let Ok(nfa) = NFA::compiler().configure(config).build(&translated) else {
+            self.memory -= limit / 2;
+            return None;
+        };
         self.memory = self.memory.saturating_sub(nfa.memory_usage());
         let states = nfa.states().len();
         let is_small = states <= SMALL_STATES && self.built < MAX_BUILT && {

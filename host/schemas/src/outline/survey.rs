@@ -105,7 +105,7 @@ impl<'s> Survey<'s> {
         if let Some(id) = id.filter(|id| !id.starts_with('#') && !at.is_empty()) {
             self.resources.push((id, value));
         }
-        if value.get("$recursiveAnchor").is_some() {
+        if value.get("$recursiveAnchor").is_some_and(Value::is_boolean) {
             self.recursive.push(value);
         }
     }

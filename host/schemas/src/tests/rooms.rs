@@ -87,7 +87,7 @@ async fn tasks_are_answered_as_threads_are() {
     let schemas = Schemas::new(limits());
     let tree = json!({ "$ref": "#/$defs/a", "$defs": { "a": { "items": { "$ref": "#/$defs/a" } } } });
     let checked = schemas.compile(&tree, Dialect::WithoutFormats).await.expect("a schema");
-    let wide: Vec<Value> = (0..5_000).map(|i| json!([i])).collect();
+    let wide: Vec<Value> = (0..1_000).map(|i| json!([i])).collect();
     assert_eq!(checked.check(&json!(wide)).await, Outcome::Fits);
     let looked = checked.look(json!(wide), 1, |validator, value| validator.is_valid(&value)).await;
     assert_eq!(looked, Ok(true));
