@@ -135,6 +135,7 @@ impl Walk<'_> {
 
     fn sum(&mut self, node: &Node, given: Given<'_>, at: At) -> Result<(Cost, u32), Undecided> {
         let mut cost = self.own(node, given, at)?;
+        let own = cost.fits;
         let mut outermost = ALONE;
         let mut deepest = 0;
         // What is asked in each way of what is below. Telling asks first whether it fits.
@@ -217,7 +218,12 @@ impl Walk<'_> {
             let mark = cost.mark;
             add(&mut cost.fits, mark);
         }
-        let twice = cost.fits.saturating_mul(2);
+        // Whoever has a choice asks first whether what is below fits; else only the value itself is looked at twice.
+        let chooses = !node.branches.is_empty()
+            || !node.asked.is_empty()
+            || !node.unevaluated.is_empty()
+            || node.contains.or(node.names).is_some();
+        let twice = if chooses { cost.fits } else { own }.saturating_mul(2);
         cost.first = cost.first.saturating_add(twice).saturating_add(told);
         cost.all = cost.all.saturating_add(twice).saturating_add(listed).saturating_add(cost.faults / 4);
         cost.levels = deepest + 1;
