@@ -45,7 +45,7 @@ impl Ready {
     pub(crate) fn new(schema: &Value, dialect: Dialect, limits: &Limits) -> Result<Self, Refused> {
         let outline = outline::read(schema, limits)?;
         let options = jsonschema::options().offline().with_pattern_options(
-            PatternOptions::regex().size_limit(COMPILED_BYTES).dfa_size_limit(TRANSITION_BYTES),
+            PatternOptions::regex().size_limit(4 * COMPILED_BYTES).dfa_size_limit(TRANSITION_BYTES),
         );
         let options = match dialect {
             Dialect::Declared => options,

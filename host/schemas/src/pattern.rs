@@ -8,7 +8,8 @@ use regex_automata::{
     nfa::thompson::{self, NFA},
 };
 
-/// Bytes that one expression may be compiled to, as `jsonschema` is told too.
+/// Bytes that one expression may be compiled to. `jsonschema`, which compiles it for groups and backwards too, is told a
+/// multiple of it: it refuses a whole schema for one that it finds too big.
 pub(crate) const COMPILED_BYTES: usize = 64 << 10;
 
 /// The same of the transitions that are found while it is matched.
