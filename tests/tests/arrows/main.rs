@@ -13,9 +13,10 @@ use std::{
 use graph::{Arrow, Modules, TOP, circles};
 
 /// The crates whose modules are looked at.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "guest-sdk",
     "guest-sdk/macros",
+    "host/schemas",
     "host/engine",
     "host/store",
     "host/sandbox",
