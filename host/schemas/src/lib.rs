@@ -23,7 +23,7 @@ mod outline;
 mod pattern;
 mod room;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -69,7 +69,15 @@ pub struct Lost {
     pub ever: u64,
 }
 
+/// Memory and threads are the process's, so all its users share them.
+static OF_PROCESS: LazyLock<Schemas> = LazyLock::new(Schemas::default);
+
 impl Schemas {
+    /// The one that all parts of a process share: its bounds are for the sum of what they check.
+    pub fn of_process() -> &'static Self {
+        &OF_PROCESS
+    }
+
     /// Threads are started when they are needed.
     pub fn new(limits: Limits) -> Self {
         let kept = Mutex::new(Kept::new(limits.kept_bytes));

@@ -23,7 +23,7 @@ impl Calls {
             if connector.control.decide(call.tool, Some(&annotations)) == Decision::Deny {
                 return Err(not_allowed(call.tool, connector));
             }
-            tools.check(&connector.name, call.tool, &call.arguments)?;
+            tools.check(&connector.name, call.tool, &call.arguments).await?;
         }
         let shape = match connector.protocol {
             Protocol::Mcp => Shape::Mcp,

@@ -237,7 +237,7 @@ impl Calls {
         if control.pin && connector.protocol == Protocol::Mcp {
             self.pins.check(&connector.name, &connector.id, call.tool)?;
         }
-        tools.check(&connector.name, call.tool, &call.arguments)?;
+        tools.check(&connector.name, call.tool, &call.arguments).await?;
         if decision == Decision::Ask && !agreed {
             return Ok(Attempt::HasToBeAsked);
         }

@@ -1,7 +1,9 @@
 //! The tools of a service, with what checks their arguments and what was left out of its list.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
+use airlock_schemas::{Checked, Dialect, Outcome, Refused, Schemas};
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -23,9 +25,10 @@ pub(crate) struct Tools {
 }
 
 /// What a protocol knows of its tools beside what it lists.
+#[async_trait]
 pub(crate) trait Definitions: Send + Sync {
     /// Checks the arguments of a call before anything is sent.
-    fn check(&self, tool: &str, described: &Value, arguments: &Value) -> Result<(), ConnectorsError>;
+    async fn check(&self, tool: &str, described: &Value, arguments: &Value) -> Result<(), ConnectorsError>;
 
     /// Whether a tool gives something to everybody, without a credential.
     fn is_public(&self, tool: &str) -> bool;
@@ -36,7 +39,7 @@ pub(crate) trait Definitions: Send + Sync {
 
 /// The schemas that a server lists with its tools, compiled when they are first used.
 #[derive(Default)]
-struct Listed(Mutex<HashMap<String, Arc<jsonschema::Validator>>>);
+struct Listed(Mutex<HashMap<String, Option<Checked>>>);
 
 /// Something that a service listed and that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,13 +97,13 @@ impl Tools {
     }
 
     /// Checks a call before anything is sent.
-    pub(crate) fn check(
+    pub(crate) async fn check(
         &self,
         connector: &str,
         tool: &str,
         arguments: &Value,
     ) -> Result<(), ConnectorsError> {
-        self.definitions.check(tool, self.get(connector, tool)?, arguments)
+        self.definitions.check(tool, self.get(connector, tool)?, arguments).await
     }
 
     /// Whether a tool gives something to everybody, without a credential.
@@ -114,36 +117,42 @@ impl Tools {
     }
 }
 
-impl Definitions for Listed {
-    fn check(&self, tool: &str, described: &Value, arguments: &Value) -> Result<(), ConnectorsError> {
-        let known = self.0.lock().get(tool).cloned();
-        let validator = match known {
-            Some(validator) => validator,
-            // A server whose schema is broken checks by itself.
-            // Formats are words to people.
-            None => {
-                match jsonschema::options().should_validate_formats(false).build(&described["inputSchema"]) {
-                    Ok(validator) => {
-                        let validator = Arc::new(validator);
-                        self.0.lock().insert(tool.to_owned(), Arc::clone(&validator));
-                        validator
-                    }
-                    Err(_) => return Ok(()),
-                }
+impl Listed {
+    /// What checks a tool's arguments; nothing if its schema is broken or over a bound: its server checks by itself.
+    async fn checked(&self, tool: &str, described: &Value) -> Option<Checked> {
+        if let Some(known) = self.0.lock().get(tool) {
+            return known.clone();
+        }
+        // Formats are words to people.
+        let checked = match Schemas::of_process()
+            .compile(&described["inputSchema"], Dialect::WithoutFormats)
+            .await
+        {
+            Ok(checked) => Some(checked),
+            // Another time it may.
+            Err(Refused::NotNow(_)) => return None,
+            Err(refused) => {
+                tracing::warn!(tool, reason = %refused, "the arguments of a tool are not checked by its schema");
+                None
             }
         };
-        match validator.iter_errors(arguments).next() {
-            None => Ok(()),
-            Some(problem) => {
-                let place = problem.instance_path().to_string();
-                let message = format!(
-                    "the arguments of '{tool}' do not match the schema that its server lists: {place} {}. airlock checked \
-                     this by itself and sent nothing",
-                    problem.masked()
-                );
-                Err(ConnectorsError::Invalid { pointer: format!("/arguments{place}"), message })
-            }
-        }
+        self.0.lock().insert(tool.to_owned(), checked.clone());
+        checked
+    }
+}
+
+#[async_trait]
+impl Definitions for Listed {
+    async fn check(&self, tool: &str, described: &Value, arguments: &Value) -> Result<(), ConnectorsError> {
+        let Some(checked) = self.checked(tool, described).await else { return Ok(()) };
+        let Outcome::Differs(differences) = checked.check(arguments).await else { return Ok(()) };
+        let first = differences.into_iter().next();
+        let (place, reason) = first.map(|first| (first.instance, first.message)).unwrap_or_default();
+        let message = format!(
+            "the arguments of '{tool}' do not match the schema that its server lists: {place} {reason}. airlock checked this \
+             by itself and sent nothing"
+        );
+        Err(ConnectorsError::Invalid { pointer: format!("/arguments{place}"), message })
     }
 
     /// A server that wants no credential is a connector without one.

@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 
+use airlock_schemas::{Dialect, Refused, Schemas};
 use http::HeaderName;
 use serde_json::{Map, Value, json};
 
@@ -236,12 +237,14 @@ fn schema<'a>(
     place: &str,
 ) -> Result<Option<&'a Value>, ConnectorsError> {
     let Some(schema) = fields.get(name).filter(|schema| !schema.is_null()) else { return Ok(None) };
-    match schema.is_object() && jsonschema::validator_for(schema).is_ok() {
-        true => Ok(Some(schema)),
-        false => {
-            let message = "a JSON Schema (2020-12) is expected here";
-            Err(ConnectorsError::invalid(&format!("{place}/{name}"), message))
-        }
+    let refuse = |message: &str| Err(ConnectorsError::invalid(&format!("{place}/{name}"), message));
+    if !schema.is_object() {
+        return refuse("a JSON Schema (2020-12) is expected here");
+    }
+    match Schemas::of_process().compile_blocking(schema, Dialect::Declared) {
+        Ok(_) => Ok(Some(schema)),
+        Err(Refused::Broken { .. }) => refuse("a JSON Schema (2020-12) is expected here"),
+        Err(refused) => refuse(&refused.to_string()),
     }
 }
 

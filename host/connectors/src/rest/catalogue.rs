@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::{Map, Value};
 
@@ -50,15 +51,16 @@ impl Catalogue {
         slug: &str,
         arguments: &Map<String, Value>,
     ) -> Result<(), ConnectorsError> {
-        self.operations.checks.check(self.operation(connector, slug)?, arguments)
+        self.operations.checks.check_blocking(self.operation(connector, slug)?, arguments)
     }
 }
 
+#[async_trait]
 impl Definitions for Arc<Operations> {
-    fn check(&self, tool: &str, _: &Value, arguments: &Value) -> Result<(), ConnectorsError> {
+    async fn check(&self, tool: &str, _: &Value, arguments: &Value) -> Result<(), ConnectorsError> {
         let empty = Map::new();
         match self.by_slug.get(tool) {
-            Some(operation) => self.checks.check(operation, arguments.as_object().unwrap_or(&empty)),
+            Some(operation) => self.checks.check(operation, arguments.as_object().unwrap_or(&empty)).await,
             None => Ok(()),
         }
     }

@@ -8,11 +8,9 @@
 //! A refusal says which argument, what was expected there, and that it was airlock that refused, by the document: whoever
 //! reads it knows whom to ask. Values are not repeated.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
+use airlock_schemas::{Checked, Dialect, Outcome, Refused, Schemas, Undecided};
 use jsonschema::{
     ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
@@ -24,7 +22,7 @@ use super::{
     Format, Given, Operation, Style, body,
     document::step,
     request::text,
-    schema::{compile, short, typed},
+    schema::{short, typed},
 };
 use crate::ConnectorsError;
 
@@ -32,8 +30,11 @@ use crate::ConnectorsError;
 const MAX_KEPT: usize = 8 << 20;
 
 /// Values that are written in another way, and errors that are looked at to find them.
-const MAX_TURNS: usize = 32;
+const MAX_TURNS: usize = 16;
 const MAX_ERRORS: usize = 64;
+
+/// So many times all differences may be listed: a turn tries each other way to write a value.
+const LOOKS: u32 = 64;
 
 /// Alternatives inside alternatives that an error leads through.
 const MAX_LEVELS: usize = 8;
@@ -47,55 +48,125 @@ pub(crate) struct Checks(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    validators: HashMap<String, Arc<Validator>>,
+    checked: HashMap<String, Checked>,
     bytes: usize,
 }
 
 impl Checks {
     /// Checks arguments in either form.
-    pub(crate) fn check(
+    pub(crate) async fn check(
         &self,
         operation: &Operation,
         arguments: &Map<String, Value>,
     ) -> Result<(), ConnectorsError> {
-        let flat = operation.flat(arguments)?;
-        operation.check_names(&flat)?;
-        let Some(validator) = self.validator(operation) else { return Ok(()) };
-        let format = body::written(operation, &flat);
-        let is_text = |name: &str| operation.travels(format, &place_of(name)).is_some();
-        let is_there = |(name, value): &(&String, &Value)| !value.is_null() || !is_text(name);
-        let given = flat.iter().filter(is_there).map(|(name, value)| (name.clone(), value.clone()));
-        match refusal(&validator, operation, format, Value::Object(given.collect())) {
-            None => Ok(()),
-            Some(error) => {
-                let (place, reason) = told(&error, 0);
-                let message = format!(
-                    "the arguments of '{}' do not fit the API's document: {place} {reason}. airlock checked this by \
-                     itself and sent nothing: if the service would take it, mend the document and import it again",
-                    operation.slug
-                );
-                Err(ConnectorsError::Invalid { pointer: format!("/arguments{place}"), message })
-            }
+        let (given, format) = prepared(operation, arguments)?;
+        let checked = match self.known(operation) {
+            Some(checked) => Some(checked),
+            None => match schema(operation) {
+                Some(schema) => {
+                    let compiled = Schemas::of_process().compile(&schema, Dialect::Draft202012).await;
+                    self.keep(operation, compiled)
+                }
+                None => None,
+            },
+        };
+        let Some(checked) = checked else { return Ok(()) };
+        if !matches!(checked.check(&given).await, Outcome::Differs(_)) {
+            // Nothing is refused for that it could not be looked at: the service checks as well.
+            return Ok(());
         }
+        refused(operation, checked.look(given, LOOKS, closer(operation, format)).await)
     }
 
-    fn validator(&self, operation: &Operation) -> Option<Arc<Validator>> {
-        let known = self.0.lock().validators.get(&operation.slug).cloned();
-        if known.is_some() {
-            return known;
+    /// The same for who may wait.
+    pub(crate) fn check_blocking(
+        &self,
+        operation: &Operation,
+        arguments: &Map<String, Value>,
+    ) -> Result<(), ConnectorsError> {
+        let (given, format) = prepared(operation, arguments)?;
+        let checked = self.known(operation).or_else(|| {
+            let compiled = Schemas::of_process().compile_blocking(&schema(operation)?, Dialect::Draft202012);
+            self.keep(operation, compiled)
+        });
+        let Some(checked) = checked else { return Ok(()) };
+        if !matches!(checked.check_blocking(&given), Outcome::Differs(_)) {
+            return Ok(());
         }
-        let schema = operation.check_schema.as_ref().unwrap_or(&operation.input_schema);
-        let bytes = schema.get().len();
-        // A schema that cannot be used checks nothing: the service does.
-        let validator = Arc::new(compile(&serde_json::from_str(schema.get()).ok()?)?);
+        refused(operation, checked.look_blocking(given, LOOKS, closer(operation, format)))
+    }
+
+    fn known(&self, operation: &Operation) -> Option<Checked> {
+        self.0.lock().checked.get(&operation.slug).cloned()
+    }
+
+    /// Keeps what was compiled. A schema that cannot be used checks nothing: the service does.
+    fn keep(&self, operation: &Operation, compiled: Result<Checked, Refused>) -> Option<Checked> {
+        let checked = match compiled {
+            Ok(checked) => checked,
+            Err(refused) => {
+                let operation = operation.slug.as_str();
+                tracing::debug!(operation, reason = %refused, "arguments are not checked by the document");
+                return None;
+            }
+        };
+        let bytes = text_of_schema(operation).len();
         let mut kept = self.0.lock();
         if kept.bytes + bytes > MAX_KEPT {
             *kept = Kept::default();
         }
         kept.bytes += bytes;
-        kept.validators.insert(operation.slug.clone(), Arc::clone(&validator));
-        Some(validator)
+        kept.checked.insert(operation.slug.clone(), checked.clone());
+        Some(checked)
     }
+}
+
+fn text_of_schema(operation: &Operation) -> &str {
+    operation.check_schema.as_ref().unwrap_or(&operation.input_schema).get()
+}
+
+fn schema(operation: &Operation) -> Option<Value> {
+    serde_json::from_str(text_of_schema(operation)).ok()
+}
+
+/// The arguments as the schema sees them, and how the body is written.
+fn prepared(
+    operation: &Operation,
+    arguments: &Map<String, Value>,
+) -> Result<(Value, Option<Format>), ConnectorsError> {
+    let flat = operation.flat(arguments)?;
+    operation.check_names(&flat)?;
+    let format = body::written(operation, &flat);
+    let is_text = |name: &str| operation.travels(format, &place_of(name)).is_some();
+    let is_there = |(name, value): &(&String, &Value)| !value.is_null() || !is_text(name);
+    let given = flat.iter().filter(is_there).map(|(name, value)| (name.clone(), value.clone()));
+    let given = Value::Object(given.collect());
+    Ok((given, format.cloned()))
+}
+
+/// Looks whether arguments fit in another way to write them; if not, place and reason.
+fn closer(
+    operation: &Operation,
+    format: Option<Format>,
+) -> impl FnOnce(&Validator, Value) -> Option<(String, String)> + Send + 'static {
+    let operation = operation.clone();
+    move |validator, given| {
+        let error = refusal(validator, &operation, format.as_ref(), given)?;
+        Some(told(&error, 0))
+    }
+}
+
+fn refused(
+    operation: &Operation,
+    looked: Result<Option<(String, String)>, Undecided>,
+) -> Result<(), ConnectorsError> {
+    let Ok(Some((place, reason))) = looked else { return Ok(()) };
+    let message = format!(
+        "the arguments of '{}' do not fit the API's document: {place} {reason}. airlock checked this by itself and sent \
+         nothing: if the service would take it, mend the document and import it again",
+        operation.slug
+    );
+    Err(ConnectorsError::Invalid { pointer: format!("/arguments{place}"), message })
 }
 
 /// How a value travels, so that other ways to write the same are known.

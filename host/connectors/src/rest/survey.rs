@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{import, schema::compile};
+use airlock_schemas::{Dialect, Schemas};
+
+use super::import;
 use crate::ConnectorsError;
 
 /// What there is in a document.
@@ -41,7 +43,9 @@ pub fn survey(document: &[u8]) -> Result<Survey, ConnectorsError> {
         let schema = operation.check_schema.as_ref().unwrap_or(&operation.input_schema);
         longest = longest.max(schema.get().len());
         let begin = Instant::now();
-        let compiled = serde_json::from_str(schema.get()).ok().and_then(|schema| compile(&schema));
+        let compiled = serde_json::from_str(schema.get())
+            .ok()
+            .and_then(|schema| Schemas::of_process().compile_blocking(&schema, Dialect::Draft202012).ok());
         let took = begin.elapsed();
         drop(compiled);
         (checks, slowest) = (checks + took, slowest.max(took));

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use airlock_engine::{ActivityDefinition, Handler, Json, PluginDefinition, Slot, WorkflowDefinition};
+use airlock_schemas::{Dialect, Schemas};
 
 use super::rejection::Rejection;
 use crate::{bindings::exports::airlock::plugin::definitions as wit, config::Limits, wire};
@@ -163,9 +164,10 @@ fn schema(who: &str, what: &str, text: String, limits: &Limits) -> Result<Json, 
         return Err(wrong(format!("{what} has {} bytes; the limit is {TEXT_BYTES}", text.len())));
     }
     let schema = wire::json(&what, text, limits).map_err(|error| wrong(error.0))?;
-    jsonschema::validator_for(&schema.value())
-        .map_err(|error| wrong(format!("{what} is not a JSON Schema: {error}")))?;
-    Ok(schema)
+    match Schemas::of_process().compile_blocking(&schema.value(), Dialect::Declared) {
+        Ok(_) => Ok(schema),
+        Err(refused) => Err(wrong(format!("{what} cannot be used: {refused}"))),
+    }
 }
 
 fn slots(who: &str, slots: Vec<wit::Slot>) -> Result<Vec<Slot>, Rejection> {

@@ -19,7 +19,7 @@ fn with_parameters(parameters: Value) -> Api {
 }
 
 fn check(api: &Api, given: Value) -> Result<(), (String, String)> {
-    match Checks::default().check(&api.operations[0], &arguments(given)) {
+    match Checks::default().check_blocking(&api.operations[0], &arguments(given)) {
         Ok(()) => Ok(()),
         Err(ConnectorsError::Invalid { pointer, message }) => Err((pointer, message)),
         Err(other) => panic!("{other:?}"),

@@ -17,7 +17,7 @@ fn called(api: &Api, mut given: Value) -> Result<(String, String), String> {
     given["id"] = given.get("id").cloned().unwrap_or_else(|| json!("x"));
     let own = &api.operations[0];
     let given = arguments(given);
-    Checks::default().check(own, &given).map_err(|error| error.to_string())?;
+    Checks::default().check_blocking(own, &given).map_err(|error| error.to_string())?;
     let base = crate::rest::tests::base();
     let prepared = own.request(&base, &given).map_err(|error| error.to_string())?;
     let path = prepared.url.as_str().strip_prefix("https://api.example/v1/a/").expect("the path").to_owned();
