@@ -2,6 +2,7 @@
 //! sign; bytes that are no UTF-8; control characters in texts; numbers that are none or have no end. One of them must not
 //! cost a list of tools, or an answer whose effect has happened.
 
+use airlock_engine::json;
 use serde_json::Value;
 
 /// The value of a text that is nearly JSON.
@@ -22,7 +23,7 @@ pub(super) fn mended(text: &[u8]) -> Option<Value> {
             rest = &rest[char.len_utf8()..];
         }
     }
-    serde_json::from_str(&whole).ok()
+    json::check(&whole).and_then(|_| serde_json::from_str(&whole)).ok()
 }
 
 /// Whether a word outside of texts can stay: anything but numbers that are none or too large.

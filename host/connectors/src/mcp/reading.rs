@@ -60,7 +60,8 @@ pub(super) fn messages(text: &[u8]) -> Option<Vec<Value>> {
 
 fn json(text: &[u8]) -> Option<Vec<Value>> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    match serde_json::from_slice(text).ok().or_else(|| mended(text))? {
+    let plain = airlock_engine::json::check_bytes(text).and_then(|_| serde_json::from_slice(text));
+    match plain.ok().or_else(|| mended(text))? {
         Value::Array(messages) => Some(messages),
         message => Some(vec![message]),
     }
