@@ -14,15 +14,14 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::{
-    ControlError, Engine, InputProblem,
+    Address, ControlError, Engine, InputProblem,
     call::EVENT_BYTES,
     messages::{MessageError, UpdateState},
     now_ms, start,
 };
 use crate::{
-    ExecutionId, Failure, Json,
+    Failure, Json,
     history::{Message, Outcome, UnixMs},
-    store::Status,
     tools::Question,
 };
 
@@ -272,48 +271,48 @@ pub(super) fn unknown_to_workflow(task_id: Option<String>, state: UpdateState) -
 
 impl Engine {
     /// The open questions of an execution's tool calls. None for one that has ended.
-    pub fn questions(&self, id: &ExecutionId) -> Result<Vec<OpenQuestion>, ControlError> {
-        match self.cell_in_memory(id) {
+    pub fn questions<'a>(&self, whom: impl Into<Address<'a>>) -> Result<Vec<OpenQuestion>, ControlError> {
+        let whom = whom.into();
+        match self.cell_in_memory(whom) {
             Some(cell) => Ok(cell.questions.list()),
-            None if self.store.find(id)?.is_some() => Ok(Vec::new()),
-            None => Err(ControlError::Unknown(id.clone())),
+            None => self.find(whom).map(|_| Vec::new()),
         }
     }
 
     /// Answers a question of a tool call. An answer that does not match the question's schema leaves it open. An answer is
     /// not durable: if the daemon dies before the call's result is recorded, the step asks again.
-    pub fn answer(
+    pub fn answer<'a>(
         &self,
-        id: &ExecutionId,
+        whom: impl Into<Address<'a>>,
         task_id: &str,
         input: Json,
         sender: &str,
     ) -> Result<(), AnswerError> {
-        match self.cell_in_memory(id) {
+        let whom = whom.into();
+        match self.cell_in_memory(whom) {
             Some(cell) => cell.questions.answer(task_id, Answer { input, sender: sender.to_owned() }),
-            None => match self.store.find(id).map_err(ControlError::from)? {
-                None => Err(ControlError::Unknown(id.clone()).into()),
-                Some(row) if row.status != Status::Running => Err(ControlError::Ended(id.clone()).into()),
-                Some(_) => Err(AnswerError::Unknown(task_id.to_owned())),
-            },
+            None => {
+                self.open_row(whom)?;
+                Err(AnswerError::Unknown(task_id.to_owned()))
+            }
         }
     }
 
     /// Answers a question if an update is an answer to one. Anything else is for the workflow.
     pub(super) fn submitted(
         &self,
-        id: &ExecutionId,
+        whom: Address<'_>,
         message: &Message,
     ) -> Result<Option<UpdateState>, MessageError> {
         if message.name != SUBMIT_INPUT {
             return Ok(None);
         }
         let Ok(Submission { task_id, input }) = message.input.to() else { return Ok(None) };
-        if !self.cell_in_memory(id).is_some_and(|cell| cell.questions.has(&task_id)) {
+        if !self.cell_in_memory(whom).is_some_and(|cell| cell.questions.has(&task_id)) {
             return Ok(None);
         }
         let refused = |error: AnswerError| Failure::permanent(Failure::INVALID_INPUT, error.to_string());
-        match self.answer(id, &task_id, input.into(), &message.sender) {
+        match self.answer(whom, &task_id, input.into(), &message.sender) {
             Ok(()) => Ok(Some(UpdateState::Completed(Ok(json!({}).into())))),
             Err(AnswerError::Control(error)) => Err(error.into()),
             Err(AnswerError::TooLarge { bytes, limit }) => Err(MessageError::TooLarge { bytes, limit }),
@@ -323,7 +322,7 @@ impl Engine {
 
     /// A workflow's answer to the question who waits for what, with the questions of its tool calls. A workflow that never
     /// asks has no handler for it.
-    pub(super) fn with_questions(&self, id: &ExecutionId, name: &str, outcome: Outcome) -> Outcome {
+    pub(super) fn with_questions(&self, whom: Address<'_>, name: &str, outcome: Outcome) -> Outcome {
         if name != PENDING_INPUTS {
             return outcome;
         }
@@ -332,7 +331,7 @@ impl Engine {
             Err(failure) if failure.kind == Failure::NOT_FOUND => json!({ "pending_inputs": [] }),
             Err(failure) => return Err(failure),
         };
-        let open = self.cell_in_memory(id).map(|cell| cell.questions.list()).unwrap_or_default();
+        let open = self.cell_in_memory(whom).map(|cell| cell.questions.list()).unwrap_or_default();
         if let Some(list) = answer.get_mut("pending_inputs").and_then(Value::as_array_mut) {
             let entry = |question: OpenQuestion| {
                 let mut entry = json!({

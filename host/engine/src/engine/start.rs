@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::{
     Engine, ExecutionView,
+    address::Reach,
     cell::{Cell, Live, Message as ToDriver},
     messages::{Kind, MessageError},
     now_ms,
@@ -52,6 +53,8 @@ pub struct StartRequest {
     pub retry: Option<RetryPolicy>,
     /// The schedule that starts it.
     pub schedule: Option<String>,
+    /// Whose executions it may meet under its id. Default: only those of its own user.
+    pub reach: Reach,
 }
 
 impl StartRequest {
@@ -70,6 +73,26 @@ impl StartRequest {
             execution_timeout: None,
             retry: None,
             schedule: None,
+            reach: Reach::default(),
+        }
+    }
+
+    /// The birth that it asks for.
+    fn birth(&self) -> Birth {
+        Birth {
+            workflow: self.workflow.clone(),
+            execution_id: self.execution_id.clone(),
+            input: self.input.clone(),
+            principal: self.principal.clone(),
+            wishes: self.wishes.clone(),
+            mocks: self.mocks.clone(),
+            schedule: self.schedule.clone(),
+            delay: self.delay,
+            execution_timeout: self.execution_timeout,
+            retry: self.retry.clone(),
+            reuse: self.reuse,
+            reach: self.reach,
+            ..Birth::default()
         }
     }
 }
@@ -179,6 +202,8 @@ pub(super) struct Birth {
     pub(super) execution_timeout: Option<Duration>,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) reuse: IdReuse,
+    /// Whose execution may have had the id before.
+    pub(super) reach: Reach,
     /// Told in the first turn.
     pub(super) signal: Option<(Option<String>, Message)>,
 }
@@ -205,6 +230,7 @@ impl Default for Birth {
             execution_timeout: None,
             retry: None,
             reuse: IdReuse::RejectDuplicate,
+            reach: Reach::default(),
             signal: None,
         }
     }
@@ -297,35 +323,20 @@ impl Engine {
     /// to wait.
     pub async fn start(&self, request: StartRequest) -> Result<ExecutionView, StartError> {
         let (conflict, id) = (request.conflict, request.execution_id.clone());
-        let birth = |request: &StartRequest| Birth {
-            workflow: request.workflow.clone(),
-            execution_id: request.execution_id.clone(),
-            input: request.input.clone(),
-            principal: request.principal.clone(),
-            wishes: request.wishes.clone(),
-            mocks: request.mocks.clone(),
-            schedule: request.schedule.clone(),
-            delay: request.delay,
-            execution_timeout: request.execution_timeout,
-            retry: request.retry.clone(),
-            reuse: request.reuse,
-            ..Birth::default()
-        };
         let (Some(id), true) = (id, conflict != IdConflict::Fail) else {
-            return self.begin(birth(&request)).await;
+            return self.begin(request.birth()).await;
         };
         // Between two looks the execution with this id may end, or another one may begin.
         for _ in 0..CONTESTED {
             match self.get(&id)? {
                 Some(view) if view.row.status == Status::Running => {
-                    if view.row.principal.workspace != request.principal.workspace {
-                        return Err(StartError::AlreadyExists(id));
-                    }
+                    let whom = request.reach.meets(&request.principal, &view.row);
+                    let Some(whom) = whom else { return Err(StartError::AlreadyExists(id)) };
                     if conflict == IdConflict::UseExisting {
                         return Ok(view);
                     }
                     // It may have ended by itself meanwhile; anything else shows in the start.
-                    let _ = self.terminate(&id, "another execution takes its place".into()).await;
+                    let _ = self.terminate(whom, "another execution takes its place".into()).await;
                 }
                 _ => {}
             }
@@ -333,7 +344,7 @@ impl Engine {
                 IdConflict::TerminateExisting => IdReuse::AllowDuplicate,
                 _ => request.reuse,
             };
-            match self.begin(Birth { reuse, ..birth(&request) }).await {
+            match self.begin(Birth { reuse, ..request.birth() }).await {
                 Err(StartError::AlreadyExists(_)) if self.is_contested(&id).await? => {}
                 other => return other,
             }
@@ -365,29 +376,16 @@ impl Engine {
             let running = self.get(&id).map_err(StartError::from)?;
             let running = running.filter(|view| view.row.status == Status::Running);
             if let Some(view) = running {
-                if view.row.principal.workspace != request.principal.workspace {
-                    return Err(StartError::AlreadyExists(id).into());
-                }
-                match self.signal(&id, signal_id.clone(), message.clone()).await {
+                let whom = request.reach.meets(&request.principal, &view.row);
+                let Some(whom) = whom else { return Err(StartError::AlreadyExists(id).into()) };
+                match self.signal(whom, signal_id.clone(), message.clone()).await {
                     Err(MessageError::Control(super::ControlError::Ended(_))) => continue,
                     Err(error) => return Err(error.into()),
                     Ok(()) => return Ok(view),
                 }
             }
-            let birth = Birth {
-                workflow: request.workflow.clone(),
-                execution_id: Some(id.clone()),
-                input: request.input.clone(),
-                principal: request.principal.clone(),
-                wishes: request.wishes.clone(),
-                mocks: request.mocks.clone(),
-                delay: request.delay,
-                execution_timeout: request.execution_timeout,
-                retry: request.retry.clone(),
-                reuse: request.reuse,
-                signal: Some((signal_id.clone(), message.clone())),
-                ..Birth::default()
-            };
+            let signal = Some((signal_id.clone(), message.clone()));
+            let birth = Birth { execution_id: Some(id.clone()), schedule: None, signal, ..request.birth() };
             let birth = self.with_checked_signal(birth).await?;
             match self.begin(birth).await {
                 Err(StartError::AlreadyExists(_))
@@ -442,7 +440,7 @@ impl Engine {
         let _permit = self.turn_permits.acquire().await;
         let now = now_ms();
         let id = birth.execution_id.unwrap_or_else(ExecutionId::generate);
-        let replaces = self.replaced(&id, birth.reuse)?;
+        let replaces = self.replaced(&id, birth.reuse, birth.reach, &birth.principal)?;
         let run_id = RunId::generate();
         let delay = u64::try_from(birth.delay.as_millis()).unwrap_or(u64::MAX);
         let started = Started {
@@ -517,7 +515,9 @@ impl Engine {
         match cell.outcome.get() {
             // Its first turn was its last, and another run goes on.
             Some(view) if view.continued.is_some() => {
-                Ok(self.get(&cell.row.id)?.unwrap_or_else(|| ExecutionView::clone(view)))
+                let next = self.get(&cell.row.id)?;
+                let next = next.filter(|next| next.row.principal == cell.row.principal);
+                Ok(next.unwrap_or_else(|| ExecutionView::clone(view)))
             }
             Some(view) => Ok(ExecutionView::clone(view)),
             None => Ok(ExecutionView::running(cell.row.clone())),
@@ -525,13 +525,21 @@ impl Engine {
     }
 
     /// The ended run whose id a start takes over, if there is one.
-    fn replaced(&self, id: &ExecutionId, reuse: IdReuse) -> Result<Option<crate::ExecutionKey>, StartError> {
+    fn replaced(
+        &self,
+        id: &ExecutionId,
+        reuse: IdReuse,
+        reach: Reach,
+        principal: &Principal,
+    ) -> Result<Option<crate::ExecutionKey>, StartError> {
         // The store refuses an id that is taken; nobody has to look for one that is always refused.
         if reuse == IdReuse::RejectDuplicate {
             return Ok(None);
         }
         let Some(row) = self.store.find(id)? else { return Ok(None) };
         let free = match reuse {
+            // The commit takes the id from this run or from none, so nothing comes in between.
+            _ if reach.meets(principal, &row).is_none() => false,
             IdReuse::RejectDuplicate => false,
             IdReuse::AllowDuplicateFailedOnly => {
                 row.status != Status::Running && row.status != Status::Completed

@@ -50,12 +50,19 @@ impl Executions for Arc<Engine> {
     }
 
     async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed> {
+        // A schedule makes up for what was missed: a start that crashes the process would come at every start.
+        let _running = match self.starting(&start.execution_id) {
+            Ok(running) => running,
+            Err(held) => return Err(StartFailed::ForGood(format!("the start is {held}"))),
+        };
         // What the workflow says of itself may have changed since the schedule was made.
         let checked = self.check(&start.workflow, &start.input, &start.extensions).await;
         if let Err(refusal @ (Refusal::OnBehalfOf(_) | Refusal::Extensions(_))) = checked {
             return Err(StartFailed::ForGood(refusal.to_string()));
         }
         let Extensions { mocks, wishes } = start.extensions;
+        let (id, schedule, principal) =
+            (start.execution_id.clone(), start.schedule_id.clone(), start.principal.clone());
         let request = StartRequest {
             execution_id: Some(start.execution_id),
             schedule: Some(start.schedule_id.to_string()),
@@ -64,7 +71,18 @@ impl Executions for Arc<Engine> {
             ..StartRequest::new(start.workflow, start.input, start.principal)
         };
         match Engine::start(self, request).await {
-            Ok(_) | Err(StartError::AlreadyExists(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            // From before a crash. Somebody else's is not taken for the schedule's own, which would be ended by its policy.
+            Err(StartError::AlreadyExists(_))
+                if self.get(&id).is_ok_and(|found| {
+                    found.is_none_or(|found| {
+                        found.row.schedule.as_deref() == Some(schedule.as_str())
+                            && found.row.principal == principal
+                    })
+                }) =>
+            {
+                Ok(())
+            }
             Err(
                 error @ (StartError::ShuttingDown
                 | StartError::Store(
