@@ -1,6 +1,10 @@
 //! Somebody who can write the database, and has no key: what they change opens nothing that is not theirs.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use airlock_engine::{
     Digest, ExecutionId, Json, OrganizationId, Principal, RunId, UserId, WorkspaceId,
@@ -9,6 +13,7 @@ use airlock_engine::{
     store::{Append, ExecutionRow, Start, Status, Store, Wake},
     tools::Mocks,
 };
+use airlock_patience::LIMIT;
 use airlock_store::{OpenError, SqliteStore, VersionsError};
 use futures::executor::block_on;
 use rusqlite::Connection;
@@ -144,6 +149,7 @@ fn a19_a_changed_owner_is_shown_nothing_whatever_was_changed_and_whenever() {
             ];
             let pristine = tempfile::tempdir().expect("a folder");
             drop(store);
+            at_rest(folder.path());
             copy(folder.path(), pristine.path());
             for sql in edits {
                 for running in [false, true] {
@@ -187,6 +193,15 @@ fn copy(from: &Path, to: &Path) {
         } else {
             std::fs::copy(path, target).expect("is copied");
         }
+    }
+}
+
+/// Waits until the last connection to a database is closed, with which its log goes.
+fn at_rest(folder: &Path) {
+    let begin = Instant::now();
+    while folder.join("airlock.db-wal").exists() {
+        assert!(begin.elapsed() < LIMIT, "the database stays open");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -312,9 +327,9 @@ fn a5_a_page_of_a_history_holds_a_bounded_number_of_bytes_whatever_the_records_a
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
     // Large ones are in the object store, those of 1.9 MB in the journal.
-    for bytes in [1_900_000, 14_000_000, 1_000] {
+    for bytes in [1_900_000, 14_000_000] {
         let row = run(&store, "ada", bytes, 10, false);
-        let count = 80_000_000 / bytes.max(100_000) as u32;
+        let count = 38_000_000 / bytes as u32;
         for index in 0..count {
             let last = Record::Activation {
                 jobs: vec![],
@@ -337,6 +352,6 @@ fn a5_a_page_of_a_history_holds_a_bounded_number_of_bytes_whatever_the_records_a
             pages += 1;
         }
         assert_eq!(from, count + 2);
-        assert!(bytes < 2_000 || pages > 1, "{pages} pages");
+        assert!(pages > 1, "{pages} pages");
     }
 }
