@@ -12,13 +12,14 @@ use axum::{
     },
 };
 use futures::StreamExt as _;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     ApiState,
     caller::Caller,
     error::{ApiError, ApiResult},
-    page::Query,
+    page::{JsonBody, Query},
 };
 
 fn filter(query: &Query) -> AuditFilter {
@@ -76,11 +77,29 @@ pub(crate) async fn export(
     Ok(([(header::CONTENT_TYPE, "application/jsonl")], Body::from(lines)).into_response())
 }
 
-/// `POST /v1/airlock/audit/verify`: checks the chain.
-pub(crate) async fn verify(State(state): State<ApiState>, caller: Caller) -> ApiResult<Json<Value>> {
+/// What a check compares with.
+#[derive(Deserialize)]
+pub(crate) struct Verify {
+    /// A head that was kept elsewhere.
+    head: Option<String>,
+}
+
+/// `POST /v1/airlock/audit/verify`: checks the chain, and that `head` is in it.
+pub(crate) async fn verify(
+    State(state): State<ApiState>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Verify>,
+) -> ApiResult<Json<Value>> {
     caller.must_be_owner()?;
-    let checked = tokio::task::spawn_blocking(move || state.connectors.audit_verify());
+    let checked = tokio::task::spawn_blocking(move || state.connectors.audit_verify(body.head.as_deref()));
     Ok(Json(checked.await.map_err(|_| gone())??))
+}
+
+/// `GET /v1/airlock/audit/head`: where the log ends, to be kept elsewhere.
+pub(crate) async fn head(State(state): State<ApiState>, caller: Caller) -> ApiResult<Json<Value>> {
+    caller.must_be_owner()?;
+    let head = tokio::task::spawn_blocking(move || state.connectors.audit_head());
+    Ok(Json(head.await.map_err(|_| gone())??))
 }
 
 /// `POST /v1/airlock/vault/verify`: opens everything that is sealed.

@@ -2,7 +2,7 @@
 
 use airlock_engine::{
     Extensions, Json as Text, RetryPolicy,
-    engine::{ExecutionView, IdConflict, IdReuse, StartError, StartRequest},
+    engine::{ExecutionView, IdConflict, IdReuse, Reach, StartRequest},
     schedule::Problem,
     store::Status,
     tools::Mocks,
@@ -20,7 +20,6 @@ use crate::{
     ApiState,
     caller::Caller,
     error::{ApiError, ApiResult},
-    executions,
     input::{EncodedInput, Invocation, input, seconds},
     page::JsonBody,
     wire, workflows,
@@ -96,19 +95,13 @@ impl ExecuteBody {
                 ApiError::invalid(&["body", "execution_id"], error.to_string())
             })?),
         };
-        // Whoever may not see an execution may not have it given, signalled or ended either.
-        if let Some(id) = &execution_id
-            && (self.id_conflict_policy.is_some() || self.id_reuse_policy.is_some())
-            && let Some(view) = state.engine.get(id)?
-            && !executions::may_see(caller, &view.row)
-        {
-            return Err(StartError::AlreadyExists(id.clone()).into());
-        }
         let Extensions { mocks, wishes } = extensions(state, &workflow, self.extensions.as_ref()).await?;
         Ok(StartRequest {
             execution_id,
             mocks,
             wishes,
+            // Whoever may not see an execution may not have it given, signalled, ended or followed either.
+            reach: if caller.is_owner() { Reach::Workspace } else { Reach::Own },
             reuse: self.id_reuse_policy.unwrap_or_default(),
             conflict: self.id_conflict_policy.unwrap_or_default(),
             delay: seconds("start_delay_seconds", self.start_delay_seconds)?.unwrap_or_default(),
@@ -156,7 +149,7 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
     if view.row.status == Status::Running {
         // The execution is durable: when the daemon stops, its caller learns its id and can ask for it afterwards.
         let later = tokio::select! {
-            later = state.engine.wait(&view.row.id, limit) => later?,
+            later = state.engine.wait(&view.row, limit) => later?,
             () = state.closing.cancelled() => None,
         };
         view = later.unwrap_or(view);

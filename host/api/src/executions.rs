@@ -119,11 +119,12 @@ enum Stop {
 
 async fn stop(state: &ApiState, caller: &Caller, id: &str, how: Stop) -> ApiResult<()> {
     let view = find(state, caller, id)?;
-    let id = &view.row.id;
+    // The run that the caller may see, and no other that has its id by then.
+    let row = &view.row;
     let by = |what: &str| format!("{what} by {}", caller.principal.user);
     match how {
-        Stop::Cancel => state.engine.cancel(id, by("cancelled")).await?,
-        Stop::Terminate => state.engine.terminate(id, by("terminated")).await?,
+        Stop::Cancel => state.engine.cancel(row, by("cancelled")).await?,
+        Stop::Terminate => state.engine.terminate(row, by("terminated")).await?,
     }
     Ok(())
 }
@@ -198,7 +199,7 @@ pub(crate) async fn reset(
             Some(text) => Some(digest(text)?),
         },
     };
-    state.engine.reset(&view.row.id, request).await?;
+    state.engine.reset(&view.row, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -221,7 +222,7 @@ pub(crate) async fn pause(
 ) -> ApiResult<Json<Value>> {
     let view = find(&state, &caller, &id)?;
     let reason = body.reason.unwrap_or_else(|| format!("by {}", caller.principal.user));
-    state.engine.pause(&view.row.id, reason).await?;
+    state.engine.pause(&view.row, reason).await?;
     Ok(Json(json!({ "message": "the execution is paused" })))
 }
 
@@ -235,7 +236,7 @@ pub(crate) async fn resume(
     if view.row.status == Status::Running && view.paused.is_none() {
         return Err(ApiError::conflict(format!("the execution '{id}' is not paused")));
     }
-    state.engine.resume(&view.row.id).await?;
+    state.engine.resume(&view.row).await?;
     Ok(Json(json!({ "message": "the execution goes on" })))
 }
 
@@ -291,7 +292,7 @@ pub(crate) async fn upgrade(
         let newer = digest.or_else(|| state.engine.guests().serving(&row.workflow));
         let (status, why) = match newer {
             None => ("refused", Some(format!("no plugin serves the workflow '{}' now", row.workflow))),
-            Some(newer) => match state.engine.upgrade(&row.id, newer, body.dry_run).await {
+            Some(newer) => match state.engine.upgrade(&row, newer, body.dry_run).await {
                 Ok(Upgrade::Already) => ("already", None),
                 Ok(Upgrade::Fits) if body.dry_run => ("fits", None),
                 Ok(Upgrade::Fits) => ("upgraded", None),
@@ -315,6 +316,6 @@ pub(crate) async fn unblock(
     if view.row.status == Status::Running && view.blocked.is_none() {
         return Err(ApiError::conflict(format!("the execution '{id}' is not blocked")));
     }
-    state.engine.unblock(&view.row.id).await?;
+    state.engine.unblock(&view.row).await?;
     Ok(Json(json!({ "message": "the execution is tried again" })))
 }

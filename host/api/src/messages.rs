@@ -37,7 +37,7 @@ pub(crate) async fn signal(
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     let view = executions::find(&state, &caller, &id)?;
     let signal_id = id_of("signal_id", body.signal_id.as_ref())?;
-    state.engine.signal(&view.row.id, signal_id, body.message(&caller)?).await?;
+    state.engine.signal(&view.row, signal_id, body.message(&caller)?).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "message": "Signal accepted" }))))
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn query(
     JsonBody(body): JsonBody<Invocation>,
 ) -> ApiResult<Json<Value>> {
     let view = executions::find(&state, &caller, &id)?;
-    let answer = state.engine.query(&view.row.id, body.message(&caller)?).await?;
+    let answer = state.engine.query(&view.row, body.message(&caller)?).await?;
     Ok(Json(json!({ "query_name": body.name, "result": answer })))
 }
 
@@ -112,7 +112,7 @@ async fn send_update(
     let update_id = id_of("update_id", body.update_id.as_ref())?;
     let limit = seconds("timeout_seconds", body.timeout_seconds)?;
     let stage = body.wait_for.map_or(WaitFor::Completed, WaitFor::from);
-    let sent = state.engine.update(&view.row.id, update_id, body.message(caller)?, stage, limit);
+    let sent = state.engine.update(&view.row, update_id, body.message(caller)?, stage, limit);
     tokio::select! {
         sent = sent => Ok(sent?),
         () = state.closing.cancelled() => Err(ApiError::Status(

@@ -34,7 +34,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             ApiError::Status(StatusCode::PAYLOAD_TOO_LARGE, detail)
         })?;
         let text = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes[..] };
-        match serde_json::from_slice(text) {
+        // The one reader of documents from outside comes first: what it refuses, serde_json would take for something else.
+        match airlock_engine::json::check_bytes(text).and_then(|_| serde_json::from_slice(text)) {
             Ok(value) => Ok(Self(value)),
             Err(error) => Err(ApiError::invalid(&["body"], format!("the body is not as expected: {error}"))),
         }

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use airlock_engine::{
-    ExecutionId, Failure, Json as Text,
+    Failure, Json as Text,
     engine::{AnswerError, OpenQuestion, UpdateState, WaitFor},
     history::Message,
-    store::Status,
+    store::{ExecutionRow, Status},
 };
 use axum::{
     Json,
@@ -40,12 +40,12 @@ pub(crate) async fn list(
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
     let view = executions::find(&state, &caller, &id)?;
-    let mut open: Vec<Value> = state.engine.questions(&view.row.id)?.iter().map(described).collect();
+    let mut open: Vec<Value> = state.engine.questions(&view.row)?.iter().map(described).collect();
     if view.row.status == Status::Running {
         let message =
             Message { name: PENDING_INPUTS.into(), input: Text::null(), sender: sender(&caller).into() };
         // A workflow that has not begun, or cannot be asked, asks nothing.
-        let answer = state.engine.query(&view.row.id, message).await;
+        let answer = state.engine.query(&view.row, message).await;
         let pending = answer.map(|answer| answer.value()["pending_inputs"].take()).unwrap_or_default();
         for wanted in pending.as_array().into_iter().flatten() {
             if open.iter().all(|known| known["task_id"] != wanted["task_id"]) {
@@ -92,11 +92,11 @@ pub(crate) async fn answer(
     let view = executions::find(&state, &caller, &id)?;
     let input = Text::parse(body.input.get())
         .map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()))?;
-    let id = &view.row.id;
-    match state.engine.answer(id, &task_id, input.clone(), sender(&caller)) {
+    let row = &view.row;
+    match state.engine.answer(row, &task_id, input.clone(), sender(&caller)) {
         Ok(()) => Ok(delivered("the answer is delivered")),
         Err(AnswerError::Unknown(_)) => tokio::select! {
-            answered = tell_workflow(&state, id, &task_id, &input, &caller) => answered,
+            answered = tell_workflow(&state, row, &task_id, &input, &caller) => answered,
             () = state.closing.cancelled() => Err(ApiError::Status(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the daemon is shutting down: ask after its restart whether the question is still open".into(),
@@ -113,7 +113,7 @@ fn delivered(message: &str) -> Json<Value> {
 /// The workflow itself may have asked.
 async fn tell_workflow(
     state: &ApiState,
-    id: &ExecutionId,
+    row: &ExecutionRow,
     task_id: &str,
     input: &Text,
     caller: &Caller,
@@ -123,7 +123,7 @@ async fn tell_workflow(
         input: json!({ "task_id": task_id, "input": input.value() }).into(),
         sender: sender(caller).into(),
     };
-    let (_, outcome) = state.engine.update(id, None, message, WaitFor::Completed, Some(LOOK)).await?;
+    let (_, outcome) = state.engine.update(row, None, message, WaitFor::Completed, Some(LOOK)).await?;
     match outcome {
         UpdateState::Completed(Ok(_)) => Ok(delivered("the answer is delivered")),
         UpdateState::Sent | UpdateState::Accepted => {

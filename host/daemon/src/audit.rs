@@ -36,7 +36,14 @@ pub(crate) enum Command {
         to: Option<u64>,
     },
     /// Check that no entry was changed, removed or added.
-    Verify,
+    Verify {
+        /// A head that was kept elsewhere, as `airlock audit head` printed it: a log that was put back with everything
+        /// around it shows only against that.
+        #[arg(long, value_name = "HEAD")]
+        head: Option<String>,
+    },
+    /// Print where the log ends, to be kept elsewhere, for `verify --head`.
+    Head,
 }
 
 /// Which entries.
@@ -94,11 +101,18 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let to = to.map(|to| format!("&to={to}")).unwrap_or_default();
             print!("{}", daemon.text(&format!("/v1/airlock/audit/export?from={from}{to}")).await?);
         }
-        Command::Verify => {
-            let answer = daemon.post("/v1/airlock/audit/verify", &json!({})).await?;
+        Command::Head => {
+            let answer = daemon.get("/v1/airlock/audit/head").await?;
+            output.value(&answer, || println!("{}", text(&answer["head"])));
+        }
+        Command::Verify { head } => {
+            let answer = daemon.post("/v1/airlock/audit/verify", &json!({ "head": head })).await?;
             output.value(&answer, || match answer["whole"] == true {
                 true => {
                     println!("whole: {} entries", answer["entries"]);
+                    if answer["head_compared"] == false {
+                        println!("the head is of an entry that was removed for its age: it was not compared, keep a newer one");
+                    }
                     if answer["removed"].is_object() {
                         println!(
                             "those up to {} were removed for their age, the last from {}",

@@ -1,11 +1,12 @@
 //! `airlock backup` and `airlock restore`: copies of a data folder, also while its daemon works.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use airlock_store::backup::{self, BackupError, BackupReport};
+use airlock_store::backup::{self, BackupError, BackupReport, Trust};
 use anyhow::Context as _;
+use zeroize::Zeroizing;
 
-use crate::{ended::Ended, output::Output};
+use crate::{ended::Ended, master_key, output::Output, settings::MasterKeyPlace};
 
 /// What to copy, and where to.
 #[derive(clap::Args)]
@@ -18,6 +19,51 @@ pub(crate) struct Backup {
     /// Only check a backup that is there.
     #[arg(long)]
     verify: bool,
+    #[command(flatten)]
+    key: Key,
+}
+
+/// The master key, which seals a backup's manifest. Default: AIRLOCK_MASTER_KEY, or master.key in the data folder.
+#[derive(clap::Args)]
+struct Key {
+    /// A file with the master key.
+    #[arg(long, env = "AIRLOCK_MASTER_KEY_FILE")]
+    master_key_file: Option<PathBuf>,
+    /// A command that prints the master key.
+    #[arg(long, env = "AIRLOCK_MASTER_KEY_COMMAND", conflicts_with = "master_key_file")]
+    master_key_command: Option<String>,
+    /// Check no seal: for backups of before they had one, kept in a place that you trust.
+    #[arg(long)]
+    unsealed: bool,
+}
+
+impl Key {
+    fn find(&self, data: &Path) -> anyhow::Result<Option<Zeroizing<[u8; 32]>>> {
+        let (file, command) = (self.master_key_file.clone(), self.master_key_command.clone());
+        let key = master_key::present(&MasterKeyPlace { file, command }, data)?;
+        Ok(key.map(|key| master_key::of_backups(&key)))
+    }
+
+    /// Checks or restores with the key, if it is here.
+    fn trusting<T>(
+        &self,
+        data: &Path,
+        work: impl FnOnce(Trust<'_>) -> Result<T, BackupError>,
+    ) -> anyhow::Result<T> {
+        if self.unsealed {
+            return Ok(work(Trust::Unsealed)?);
+        }
+        if let Some(key) = self.find(data)? {
+            return Ok(work(Trust::Key(&key))?);
+        }
+        let done = work(Trust::Later)?;
+        eprintln!(
+            "airlock: the seal of the backup was NOT checked, because the master key is not here: who edited the backup could \
+             have written its digests anew. Name the key with --master-key-file, --master-key-command or \
+             AIRLOCK_MASTER_KEY. A daemon checks the seal before it opens what was restored."
+        );
+        Ok(done)
+    }
 }
 
 /// What to bring back, and where to.
@@ -28,30 +74,40 @@ pub(crate) struct Restore {
     /// The data folder; it must be empty or not be there [default: data].
     #[arg(long, env = "AIRLOCK_DATA")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    key: Key,
 }
 
 pub(crate) async fn main(arguments: Backup, output: Output) -> anyhow::Result<Ended> {
-    let Backup { destination, data, verify } = arguments;
+    let Backup { destination, data, verify, key } = arguments;
     let data = data.unwrap_or_else(|| "data".into());
-    let report =
-        blocking(
-            move || {
-                if verify { backup::verify(&destination) } else { backup::backup(&data, &destination) }
-            },
-        );
-    show(&report.await?, output)
+    let work = move || {
+        if verify {
+            return key.trusting(&data, |trust| backup::verify(&destination, trust));
+        }
+        let key = key.find(&data)?.with_context(|| {
+            format!(
+                "the master key is needed to seal the manifest: name it with --master-key-file, --master-key-command or \
+                 AIRLOCK_MASTER_KEY, as for the daemon of {}",
+                data.display()
+            )
+        })?;
+        Ok(backup::backup(&data, &destination, &key)?)
+    };
+    show(&blocking(work).await?, output)
 }
 
 pub(crate) async fn restore(arguments: Restore, output: Output) -> anyhow::Result<Ended> {
-    let Restore { backup: folder, data } = arguments;
+    let Restore { backup: folder, data, key } = arguments;
     let data = data.unwrap_or_else(|| "data".into());
-    show(&blocking(move || backup::restore(&folder, &data)).await?, output)
+    let work = move || key.trusting(&data, |trust| backup::restore(&folder, &data, trust));
+    show(&blocking(work).await?, output)
 }
 
 async fn blocking(
-    work: impl FnOnce() -> Result<BackupReport, BackupError> + Send + 'static,
+    work: impl FnOnce() -> anyhow::Result<BackupReport> + Send + 'static,
 ) -> anyhow::Result<BackupReport> {
-    Ok(tokio::task::spawn_blocking(work).await.context("the copy was given up")??)
+    tokio::task::spawn_blocking(work).await.context("the copy was given up")?
 }
 
 fn show(report: &BackupReport, output: Output) -> anyhow::Result<Ended> {

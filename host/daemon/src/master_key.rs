@@ -33,24 +33,22 @@ pub(crate) enum Source {
     File(PathBuf, Mutex<Option<Zeroizing<String>>>),
 }
 
+/// The master key, if it can be found.
+pub(crate) fn present(place: &MasterKeyPlace, data: &Path) -> anyhow::Result<Option<MasterKey>> {
+    Ok(find(place, data)?.map(|(key, _)| key))
+}
+
+/// What seals the manifests of backups.
+pub(crate) fn of_backups(master: &MasterKey) -> Zeroizing<[u8; 32]> {
+    master.derive("airlock backup 1")
+}
+
 /// Finds the master key; for a new data folder without one, makes it.
 pub(crate) fn load(place: &MasterKeyPlace, data: &Path) -> anyhow::Result<(MasterKey, Source)> {
-    if let Ok(text) = std::env::var(VARIABLE) {
-        let text = Zeroizing::new(text);
-        let key = MasterKey::from_hex(&text).with_context(|| format!("{VARIABLE} cannot be used"))?;
-        return Ok((key, Source::Environment));
-    }
-    if let Some(command) = &place.command {
-        return Ok((from_command(command)?, Source::Command(command.clone())));
-    }
-    let source = |file: &Path| Source::File(file.to_owned(), Mutex::default());
-    if let Some(file) = &place.file {
-        return Ok((read(file)?, source(file)));
+    if let Some(found) = find(place, data)? {
+        return Ok(found);
     }
     let file = data.join("master.key");
-    if file.exists() {
-        return Ok((read(&file)?, source(&file)));
-    }
     if data.join("airlock.db").exists() {
         bail!(
             "the master key of the data folder is missing: put {} back, or name it with --master-key-file, \
@@ -60,7 +58,24 @@ pub(crate) fn load(place: &MasterKeyPlace, data: &Path) -> anyhow::Result<(Maste
     }
     let (key, text) = random();
     write_private(&file, &text)?;
-    Ok((key, source(&file)))
+    Ok((key, Source::File(file, Mutex::default())))
+}
+
+fn find(place: &MasterKeyPlace, data: &Path) -> anyhow::Result<Option<(MasterKey, Source)>> {
+    if let Ok(text) = std::env::var(VARIABLE) {
+        let text = Zeroizing::new(text);
+        let key = MasterKey::from_hex(&text).with_context(|| format!("{VARIABLE} cannot be used"))?;
+        return Ok(Some((key, Source::Environment)));
+    }
+    if let Some(command) = &place.command {
+        return Ok(Some((from_command(command)?, Source::Command(command.clone()))));
+    }
+    let source = |file: &Path| Source::File(file.to_owned(), Mutex::default());
+    if let Some(file) = &place.file {
+        return Ok(Some((read(file)?, source(file))));
+    }
+    let file = data.join("master.key");
+    if file.exists() { Ok(Some((read(&file)?, source(&file)))) } else { Ok(None) }
 }
 
 /// The key before the present one, if the operator names it.

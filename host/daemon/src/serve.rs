@@ -49,9 +49,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     private_folder(&settings.data)?;
     let (master, source) = master_key::load(&settings.master_key, &settings.data)?;
     let previous = master_key::previous(settings.previous_master_key_file.as_deref())?;
+    airlock_store::backup::admit(&settings.data, &master_key::of_backups(&master))?;
     let keyring = Arc::new(Keyring::open(&settings.data, &master, previous.as_ref())?);
     drop((master, previous));
     let store = SqliteStore::open_with(&settings.data, &keyring.journal(), &settings.objects)?;
+    if let Err(error) = airlock_store::crashes::watch(&settings.data) {
+        tracing::warn!(%error, "crashes cannot be noted: what causes them will not be held back");
+    }
     tokio::spawn(sweep(Arc::downgrade(&store)));
     let records: Arc<dyn Records> = Arc::clone(&store) as _;
     // A public address has to be named: requests cannot be trusted to say it.

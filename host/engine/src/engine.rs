@@ -9,9 +9,11 @@
 //! again from its history. What is running for it (attempts, tool calls) does not depend on that.
 
 mod activity;
+mod address;
 mod call;
 mod cell;
 mod children;
+mod crashes;
 mod messages;
 mod preflight;
 mod questions;
@@ -37,22 +39,24 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use self::{
-    cell::{Cell, Refused},
-    timers::Timers,
-    waits::Places,
-};
 pub use self::{
+    address::{Address, Reach},
     messages::{MessageError, UpdateState, WaitFor},
     questions::{AnswerError, OpenQuestion},
     reset::ResetRequest,
     start::{IdConflict, IdReuse, InputProblem, SignalWithStartError, StartError, StartRequest},
     upgrade::Upgrade,
 };
+use self::{
+    cell::{Cell, Refused},
+    crashes::Crashes,
+    timers::Timers,
+    waits::Places,
+};
 use crate::{
     ExecutionId, ExecutionKey, Failure, Json, RunId,
     guests::Guests,
-    history::{Command, End, Record, StoredRecord, UnixMs},
+    history::{Command, End, HistorySize, Record, StoredRecord, UnixMs},
     machine::{BLOCKED_KEY, Input, PAUSED_KEY},
     store::{ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
     tools::Tools,
@@ -118,6 +122,7 @@ pub struct Engine {
     turn_permits: Semaphore,
     timers: Timers,
     validators: start::Validators,
+    crashes: Crashes,
     /// Since when this process runs executions.
     opened_at: UnixMs,
     closing: AtomicBool,
@@ -151,6 +156,29 @@ pub struct ExecutionView {
 impl ExecutionView {
     pub(crate) fn running(row: ExecutionRow) -> Self {
         Self { row, result: None, failure: None, blocked: None, paused: None, continued: None }
+    }
+}
+
+/// A record of a history, ready to be handed on.
+#[derive(Debug)]
+pub struct RecordText {
+    /// Number of the record's first event in the order of the whole store.
+    pub first_event: u64,
+    /// When it was recorded.
+    pub at: UnixMs,
+    /// What it adds to the history: with the sum of those before it, the number of its first event within the history.
+    pub size: HistorySize,
+    /// The record as JSON.
+    pub record: Box<serde_json::value::RawValue>,
+}
+
+impl RecordText {
+    fn of(stored: StoredRecord) -> Result<Self, StoreError> {
+        let mut size = HistorySize::default();
+        size.add(&stored.record);
+        let record =
+            stored.text().map_err(|error| StoreError::Failed(format!("a record is no JSON: {error}")))?;
+        Ok(Self { first_event: stored.first_event, at: stored.at, size, record })
     }
 }
 
@@ -226,6 +254,7 @@ impl Engine {
         guests.retain(&store.pinned()?);
         let engine = Arc::new_cyclic(|me| Self {
             me: me.clone(),
+            crashes: Crashes::new(&*store),
             store,
             guests,
             tools,
@@ -243,6 +272,8 @@ impl Engine {
             closing: AtomicBool::new(false),
             turns: watch::Sender::new(0),
         });
+        // Before anything runs: what has crashed the process too often is not to run.
+        let suspected = engine.hold_back().await?;
         tokio::spawn(timers::run(Arc::downgrade(&engine)));
         if let Some(keep) = engine.config.retention {
             tokio::spawn(retention::run(Arc::downgrade(&engine), keep));
@@ -250,6 +281,7 @@ impl Engine {
         let mut now = Vec::new();
         for (key, wake) in open {
             match wake {
+                _ if suspected.iter().any(|(suspect, _)| *suspect == key) => {}
                 Wake::Now => now.push(key),
                 Wake::At(at) => engine.timers.set(at, key),
                 Wake::Never => {}
@@ -266,6 +298,9 @@ impl Engine {
             for key in now {
                 // One after the other: they come back by themselves afterwards, and new work is not kept waiting.
                 resuming.wake(key).await;
+            }
+            for (key, run) in suspected {
+                resuming.wake_alone(key, run).await;
             }
         });
         Ok(engine)
@@ -352,7 +387,22 @@ impl Engine {
         self.store.list(filter)
     }
 
-    /// Up to `limit` records of a history from index `from` on.
+    /// A page of a history as JSON text, from index `from` on: at most `limit` records, and as many as a store reads at once
+    /// (about 32 MB; one, if that is larger). Empty only at the end. No tree is built of any payload, so a page costs about
+    /// the length of its text; whoever writes a whole history writes page after page, and holds one of them.
+    ///
+    /// Reads the disk, and an object store if payloads are there: call it where that is allowed.
+    pub fn history_text(
+        &self,
+        key: ExecutionKey,
+        from: u32,
+        limit: usize,
+    ) -> Result<Vec<RecordText>, StoreError> {
+        let page = self.history(key, from, limit)?;
+        page.into_iter().map(RecordText::of).collect()
+    }
+
+    /// Up to `limit` records of a history from index `from` on; fewer if they are large, none only at the end.
     pub fn history(
         &self,
         key: ExecutionKey,
@@ -383,14 +433,18 @@ impl Engine {
     /// at that moment.
     pub async fn wait(
         &self,
-        id: &ExecutionId,
+        whom: impl Into<Address<'_>>,
         limit: Option<Duration>,
     ) -> Result<Option<ExecutionView>, StoreError> {
+        let whom = whom.into();
+        let now = || {
+            self.store.find(whom.id)?.filter(|row| whom.reaches(row)).map(|row| self.view(row)).transpose()
+        };
         let until = async {
             loop {
-                let cell = match self.cell_in_memory(id) {
+                let cell = match self.cell_in_memory(whom) {
                     Some(cell) => cell,
-                    None => match self.store.find(id)? {
+                    None => match self.store.find(whom.id)?.filter(|row| whom.reaches(row)) {
                         None => return Ok(None),
                         Some(row) if row.status != Status::Running => return self.view(row).map(Some),
                         Some(row) => self.cell(&row),
@@ -398,12 +452,12 @@ impl Engine {
                 };
                 let mut ended = cell.ended.subscribe();
                 if ended.wait_for(|ended| *ended).await.is_err() {
-                    return self.get(id);
+                    return now();
                 }
                 match cell.outcome.get() {
                     Some(view) if view.continued.is_none() => return Ok(Some(ExecutionView::clone(view))),
                     // Another run goes on, or this cell was made when it had ended already.
-                    _ => match self.get(id)? {
+                    _ => match now()? {
                         Some(view) if view.row.status == Status::Running => {}
                         other => return Ok(other),
                     },
@@ -413,45 +467,51 @@ impl Engine {
         match limit {
             Some(limit) => match tokio::time::timeout(limit, until).await {
                 Ok(outcome) => outcome,
-                Err(_) => self.get(id),
+                Err(_) => now(),
             },
             None => until.await,
         }
     }
 
     /// Asks an execution to stop. Durable when it returns; when it ends is up to the workflow.
-    pub async fn cancel(&self, id: &ExecutionId, reason: String) -> Result<(), ControlError> {
-        self.control(id, Input::Cancel(reason)).await
+    pub async fn cancel(&self, whom: impl Into<Address<'_>>, reason: String) -> Result<(), ControlError> {
+        self.control(whom.into(), Input::Cancel(reason)).await
     }
 
     /// Ends an execution at once.
-    pub async fn terminate(&self, id: &ExecutionId, reason: String) -> Result<(), ControlError> {
-        self.control(id, Input::Terminate(reason)).await
+    pub async fn terminate(&self, whom: impl Into<Address<'_>>, reason: String) -> Result<(), ControlError> {
+        self.control(whom.into(), Input::Terminate(reason)).await
     }
 
     /// Lets a workflow rest: it has no turn and no attempt of an activity begins until [`Engine::resume`]. What happens
     /// meanwhile is recorded. Its time goes on.
-    pub async fn pause(&self, id: &ExecutionId, reason: String) -> Result<(), ControlError> {
-        self.control(id, Input::Pause(reason)).await
+    pub async fn pause(&self, whom: impl Into<Address<'_>>, reason: String) -> Result<(), ControlError> {
+        self.control(whom.into(), Input::Pause(reason)).await
     }
 
     /// Lets a paused execution go on.
-    pub async fn resume(&self, id: &ExecutionId) -> Result<(), ControlError> {
-        self.control(id, Input::Resume).await
+    pub async fn resume(&self, whom: impl Into<Address<'_>>) -> Result<(), ControlError> {
+        self.control(whom.into(), Input::Resume).await
     }
 
     /// Tries a blocked execution again.
-    pub async fn unblock(&self, id: &ExecutionId) -> Result<(), ControlError> {
-        self.control(id, Input::Unblock).await
+    pub async fn unblock(&self, whom: impl Into<Address<'_>>) -> Result<(), ControlError> {
+        self.control(whom.into(), Input::Unblock).await
     }
 
-    async fn control(&self, id: &ExecutionId, input: Input) -> Result<(), ControlError> {
+    /// The current run of an execution, if it is the one that is meant.
+    fn find(&self, whom: Address<'_>) -> Result<ExecutionRow, ControlError> {
+        let row = self.store.find(whom.id)?.filter(|row| whom.reaches(row));
+        row.ok_or_else(|| ControlError::Unknown(whom.id.clone()))
+    }
+
+    async fn control(&self, whom: Address<'_>, input: Input) -> Result<(), ControlError> {
         let mut before = None;
         loop {
-            let row = self.store.find(id)?.ok_or_else(|| ControlError::Unknown(id.clone()))?;
+            let row = self.find(whom)?;
             // A run that has just ended may have been followed by another, which is asked in its place.
             if row.status != Status::Running || before == Some(row.key) {
-                return Err(ControlError::Ended(id.clone()));
+                return Err(ControlError::Ended(row.id));
             }
             let cell = self.cell(&row);
             let recorded = cell.post_and_confirm(input.clone());
@@ -478,10 +538,11 @@ impl Engine {
         self.closing.load(Ordering::SeqCst)
     }
 
-    fn cell_in_memory(&self, id: &ExecutionId) -> Option<Arc<Cell>> {
+    fn cell_in_memory<'a>(&self, whom: impl Into<Address<'a>>) -> Option<Arc<Cell>> {
+        let whom = whom.into();
         let cells = self.cells.lock();
-        let key = cells.by_id.get(id)?;
-        cells.by_key.get(key).cloned()
+        let key = cells.by_id.get(whom.id)?;
+        cells.by_key.get(key).filter(|cell| whom.reaches(&cell.row)).cloned()
     }
 
     /// The cell of an open execution; made if there is none.

@@ -4,7 +4,7 @@
 //! execution: it takes what happened and says what is to be done, with no clock, no socket and no database in it.
 //! The [`engine`] is the driver around it: it persists, schedules and delivers. What it needs from others stands in
 //! traits: [`store::Store`] keeps histories, [`records::Records`] keeps small records, [`guests::Guests`] runs guest
-//! code, [`tools::Tools`] calls services.
+//! code, [`tools::Tools`] calls services, [`witness::Witness`] keeps notes of what runs for the case of a crash.
 //!
 //! The crate promises: a step's result is recorded exactly once, and before anything that depends on it starts; what
 //! ran but was not recorded when the process died runs again. It knows nothing of WebAssembly, SQLite or HTTP.
@@ -24,6 +24,7 @@ pub mod replay;
 pub mod schedule;
 pub mod store;
 pub mod tools;
+pub mod witness;
 
 pub use definition::{
     ActivityDefinition, ActivityOptions, Handler, PluginDefinition, RetryPolicy, Slot, WorkflowDefinition,

@@ -32,6 +32,8 @@
 //! Jobs that the workflow cannot be told at once (it has not begun, is paused or blocked) are recorded by themselves, and
 //! stand at the beginning of its next turn.
 
+mod held_back;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -49,6 +51,7 @@ use crate::{
     },
     store::{Status, Wake},
     tools::{Binding, CallOptions},
+    witness::Step,
 };
 
 /// News for a run.
@@ -148,6 +151,13 @@ pub enum Input {
     Trapped(Failure),
     /// A replay gave other commands than the history.
     Diverged(String),
+    /// A step was running in so many crashes of the process that it is not tried again by itself.
+    HeldBack {
+        /// The step.
+        step: Step,
+        /// Crashes in a row.
+        crashes: u32,
+    },
     /// The execution is to be tried again.
     Unblock,
     /// The run goes on with other code.
@@ -329,6 +339,8 @@ pub struct Machine {
     started: Arc<Started>,
     started_at: UnixMs,
     phase: Phase,
+    /// The phase to go back to when it is unblocked, if it was blocked before it ran.
+    not_begun: Option<Phase>,
     paused: Option<String>,
     bindings: Arc<[Binding]>,
     pending: BTreeMap<Seq, Operation>,
@@ -417,6 +429,7 @@ impl Machine {
             started: Arc::new(started),
             started_at: at,
             phase: Phase::Delayed,
+            not_begun: None,
             paused: None,
             bindings: Arc::new([]),
             pending: BTreeMap::new(),
@@ -625,8 +638,20 @@ impl Machine {
                 self.records.push(Record::Unblocked);
                 self.unblocked();
             }
-            (_, Input::Unblock) | (Phase::Blocked(_), Input::Tick | Input::Diverged(_)) => {}
+            (_, Input::Unblock)
+            | (Phase::Blocked(_), Input::Tick | Input::Diverged(_) | Input::HeldBack { .. }) => {}
             (_, Input::Diverged(difference)) => {
+                self.records.push(Record::Blocked { difference: difference.clone() });
+                self.block(difference);
+            }
+            (_, Input::HeldBack { step, crashes }) => {
+                let operation = match &step {
+                    Step::Operation { seq, .. } => self.pending.get(seq),
+                    _ => None,
+                };
+                let difference = held_back::sentence(&step, operation, crashes);
+                // Nothing is begun again; that is for who unblocks it.
+                self.effects.clear();
                 self.records.push(Record::Blocked { difference: difference.clone() });
                 self.block(difference);
             }
@@ -852,13 +877,16 @@ impl Machine {
 
     fn block(&mut self, difference: String) {
         self.changed_keys.push((BLOCKED_KEY.into(), SearchValue::Text(difference.clone())));
-        self.phase = Phase::Blocked(difference);
+        let before = std::mem::replace(&mut self.phase, Phase::Blocked(difference));
+        if matches!(before, Phase::Delayed | Phase::Binding) {
+            self.not_begun = Some(before);
+        }
         self.keep_out();
     }
 
     fn unblocked(&mut self) {
         self.changed_keys.push((BLOCKED_KEY.into(), SearchValue::Removed));
-        self.phase = Phase::Running;
+        self.phase = self.not_begun.take().unwrap_or(Phase::Running);
         self.let_in();
     }
 

@@ -4,13 +4,14 @@
 //! indexes from 0. Several runs may have the same execution id, one after the other: the newest is the current one. The
 //! engine owns the only connection that writes: a store refuses to be opened twice.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use futures::future::BoxFuture;
 
 use crate::{
     Digest, ExecutionId, ExecutionKey, Principal, RunId, UserId, WorkspaceId,
     history::{Parent, ParentClose, Record, SearchValue, StoredRecord, UnixMs},
+    witness::Witness,
 };
 
 /// Keeps histories.
@@ -62,6 +63,11 @@ pub trait Store: Send + Sync + 'static {
     /// Removes up to `limit` runs that ended before `before`, with everything that belongs to them, and says how many.
     /// Stops nothing: each call holds the store for as long as a commit takes.
     fn purge(&self, before: UnixMs, limit: usize) -> BoxFuture<'static, Result<usize, StoreError>>;
+
+    /// Who keeps notes of what runs beside this store, if anybody does.
+    fn witness(&self) -> Option<Arc<dyn Witness>> {
+        None
+    }
 }
 
 /// An open execution that another one started.

@@ -368,7 +368,8 @@ async fn a_question_stays_open_until_it_is_answered_as_its_form_says() {
         state["answered_by"] = "bea".into();
         assert_eq!(told[1].payload.value(), state);
     }
-    let nobody = stage.engine.answer(&"nobody".parse().expect("an id"), "t", Json::null(), "ada");
+    let nobody =
+        stage.engine.answer(&"nobody".parse::<ExecutionId>().expect("an id"), "t", Json::null(), "ada");
     assert!(matches!(nobody, Err(AnswerError::Control(ControlError::Unknown(_)))), "{nobody:?}");
 }
 

@@ -521,7 +521,8 @@ async fn a_cancelled_activity_hears_of_it() {
     tokio::time::timeout(LIMIT, stage.play.gate.notified()).await.expect("it noticed");
     let again = stage.engine.cancel(&started.row.id, "enough".into()).await;
     assert!(matches!(again, Err(ControlError::Ended(_))), "{again:?}");
-    let unknown = stage.engine.terminate(&"nobody".parse().expect("valid"), String::new()).await;
+    let unknown =
+        stage.engine.terminate(&"nobody".parse::<ExecutionId>().expect("valid"), String::new()).await;
     assert!(matches!(unknown, Err(ControlError::Unknown(_))), "{unknown:?}");
 }
 

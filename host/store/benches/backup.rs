@@ -61,7 +61,7 @@ fn main() {
     measure("nothing", &|| std::thread::sleep(Duration::from_secs(5)));
     let to = |name: &str| place.path().join(name);
     measure("backup", &|| {
-        backup(data.path(), &to("backup")).expect("takes a backup");
+        backup(data.path(), &to("backup"), &[9; 32]).expect("takes a backup");
     });
     measure("vacuum_into", &|| vacuum(&source, &to("vacuum.db")));
     measure("backup_in_one_step", &|| one_step(&source, &to("one.db")));

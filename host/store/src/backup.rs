@@ -7,6 +7,8 @@
 //! The database is read in one read transaction of SQLite's write-ahead log, piece by piece with pauses: the daemon
 //! writes on meanwhile, and the copy is the state of the moment when it began.
 
+mod manifest;
+
 use std::{
     collections::HashSet,
     fmt,
@@ -23,19 +25,22 @@ use rusqlite::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::manifest::{FORMAT, Manifest};
+pub use self::manifest::{Trust, admit};
 use crate::{
     layout::LAYOUT,
     objects::{FOLDER, private_folder},
+    versions,
 };
 
 const DATABASE: &str = "airlock.db";
 const COMPONENTS: &str = "components";
-const MANIFEST: &str = "backup.json";
 const AUDIT: &str = "audit";
 /// The keyring, and the one that takes its place while the master key changes.
 const KEYRING_FILES: [&str; 2] = ["keyring", "keyring.next"];
-/// Version of the manifest.
-const FORMAT: u32 = 1;
+
+/// What may be in a folder that a backup is restored to.
+const BESIDES: [&str; 2] = ["lock", "master.key"];
 
 /// Pages that are copied in one piece: 2 MB.
 const PIECE: i32 = 512;
@@ -114,8 +119,20 @@ pub enum BackupError {
     #[error("a daemon is using {}: stop it, or name another folder", .0.display())]
     InUse(PathBuf),
     /// No manifest is there.
-    #[error("{} is not a whole backup: it holds no {MANIFEST}, which is written last", .0.display())]
+    #[error("{} is not a whole backup: it holds no backup.json, which is written last", .0.display())]
     NoManifest(PathBuf),
+    /// The manifest is not the one that was written, or another key made its seal.
+    #[error(
+        "the seal of the backup's manifest does not fit: the backup was edited, or it is from a data folder with another \
+         master key. Do not restore it before you know which"
+    )]
+    Seal,
+    /// There is no seal.
+    #[error(
+        "the backup has no seal, because an airlock of before took it: whether it was edited cannot be seen. If you trust \
+         the place where it was kept, say --unsealed"
+    )]
+    Earlier,
     /// It is not what it was.
     #[error("the backup is damaged: {0}")]
     Damaged(String),
@@ -132,8 +149,9 @@ pub enum BackupError {
     Database(#[from] rusqlite::Error),
 }
 
-/// Takes a backup of a data folder into a new or empty folder. The daemon may run.
-pub fn backup(data: &Path, destination: &Path) -> Result<BackupReport, BackupError> {
+/// Takes a backup of a data folder into a new or empty folder. The daemon may run. `key` seals the manifest: it must not be
+/// derived from anything that is in the backup.
+pub fn backup(data: &Path, destination: &Path, key: &[u8; 32]) -> Result<BackupReport, BackupError> {
     let source = data.join(DATABASE);
     if !source.is_file() {
         return Err(BackupError::NoData(data.into()));
@@ -149,6 +167,8 @@ pub fn backup(data: &Path, destination: &Path) -> Result<BackupReport, BackupErr
     let taken_at_ms = loop {
         // The keyring changes when the master key is: then the database is taken again, so that the two fit.
         let keyring = KEYRING_FILES.map(|name| fs::read(data.join(name)).ok());
+        // The versions first: records that are newer than they say are right, older ones are not.
+        let versions = fs::read(data.join(versions::FILE)).ok();
         let taken_at_ms = copy_database(&source, &copy)?;
         if KEYRING_FILES.map(|name| fs::read(data.join(name)).ok()) != keyring {
             fs::remove_file(&copy).map_err(at(&copy))?;
@@ -159,6 +179,9 @@ pub fn backup(data: &Path, destination: &Path) -> Result<BackupReport, BackupErr
                 write(&destination.join(name), &bytes)?;
             }
         }
+        if let Some(bytes) = versions {
+            write(&destination.join(versions::FILE), &bytes)?;
+        }
         break taken_at_ms;
     };
     copy_tree(&data.join(AUDIT), &destination.join(AUDIT))?;
@@ -168,28 +191,21 @@ pub fn backup(data: &Path, destination: &Path) -> Result<BackupReport, BackupErr
         keep_only(&destination.join(FOLDER), &objects(&reader(&copy)?)?)?;
     }
     let report = BackupReport { bytes: size(destination)?, ..report };
-    let manifest = destination.join(MANIFEST);
-    let text = serde_json::to_vec_pretty(&report).map_err(|error| BackupError::Damaged(error.to_string()))?;
-    write(&manifest, &text)?;
+    Manifest::write(destination, &report, key)?;
     sync_folder(destination)?;
     Ok(report)
 }
 
-/// Looks at a backup: every file that belongs to it is there and is what it was.
-pub fn verify(backup: &Path) -> Result<BackupReport, BackupError> {
-    let manifest = backup.join(MANIFEST);
-    let text = match fs::read(&manifest) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(BackupError::NoManifest(backup.into()));
-        }
-        read => read.map_err(at(&manifest))?,
-    };
-    let report: BackupReport = serde_json::from_slice(&text)
-        .map_err(|error| BackupError::Damaged(format!("{MANIFEST} cannot be read: {error}")))?;
-    if report.format != FORMAT {
-        let problem = format!("{MANIFEST} has format {}, this airlock reads {FORMAT}", report.format);
-        return Err(BackupError::Damaged(problem));
-    }
+/// Looks at a backup: it is the one that was sealed, every file that belongs to it is there and is what it was, and nothing
+/// else is there.
+pub fn verify(backup: &Path, trust: Trust<'_>) -> Result<BackupReport, BackupError> {
+    Ok(whole(backup, trust)?.report)
+}
+
+fn whole(backup: &Path, trust: Trust<'_>) -> Result<Manifest, BackupError> {
+    let manifest = Manifest::read(backup, trust)?;
+    manifest.check(backup, &[])?;
+    let report = &manifest.report;
     if sha256(&backup.join(DATABASE))? != report.database_sha256 {
         return Err(BackupError::Damaged(format!("{DATABASE} was changed after the backup was taken")));
     }
@@ -212,23 +228,24 @@ pub fn verify(backup: &Path) -> Result<BackupReport, BackupError> {
             return Err(BackupError::Damaged(format!("{COMPONENTS}/{name} was changed")));
         }
     }
-    Ok(report)
+    Ok(manifest)
 }
 
-/// Puts a backup into a new or empty folder, on which a daemon can be started then, with the master key of before.
-pub fn restore(backup: &Path, data: &Path) -> Result<BackupReport, BackupError> {
-    let report = verify(backup)?;
+/// Puts a backup into a new or empty folder, on which a daemon can be started then, with the master key of before, which may
+/// be there already.
+pub fn restore(backup: &Path, data: &Path, trust: Trust<'_>) -> Result<BackupReport, BackupError> {
+    let manifest = whole(backup, trust)?;
     private_folder(data).map_err(at(data))?;
     let path = data.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path))?;
     lock.try_lock().map_err(|_| BackupError::InUse(data.into()))?;
-    if names(data)?.iter().any(|name| name != "lock") {
+    if names(data)?.iter().any(|name| !BESIDES.contains(&name.as_str())) {
         return Err(BackupError::NotEmpty(data.into()));
     }
     copy_tree(&backup.join(FOLDER), &data.join(FOLDER))?;
     copy_tree(&backup.join(COMPONENTS), &data.join(COMPONENTS))?;
     copy_tree(&backup.join(AUDIT), &data.join(AUDIT))?;
-    for name in KEYRING_FILES {
+    for name in KEYRING_FILES.into_iter().chain([versions::FILE]) {
         if backup.join(name).exists() {
             copy_file(&backup.join(name), &data.join(name))?;
         }
@@ -236,12 +253,20 @@ pub fn restore(backup: &Path, data: &Path) -> Result<BackupReport, BackupError> 
     // Last, and under its name only when it is whole: a restore that broke off is no data folder.
     let (from, part, to) = (backup.join(DATABASE), data.join("airlock.db.part"), data.join(DATABASE));
     copy_file(&from, &part)?;
-    if sha256(&part)? != report.database_sha256 {
+    if let Trust::Later = trust {
+        manifest.leave(data)?;
+    }
+    if sha256(&part)? != manifest.report.database_sha256 {
         return Err(BackupError::Damaged(format!("{DATABASE} was not copied whole")));
     }
     fs::rename(&part, &to).map_err(at(&to))?;
+    // What is there now is what was sealed, also if somebody wrote to the backup meanwhile.
+    if let Err(error) = manifest.check(data, &[&BESIDES[..], &["restored.json"]].concat()) {
+        fs::rename(&to, &part).map_err(at(&part))?;
+        return Err(error);
+    }
     sync_folder(data)?;
-    Ok(report)
+    Ok(manifest.report)
 }
 
 /// Copies the state of this moment, and says which moment it is.

@@ -11,9 +11,10 @@ use std::{
 };
 
 use airlock_engine::{
-    Digest, ExecutionId, ExecutionKey, RunId,
+    Digest, ExecutionId, ExecutionKey, Principal, RunId,
     history::{StoredRecord, UnixMs},
     store::{Append, Appended, Child, ExecutionRow, ListFilter, Store, StoreError, Wake},
+    witness::Witness,
 };
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -21,13 +22,16 @@ use rusqlite::Connection;
 
 use crate::{
     commit::{self, Committer},
+    crashes::Crashes,
     failure::failure,
     list,
     objects::{Objects, Uploads},
+    owner::{self, First, Owners, SealedFor},
     purge, read,
     reader::reader,
     seal::Seal,
     step::Step,
+    versions::Versions,
 };
 
 /// A database in a data folder.
@@ -39,6 +43,9 @@ pub struct SqliteStore {
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) readers: Mutex<Vec<Connection>>,
     pub(crate) next_key: AtomicI64,
+    pub(crate) witness: Option<Arc<Crashes>>,
+    pub(crate) owners: Owners,
+    pub(crate) versions: Versions,
     /// Held as long as the store is open.
     pub(crate) _lock: File,
 }
@@ -66,13 +73,17 @@ impl Store for SqliteStore {
     }
 
     fn history(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
-        let found = self.read(|connection| read::history(connection, &self.seal, key, from, limit))?;
-        self.complete(key, found)
+        let owner = self.owner(key)?;
+        let of = (key, owner.as_ref());
+        let found = self.read(|connection| read::history(connection, &self.seal, of, from, limit))?;
+        self.complete(of, found)
     }
 
     fn last_records(&self, key: ExecutionKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
-        let found = self.read(|connection| read::last_records(connection, &self.seal, key, limit))?;
-        self.complete(key, found)
+        let owner = self.owner(key)?;
+        let of = (key, owner.as_ref());
+        let found = self.read(|connection| read::last_records(connection, &self.seal, of, limit))?;
+        self.complete(of, found)
     }
 
     fn open_executions(&self) -> Result<Vec<(ExecutionKey, Wake)>, StoreError> {
@@ -97,6 +108,10 @@ impl Store for SqliteStore {
 
     fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError> {
         self.read(|connection| list::list(connection, filter))
+    }
+
+    fn witness(&self) -> Option<Arc<dyn Witness>> {
+        self.witness.clone().map(|witness| witness as Arc<dyn Witness>)
     }
 
     fn purge(&self, before: UnixMs, limit: usize) -> BoxFuture<'static, Result<usize, StoreError>> {
@@ -162,8 +177,38 @@ impl SqliteStore {
         swept.await.unwrap_or_else(|_| Err(commit::closed()))
     }
 
+    /// The owner of a run, which is the one that it was sealed for. None for a run that is not there.
+    fn owner(&self, key: ExecutionKey) -> Result<Option<Principal>, StoreError> {
+        let known = self.owners.known(key);
+        let first = self.read(|connection| owner::first(connection, key, known.is_none()))?;
+        let Some(First { owner, sealed }) = first else { return Ok(None) };
+        let sealed_for = match (known, sealed) {
+            (Some(known), _) => SealedFor::Owner(known),
+            (None, None) => SealedFor::Nobody,
+            (None, Some(sealed)) => match SealedFor::of(&self.seal, key, &sealed, &owner)? {
+                SealedFor::Elsewhere(reference) => {
+                    let objects = self.objects.get(vec![reference])?;
+                    let sealed = objects.first().map_or(&[][..], Vec::as_slice);
+                    SealedFor::of(&self.seal, key, sealed, &owner)?
+                }
+                said => said,
+            },
+        };
+        if let SealedFor::Owner(sealed_for) = sealed_for {
+            if sealed_for != owner {
+                return Err(owner::changed());
+            }
+            self.owners.remember(key, &owner);
+        }
+        Ok(Some(owner))
+    }
+
     /// Fetches the records that are elsewhere.
-    fn complete(&self, key: ExecutionKey, found: read::Records) -> Result<Vec<StoredRecord>, StoreError> {
+    fn complete(
+        &self,
+        (key, owner): (ExecutionKey, Option<&Principal>),
+        found: read::Records,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
         let read::Records { mut records, elsewhere } = found;
         if elsewhere.is_empty() {
             return Ok(records);
@@ -171,7 +216,7 @@ impl SqliteStore {
         let references = elsewhere.iter().map(|(_, _, reference)| reference.clone()).collect();
         let objects = self.objects.get(references)?;
         for ((position, index, _), sealed) in elsewhere.into_iter().zip(objects) {
-            let (at, record) = self.seal.open_record(&sealed, key, index)?;
+            let (at, record) = self.seal.open_record(&sealed, key, index, owner)?;
             if let Some(stored) = records.get_mut(position) {
                 *stored = StoredRecord { at, record, ..*stored };
             }

@@ -9,6 +9,7 @@
 
 pub mod backup;
 mod commit;
+pub mod crashes;
 mod database;
 mod failure;
 mod layout;
@@ -16,6 +17,7 @@ mod list;
 mod names;
 mod objects;
 mod open;
+mod owner;
 mod purge;
 mod read;
 mod reader;
@@ -23,10 +25,12 @@ mod records;
 mod reference;
 mod seal;
 mod step;
+mod versions;
 mod write;
 
 pub use self::{
     database::SqliteStore,
     objects::{ObjectConfig, ObjectConfigError},
     open::OpenError,
+    versions::VersionsError,
 };

@@ -11,10 +11,13 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
     commit::Committer,
+    crashes::Crashes,
     database::SqliteStore,
     layout::{LAYOUT, TABLES},
     objects::{ObjectConfig, ObjectConfigError, Objects, Uploads},
+    owner::Owners,
     seal::Seal,
+    versions::{Versions, VersionsError},
 };
 
 /// Sealed at creation and opened at every start: a wrong key is noticed before anything is written with it.
@@ -57,6 +60,9 @@ pub enum OpenError {
         /// Its layout.
         found: i64,
     },
+    /// What guards records against being put back cannot be used.
+    #[error(transparent)]
+    Versions(#[from] VersionsError),
     /// The object store cannot be used.
     #[error(transparent)]
     Objects(#[from] ObjectConfigError),
@@ -113,6 +119,7 @@ impl SqliteStore {
             found => return Err(OpenError::Newer { found }),
         }
         note_location(&connection, &objects)?;
+        let versions = Versions::open(folder, &seal, &mut connection)?;
         // What was purged had its numbers too.
         let next_key: i64 = connection.query_row(
             "SELECT max(coalesce((SELECT max(key) + 1 FROM executions), 1), \
@@ -126,6 +133,11 @@ impl SqliteStore {
             [],
             |row| row.get(0),
         )?;
+        // Without the notes nothing is held back after crashes; that is no reason not to start.
+        let witness = Crashes::open(folder)
+            .inspect_err(|error| tracing::warn!(%error, "what runs cannot be noted for the case of a crash"))
+            .ok()
+            .map(Arc::new);
         let committer = Committer::start(connection, next_event);
         let uploads = Uploads::new(Arc::clone(&objects), Arc::clone(&committer), Arc::clone(&seal));
         Ok(Arc::new(Self {
@@ -136,6 +148,9 @@ impl SqliteStore {
             uploads,
             readers: parking_lot::Mutex::default(),
             next_key: AtomicI64::new(next_key),
+            witness,
+            owners: Owners::default(),
+            versions,
             _lock: lock,
         }))
     }

@@ -93,28 +93,28 @@ pub(crate) struct Records {
     pub(crate) elsewhere: Vec<(usize, u32, Reference)>,
 }
 
-/// Bytes of objects that are read for one call at most, unless it is one object.
-const OBJECTS: u64 = 32_000_000;
+/// Bytes of records, in the journal and in objects, that are read for one call at most, unless it is one record.
+const ROOM: u64 = 32_000_000;
 
 pub(crate) fn history(
     connection: &Connection,
     seal: &Seal,
-    key: ExecutionKey,
+    (key, owner): (ExecutionKey, Option<&Principal>),
     from: u32,
     limit: usize,
 ) -> Result<Records, StoreError> {
     let sql = "SELECT event, idx, body FROM journal WHERE execution = ?1 AND idx >= ?2 ORDER BY idx LIMIT ?3";
-    stored(connection, seal, key, sql, params![key.0, from, rows(limit)], OBJECTS)
+    stored(connection, seal, (key, owner), sql, params![key.0, from, rows(limit)], ROOM)
 }
 
 pub(crate) fn last_records(
     connection: &Connection,
     seal: &Seal,
-    key: ExecutionKey,
+    (key, owner): (ExecutionKey, Option<&Principal>),
     limit: usize,
 ) -> Result<Records, StoreError> {
     let sql = "SELECT event, idx, body FROM journal WHERE execution = ?1 ORDER BY idx DESC LIMIT ?2";
-    stored(connection, seal, key, sql, params![key.0, rows(limit)], u64::MAX)
+    stored(connection, seal, (key, owner), sql, params![key.0, rows(limit)], u64::MAX)
 }
 
 /// A limit as SQLite takes it.
@@ -125,7 +125,7 @@ pub(crate) fn rows(limit: usize) -> i64 {
 fn stored(
     connection: &Connection,
     seal: &Seal,
-    key: ExecutionKey,
+    (key, owner): (ExecutionKey, Option<&Principal>),
     sql: &str,
     params: &[&dyn rusqlite::ToSql],
     mut room: u64,
@@ -138,11 +138,15 @@ fn stored(
         let event: i64 = row.get(0).map_err(failed)?;
         let index: u32 = row.get(1).map_err(failed)?;
         let body = row.get_ref(2).and_then(|value| Ok(value.as_blob()?)).map_err(failed)?;
-        let opened = seal.open_at(body, key, index)?;
+        if body.len() as u64 > room && !records.is_empty() {
+            break;
+        }
+        room = room.saturating_sub(body.len() as u64);
+        let opened = seal.open_at(body, key, index, owner)?;
         let (at, record) = match Reference::decode(&opened) {
             None => history::decode(&opened)?,
             Some(reference) => {
-                if reference.length > room && !elsewhere.is_empty() {
+                if reference.length > room && !records.is_empty() {
                     break;
                 }
                 room = room.saturating_sub(reference.length);

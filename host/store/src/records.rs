@@ -6,7 +6,11 @@ use airlock_engine::{
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{database::SqliteStore, failure::failure};
+use crate::{
+    database::SqliteStore,
+    failure::failure,
+    versions::{Unread, Writing, is_guarded, unversioned},
+};
 
 impl Records for SqliteStore {
     fn get(&self, table: &str, key: &str) -> Result<Option<Vec<u8>>, RecordsError> {
@@ -55,11 +59,52 @@ impl Records for SqliteStore {
             let value = self.opened(table, &key, &sealed)?;
             Ok((key, value))
         };
-        found.into_iter().map(open).collect()
+        if !is_guarded(table) {
+            return found.into_iter().map(open).collect();
+        }
+        // One row that was put back must not keep the others away.
+        let current = |(key, value): (String, Vec<u8>)| match self.versions.open_row(table, &key, &value) {
+            Ok(value) => Some((key, value)),
+            Err(why) => {
+                tracing::error!(
+                    alarm = "records",
+                    table,
+                    key,
+                    ?why,
+                    "a record is not read: {}",
+                    unread(table, why)
+                );
+                None
+            }
+        };
+        Ok(found.into_iter().filter_map(current).collect())
     }
 
     fn write(&self, changes: &[Change]) -> Result<(), RecordsError> {
-        let sealed = |table: &str, key: &str, value: &[u8]| self.seal.seal(value, &place(table, key));
+        let guarded = changes.iter().any(|change| {
+            let (Change::Put { table, .. } | Change::Insert { table, .. } | Change::Delete { table, .. }) =
+                change;
+            is_guarded(table)
+        });
+        // The disk may be slow, and another process may hold the database for a moment.
+        if !guarded {
+            return blocking(|| self.write_with(changes, &mut None));
+        }
+        blocking(|| {
+            let mut writing = Some(self.versions.begin());
+            self.write_with(changes, &mut writing)?;
+            let written = writing.map_or(Ok(()), Writing::done);
+            written.map_err(|error| RecordsError::Store(error.to_string()))
+        })
+    }
+}
+
+impl SqliteStore {
+    fn write_with(&self, changes: &[Change], writing: &mut Option<Writing<'_>>) -> Result<(), RecordsError> {
+        let mut sealed = |table: &str, key: &str, value: &[u8]| match writing {
+            Some(writing) if is_guarded(table) => writing.put(table, key, value),
+            _ => self.seal.seal(value, &unversioned(table, key)),
+        };
         let apply = |connection: &mut Connection| -> rusqlite::Result<()> {
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -80,8 +125,17 @@ impl Records for SqliteStore {
             }
             transaction.commit()
         };
-        // The disk may be slow, and another process may hold the database for a moment.
-        blocking(|| self.committer.write(apply)).map_err(problem)
+        self.committer.write(apply).map_err(problem)?;
+        if let Some(writing) = writing {
+            for change in changes {
+                if let Change::Delete { table, key } = change
+                    && is_guarded(table)
+                {
+                    writing.delete(table, key);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -98,18 +152,21 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
 
 impl SqliteStore {
     fn opened(&self, table: &str, key: &str, sealed: &[u8]) -> Result<Vec<u8>, RecordsError> {
-        self.seal.open(sealed, &place(table, key)).ok_or_else(|| {
-            RecordsError::Store(format!(
-                "the seal of a record of '{table}' is broken: it was changed or moved"
-            ))
-        })
+        let opened = match is_guarded(table) {
+            true => self.versions.open_row(table, key, sealed),
+            false => self.seal.open(sealed, &unversioned(table, key)).ok_or(Unread::Broken),
+        };
+        opened.map_err(|why| RecordsError::Store(unread(table, why)))
     }
 }
 
-/// What a sealed record is bound to.
-fn place(table: &str, key: &str) -> Vec<u8> {
-    // Names of tables hold no line feed.
-    format!("record\n{table}\n{key}").into_bytes()
+fn unread(table: &str, why: Unread) -> String {
+    match why {
+        Unread::Broken => format!("the seal of a record of '{table}' is broken: it was changed or moved"),
+        Unread::Old => format!(
+            "a record of '{table}' is not the one that was written last: somebody put an old one back into the database"
+        ),
+    }
 }
 
 fn problem(error: StoreError) -> RecordsError {

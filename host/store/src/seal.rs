@@ -1,7 +1,7 @@
 //! Sealing of histories at rest.
 
 use airlock_engine::{
-    ExecutionKey,
+    ExecutionKey, Principal,
     history::{self, CorruptRecord, LARGE_PAYLOAD, Record, UnixMs},
     store::{Append, StoreError},
 };
@@ -45,7 +45,7 @@ impl Seal {
         let rows = append.records.iter().zip(append.index..);
         rows.map(|(record, index)| Row {
             events: record.event_count(),
-            body: self.seal(&history::encode(append.at, record), &place(append.key, index)),
+            body: self.seal_at(&history::encode(append.at, record), append.key, index, owner(append)),
             object: None,
         })
         .collect()
@@ -70,19 +70,32 @@ impl Seal {
         self.0.decrypt(&XNonce::from(*nonce), Payload { msg: text, aad: place }).ok()
     }
 
-    /// Seals bytes for a place in a history.
-    pub(crate) fn seal_at(&self, bytes: &[u8], key: ExecutionKey, index: u32) -> Vec<u8> {
-        self.seal(bytes, &place(key, index))
+    /// Seals bytes for a place in a history. The first place of a run belongs to the run's owner as well.
+    pub(crate) fn seal_at(
+        &self,
+        bytes: &[u8],
+        key: ExecutionKey,
+        index: u32,
+        owner: Option<&Principal>,
+    ) -> Vec<u8> {
+        match owner.filter(|_| index == 0) {
+            Some(owner) => self.seal(bytes, &first_place(key, owner)),
+            None => self.seal(bytes, &place(key, index)),
+        }
     }
 
-    /// Opens what stands at a place in a history.
+    /// Opens what stands at a place in a history. `owner` is that of the run, once it was compared with what is sealed.
     pub(crate) fn open_at(
         &self,
         sealed: &[u8],
         key: ExecutionKey,
         index: u32,
+        owner: Option<&Principal>,
     ) -> Result<Vec<u8>, StoreError> {
-        let opened = self.open(sealed, &place(key, index)).ok_or_else(|| {
+        let first = owner.filter(|_| index == 0);
+        let opened = first.and_then(|owner| self.open(sealed, &first_place(key, owner)));
+        // Runs of before that have no owner in the seal, but in what is sealed.
+        let opened = opened.or_else(|| self.open(sealed, &place(key, index))).ok_or_else(|| {
             CorruptRecord::Damaged("its seal is broken: the row was changed or moved".into())
         })?;
         Ok(opened)
@@ -93,9 +106,26 @@ impl Seal {
         sealed: &[u8],
         key: ExecutionKey,
         index: u32,
+        owner: Option<&Principal>,
     ) -> Result<(UnixMs, Record), StoreError> {
-        Ok(history::decode(&self.open_at(sealed, key, index)?)?)
+        Ok(history::decode(&self.open_at(sealed, key, index, owner)?)?)
     }
+}
+
+/// The owner of the run that begins with an append.
+pub(crate) fn owner(append: &Append) -> Option<&Principal> {
+    append.start.as_deref().map(|start| &start.row.principal)
+}
+
+/// What the first record of a run is bound to.
+pub(crate) fn first_place(key: ExecutionKey, owner: &Principal) -> Vec<u8> {
+    let Principal { user, workspace, organization } = owner;
+    let mut bound = place(key, 0).to_vec();
+    for name in [user.as_str(), workspace.as_str(), organization.as_str()] {
+        bound.extend((name.len() as u64).to_le_bytes());
+        bound.extend(name.as_bytes());
+    }
+    bound
 }
 
 /// What a sealed record is bound to.

@@ -4,6 +4,8 @@
 //! `,"hash"`. Since `previous` is among them, no line can be changed, moved or taken out without changing all that
 //! follow, and without the key no hash can be made.
 
+use std::{fmt, str::FromStr};
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -26,6 +28,27 @@ pub(crate) struct Head {
     pub(crate) sequence: u64,
     /// Its hash.
     pub(crate) hash: String,
+}
+
+impl fmt::Display for Head {
+    /// The form that is kept elsewhere: `<sequence>:<hash>`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.sequence, self.hash)
+    }
+}
+
+impl FromStr for Head {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let head = || {
+            let (sequence, hash) = text.trim().split_once(':')?;
+            let is_hash =
+                hash.len() == DIGITS && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            Some(Self { sequence: sequence.parse().ok()?, hash: Some(hash.to_owned()).filter(|_| is_hash)? })
+        };
+        head().ok_or_else(|| "a head looks like 42:<64 digits>, as `airlock audit head` prints it".into())
+    }
 }
 
 impl Head {

@@ -28,10 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use airlock_engine::records::{Change, Records};
+use airlock_engine::records::{Change, Records, RecordsError};
 use chrono::{DateTime, SubsecRound as _, Utc};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -108,6 +108,18 @@ pub(crate) struct AuditLog {
     retention: Option<Retention>,
     /// Nothing is removed while the log is checked.
     still: Mutex<()>,
+    /// Why the log is not whole, found when it was compared with what was kept of it.
+    broken: Mutex<Option<String>>,
+}
+
+/// What is kept of the log in the database.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    head: Head,
+    /// What was found once stays known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    broken: Option<String>,
 }
 
 /// The end of the log.
@@ -191,8 +203,18 @@ impl AuditLog {
         };
         let writer = Arc::new(Mutex::new(writer));
         let syncer = Syncer::start(folder, &writer).map_err(of_folder)?;
-        let (retention, still) = (None, Mutex::default());
-        let log = Self { folder: folder.into(), chain, writer, syncer, written, max_file, retention, still };
+        let (retention, still, broken) = (None, Mutex::default(), Mutex::default());
+        let log = Self {
+            folder: folder.into(),
+            chain,
+            writer,
+            syncer,
+            written,
+            max_file,
+            retention,
+            still,
+            broken,
+        };
         if torn > 0 {
             tracing::warn!(bytes = torn, "a line of the audit log that was not whole was cut off");
             let note =
@@ -284,12 +306,64 @@ impl AuditLog {
     pub(crate) fn keep_head(&self, records: &dyn Records) -> Result<(), ConnectorsError> {
         let head = self.head();
         self.sync()?;
-        let value = serde_json::to_vec(&head)?;
+        let broken = self.broken.lock().clone();
+        let is_broken = broken.is_some();
+        let value = serde_json::to_vec(&Kept { head, broken })?;
         records.write(&[Change::Put { table: HEAD_TABLE, key: HEAD_KEY.into(), value }])?;
-        if let Some(_still) = self.still.try_lock() {
+        // What is left of a log that is not whole is evidence.
+        if !is_broken && let Some(_still) = self.still.try_lock() {
             self.trim(Utc::now())?;
         }
         Ok(())
+    }
+
+    /// Compares the log with what was kept of it in the database, before anything is written to it: a log that was put
+    /// back to an earlier state would go on as if nothing had happened. What is found is written down, here and there.
+    pub(crate) fn compare(&self, records: &dyn Records) -> Result<(), ConnectorsError> {
+        let kept: Option<Kept> = match records.get(HEAD_TABLE, HEAD_KEY) {
+            Ok(kept) => kept.map(|kept| serde_json::from_slice(&kept)).transpose()?,
+            Err(RecordsError::Store(problem)) => {
+                return self.is_broken(format!("where the log ended cannot be known: {problem}"));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(Kept { head, broken }) = kept else { return Ok(()) };
+        if let Some(broken) = broken {
+            *self.broken.lock() = Some(broken);
+            return Ok(());
+        }
+        let now = self.head();
+        if now.sequence < head.sequence {
+            return self.is_broken(format!(
+                "the log ended at entry {} and ends at entry {} now: its end was cut off, or an old log was put in its place",
+                head.sequence, now.sequence
+            ));
+        }
+        let entry = self.read(head.sequence.saturating_sub(1), 1, &Filter::default())?;
+        // One that was removed for its age is not there.
+        match entry.first().filter(|entry| entry.sequence == head.sequence) {
+            Some(entry) if entry.hash != head.hash => self.is_broken(format!(
+                "entry {} is not the one that was there: another log was put in its place",
+                head.sequence
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_broken(&self, why: String) -> Result<(), ConnectorsError> {
+        tracing::error!(alarm = "audit", why, "the audit log is not whole");
+        let noticed = format!("{why} (noticed at {})", Utc::now().trunc_subsecs(0).to_rfc3339());
+        *self.broken.lock() = Some(noticed);
+        self.note(Event {
+            kind: Kind::LogRepaired,
+            note: Some(format!("NOT WHOLE: {why}")),
+            ..Event::default()
+        })
+    }
+
+    /// Why the log is not whole, as far as that is known without reading it.
+    pub(crate) fn broken(&self) -> Option<String> {
+        self.broken.lock().clone()
     }
 
     /// The head that was kept last, for [`AuditLog::verify`].
@@ -298,11 +372,14 @@ impl AuditLog {
         Ok(kept.map(|kept| serde_json::from_slice(&kept)).transpose()?)
     }
 
-    /// Checks the whole log up to now, as [`AuditLog::verify`] does, while it is written.
-    pub(crate) fn verify(&self, kept: Option<&Head>) -> Result<Verified, Broken> {
+    /// Checks the whole log up to now, as [`AuditLog::verify`] does, while it is written. Each of the heads must be that of
+    /// an entry.
+    pub(crate) fn verify(&self, kept: &[Option<&Head>]) -> Result<Verified, Broken> {
         let _still = self.still.lock();
         let now = self.head();
-        verify::check(&self.folder, &self.chain, &[Some(&now), kept], now.sequence)
+        let mut heads = vec![Some(&now)];
+        heads.extend(kept);
+        verify::check(&self.folder, &self.chain, &heads, now.sequence)
     }
 }
 

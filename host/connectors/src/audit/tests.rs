@@ -61,7 +61,7 @@ fn what_is_recorded_is_read_again_and_verifies() {
     assert_eq!(all[10].event, asked);
     assert_eq!(all[0].previous, "0".repeat(64));
     assert!(all.windows(2).all(|pair| pair[0].hash == pair[1].previous && pair[0].at <= pair[1].at));
-    let verified = log.verify(None).expect("is whole");
+    let verified = log.verify(&[]).expect("is whole");
     assert_eq!((verified.entries, verified.last), (11, Some(log.head())));
     assert_eq!(verified.first.expect("is there").hash, all[0].hash);
     assert!(lines(folder.path(), 1)[0].len() < 1_024);
@@ -186,7 +186,7 @@ fn a_log_that_is_cut_while_it_is_open_is_noticed() {
     let log = written(folder.path(), 5, MAX_FILE);
     let all = lines(folder.path(), 1);
     put(folder.path(), 1, &all[..3]);
-    assert_eq!(log.verify(None).expect_err("is cut off").why, Why::Truncated(2));
+    assert_eq!(log.verify(&[]).expect_err("is cut off").why, Why::Truncated(2));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn the_head_is_kept_as_a_record() {
     let kept = AuditLog::kept_head(&records).expect("reads").expect("is there");
     assert_eq!(kept, log.head());
     log.record(call(3)).expect("is recorded");
-    log.verify(Some(&kept)).expect("a log may be longer than what was kept");
+    log.verify(&[Some(&kept)]).expect("a log may be longer than what was kept");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_line_that_is_not_whole_is_cut_off_and_that_is_noted() {
             told,
             format!("a line that was not whole was cut off: {} bytes of audit-00000001.jsonl", torn.len())
         );
-        log.verify(Some(&whole)).expect("is whole again");
+        log.verify(&[Some(&whole)]).expect("is whole again");
     }
 }
 
@@ -252,7 +252,7 @@ fn the_chain_goes_on_over_files_and_restarts() {
     File::create(next).expect("is made");
     let log = AuditLog::open_with(folder.path(), &key(), 4_000).expect("opens");
     assert_eq!(log.record(call(0)).expect("is recorded"), 101);
-    assert_eq!(log.verify(None).expect("is whole").entries, 101);
+    assert_eq!(log.verify(&[]).expect("is whole").entries, 101);
     for after in [0, 1, 37, 99, 100, 101, 500] {
         let page = log.read(after, 7, &Filter::default()).expect("reads");
         let expected: Vec<u64> = (after + 1..=101).take(7).collect();
@@ -276,14 +276,14 @@ fn many_writers_keep_one_chain() {
                     let sequence = log.record(call(number)).expect("is recorded");
                     assert!(sequences.lock().insert(sequence), "{sequence} twice");
                     if number % 100 == 0 {
-                        log.verify(None).expect("is whole while it is written");
+                        log.verify(&[]).expect("is whole while it is written");
                     }
                 }
             });
         }
     });
     assert_eq!(sequences.into_inner(), (1..=4_000).collect());
-    assert_eq!(log.verify(None).expect("is whole").entries, 4_000);
+    assert_eq!(log.verify(&[]).expect("is whole").entries, 4_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,7 +378,7 @@ fn when_nothing_can_be_written_nothing_goes_unaudited() {
     let after = log.read(3, 10, &Filter::default()).expect("reads");
     assert_eq!((after[0].event.kind, after.len()), (Kind::LogResumed, 2));
     assert!(after[0].event.note.as_deref().expect("a note").ends_with("2 entries were refused"));
-    log.verify(None).expect("is whole");
+    log.verify(&[]).expect("is whole");
 }
 
 #[test]
@@ -418,6 +418,72 @@ fn recording_is_cheap() {
         20_000.0 / whole.as_secs_f64()
     );
     let begun = Instant::now();
-    log.verify(None).expect("is whole");
+    log.verify(&[]).expect("is whole");
     println!("verifying: {:.0} entries/s", 20_100.0 / begun.elapsed().as_secs_f64());
+}
+
+#[test]
+fn a19_a_log_that_is_put_back_is_not_whole_whatever_is_written_to_it_afterwards() {
+    const ENTRIES: usize = 30;
+    // What is put back: the log as it was after so many entries, or another one.
+    for then in (0..=ENTRIES).step_by(5) {
+        for another in [false, true] {
+            let (folder, aside) =
+                (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+            let records = Memory::default();
+            let log = written(folder.path(), ENTRIES, 4_000);
+            log.keep_head(&records).expect("is kept");
+            let head = log.head();
+            drop(log);
+            let mut kept = 0;
+            // A log of the same length with other entries, made with the same key: an older branch of this one.
+            if another {
+                fs::remove_dir_all(folder.path()).expect("is removed");
+                let log = written(aside.path(), 0, 4_000);
+                (0..ENTRIES + then)
+                    .for_each(|number| drop(log.record(call(number + 1)).expect("is recorded")));
+                drop(log);
+                fs::rename(aside.path(), folder.path()).expect("is moved");
+            } else {
+                for number in files::numbers(folder.path()).expect("are listed") {
+                    let mut all = lines(folder.path(), number);
+                    all.truncate(then.saturating_sub(kept));
+                    kept += all.len();
+                    match all.is_empty() && number > 1 {
+                        true => fs::remove_file(folder.path().join(files::name(number))).expect("is removed"),
+                        false => put(folder.path(), number, &all),
+                    }
+                }
+            }
+            let is_whole = !another && then == ENTRIES;
+            for start in 0..3 {
+                let log = AuditLog::open_with(folder.path(), &key(), 4_000).expect("opens");
+                log.compare(&records).expect("is compared");
+                // It goes on, past the end that was kept, and that is noted again and again.
+                (0..2 * ENTRIES).for_each(|number| drop(log.record(call(number)).expect("is recorded")));
+                log.keep_head(&records).expect("is kept");
+                assert_eq!(
+                    log.broken().is_none(),
+                    is_whole,
+                    "{then} of {ENTRIES}, start {start}: {:?}",
+                    log.broken()
+                );
+                let verified = log.verify(&[Some(&head)]);
+                assert_eq!(verified.is_ok(), is_whole, "{then}: {verified:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a19_a_head_is_read_as_it_is_printed_and_nothing_else_is_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let head = written(folder.path(), 3, MAX_FILE).head();
+    assert_eq!(format!(" {head}\n").parse(), Ok(head.clone()));
+    assert_eq!(Head::empty().to_string().parse(), Ok(Head::empty()));
+    for text in
+        ["", "3", "3:", &format!("x:{}", head.hash), &format!("3:{}", head.hash.to_uppercase()), "3:00"]
+    {
+        assert!(text.parse::<Head>().is_err(), "{text}");
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Connectors;
 use crate::{
     ConnectorsError, MasterKey,
-    audit::{AuditLog, Event, Filter, Kind},
+    audit::{AuditLog, Event, Filter, Head, Kind},
     registry::headers,
     vault,
 };
@@ -191,15 +191,39 @@ impl Connectors {
         Ok(self.0.audit.export(writer, from, to)?)
     }
 
-    /// Checks the chain of the audit log from its first entry to its last.
-    pub fn audit_verify(&self) -> Result<Value, ConnectorsError> {
-        let kept = AuditLog::kept_head(&*self.0.records)?;
-        Ok(match self.0.audit.verify(kept.as_ref()) {
-            Ok(verified) => json!({
-                "whole": true, "entries": verified.entries, "first": verified.first, "last": verified.last,
-                "removed": verified.removed,
-            }),
-            Err(broken) => json!({ "whole": false, "problem": broken.to_string() }),
+    /// Where the audit log ends, on the disk: for somebody to keep elsewhere.
+    pub fn audit_head(&self) -> Result<Value, ConnectorsError> {
+        let head = self.0.audit.head();
+        self.0.audit.sync()?;
+        Ok(json!({ "head": head.to_string(), "sequence": head.sequence, "hash": head.hash }))
+    }
+
+    /// Checks the chain of the audit log from its first entry to its last, against the head that the database keeps, and
+    /// against one that was kept elsewhere (`<sequence>:<hash>`) if there is one.
+    pub fn audit_verify(&self, head: Option<&str>) -> Result<Value, ConnectorsError> {
+        let head: Option<Head> = head
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: String| ConnectorsError::invalid("/head", error))?;
+        let not_whole = |problem: String| json!({ "whole": false, "problem": problem });
+        if let Some(problem) = self.0.audit.broken() {
+            return Ok(not_whole(problem));
+        }
+        let kept = match AuditLog::kept_head(&*self.0.records) {
+            Ok(kept) => kept,
+            Err(error) => return Ok(not_whole(error.to_string())),
+        };
+        Ok(match self.0.audit.verify(&[kept.as_ref(), head.as_ref().filter(|head| head.sequence > 0)]) {
+            Ok(verified) => {
+                // What was removed for its age cannot be compared.
+                let first = verified.first.as_ref().map_or(0, |first| first.sequence);
+                let compared = head.as_ref().map(|head| head.sequence == 0 || head.sequence >= first);
+                json!({
+                    "whole": true, "entries": verified.entries, "first": verified.first, "last": verified.last,
+                    "removed": verified.removed, "head_compared": compared,
+                })
+            }
+            Err(broken) => not_whole(broken.to_string()),
         })
     }
 

@@ -113,6 +113,7 @@ impl Connectors {
             Allowed { loopback: config.allow_loopback, private_networks: config.allow_private_networks };
         let audit =
             Arc::new(AuditLog::open(&config.audit, &keyring.audit())?.keeping(config.audit_retention));
+        audit.compare(&*records)?;
         let (egress, vault) = (Egress::new(allowed)?, Vault::new(keyring));
         let registry = Arc::new(Registry::open(&*records)?);
         let credentials = Arc::new(Credentials::open(&*records)?);

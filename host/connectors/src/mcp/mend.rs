@@ -3,6 +3,7 @@
 //! member; the quotes and words of other languages. One of them must not cost a list of tools, or an answer whose effect has
 //! happened.
 
+use airlock_engine::json;
 use serde_json::Value;
 
 /// The value of a text that is nearly JSON.
@@ -25,7 +26,7 @@ pub(super) fn mended(text: &[u8]) -> Option<Value> {
             rest = &rest[char.len_utf8()..];
         }
     }
-    serde_json::from_str(&whole).ok()
+    json::check(&whole).and_then(|_| serde_json::from_str(&whole)).ok()
 }
 
 /// What a word outside of texts means: a number that is none or too large means nothing.

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use airlock_engine::json;
+use serde::de::Error as _;
 use serde_json::Value;
 
 use super::{mend::mended, nesting};
@@ -79,9 +81,14 @@ fn listed(value: Value) -> Vec<Value> {
     }
 }
 
+/// One JSON text, in which every name is only a name (also one that serde_json keeps for itself).
+fn read(text: &[u8]) -> Result<Value, serde_json::Error> {
+    json::value(std::str::from_utf8(text).map_err(serde_json::Error::custom)?)
+}
+
 /// The value of one text, which may be nested too deep or be nearly JSON.
 fn value(text: &[u8]) -> Option<Value> {
-    let error = match serde_json::from_slice(text) {
+    let error = match read(text) {
         Ok(value) => return Some(value),
         Err(error) => error,
     };
@@ -90,7 +97,7 @@ fn value(text: &[u8]) -> Option<Value> {
         return None;
     }
     match nesting::flattened(text) {
-        Some(flat) => serde_json::from_slice(&flat).ok().or_else(|| mended(&flat)),
+        Some(flat) => read(&flat).ok().or_else(|| mended(&flat)),
         None => mended(text),
     }
 }

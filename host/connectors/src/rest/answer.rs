@@ -92,7 +92,8 @@ fn data(content_type: Option<&str>, body: &[u8], cleaner: &mut Cleaner<'_>) -> V
     };
     // Where nothing is said, it may be anything.
     let as_json = content_type.is_none_or(|media| media.trim().is_empty() || body::is_json(media));
-    if as_json && let Ok(mut value) = serde_json::from_slice(body) {
+    let json = || airlock_engine::json::check_bytes(body).and_then(|_| serde_json::from_slice(body));
+    if as_json && let Ok(mut value) = json() {
         // One look at the whole is faster than one at each of its texts.
         if !cleaner.scrubber.is_clean_json(body) {
             cleaner.value(&mut value);

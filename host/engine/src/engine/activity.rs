@@ -20,6 +20,7 @@ use crate::{
     history::{Outcome, Seq, TaskEvent, UnixMs},
     machine::{Input, Machine, Operation},
     tools::{AuthMoment, Binding, CallOptions, CallOrigin},
+    witness::Step,
 };
 
 tokio::task_local! {
@@ -98,6 +99,7 @@ impl Engine {
                     }
                 },
             };
+            let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt });
             let host = Arc::new(Host {
                 seq,
                 attempt,
@@ -125,6 +127,7 @@ impl Engine {
             });
             let (details, waited) = (host.details.lock().take(), host.waits.clock.stood());
             host.waits.end();
+            drop(running);
             let input =
                 Input::AttemptEnded { seq, attempt, outcome, details, waited, jitter: rand::random() };
             engine.settle(&cell, seq, input).await;
@@ -161,7 +164,9 @@ impl Engine {
                     _ => Err(Failure::permanent(Failure::INVALID_INPUT, "not a tool call")),
                 }
             };
+            let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
             let outcome = until_cancelled(&token, call).await;
+            drop(running);
             engine.settle(&cell, seq, Input::ToolEnded { seq, outcome }).await;
         });
     }
@@ -178,7 +183,9 @@ impl Engine {
                 let binding = bound(&bindings, &slot)?;
                 engine.authorize(&cell, &origin, binding, AuthMoment::OnDemand, Some(since), None).await
             };
+            let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
             let outcome = until_cancelled(&token, wait).await;
+            drop(running);
             engine.settle(&cell, seq, Input::AuthEnded { seq, outcome }).await;
         });
     }

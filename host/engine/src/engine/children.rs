@@ -12,6 +12,7 @@ use crate::{
     history::{Message, Outcome, Parent, ParentClose, Seq},
     machine::{ExternalMessage, Input, Machine, Operation},
     store::{Child, Status, StoreError},
+    witness::Step,
 };
 
 impl Engine {
@@ -51,11 +52,13 @@ impl Engine {
                 retry: child.retry.clone(),
                 ..Birth::default()
             };
+            let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
             let mut begun = engine.begin(birth.clone()).await;
             // The id of a stranger that has ended is free; the child itself is not started twice.
             if matches!(begun, Err(StartError::AlreadyExists(_))) && engine.is_free(&id, &parent) {
                 begun = engine.begin(Birth { reuse: IdReuse::AllowDuplicate, ..birth }).await;
             }
+            drop(running);
             let input = match begun {
                 Ok(_) => Some(Input::ChildStarted { seq }),
                 Err(StartError::AlreadyExists(_)) => engine.existing_child(&id, &parent).await,
@@ -225,10 +228,12 @@ impl Engine {
         let request = format!("{}:{seq}", machine.run());
         let cell = Arc::clone(cell);
         tokio::spawn(async move {
+            let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
             let outcome = tokio::select! {
                 outcome = engine.deliver(&cell, &execution_id, message, &principal, request) => outcome,
                 () = token.cancelled() => Some(Err(Failure::permanent(Failure::CANCELLED, "the message was given up"))),
             };
+            drop(running);
             match outcome {
                 Some(outcome) => engine.settle(&cell, seq, Input::Told { seq, outcome }).await,
                 None => {
@@ -256,18 +261,18 @@ impl Engine {
             )))
         };
         let Ok(id) = execution_id.parse::<ExecutionId>() else { return unknown() };
-        match self.store.find(&id) {
+        let row = match self.store.find(&id) {
             // What a user's workflow may reach is what the user may reach.
-            Ok(Some(row)) if row.principal == *principal => {}
+            Ok(Some(row)) if row.principal == *principal => row,
             Ok(_) => return unknown(),
             Err(_) => return None,
-        }
+        };
         let sender = format!("execution:{}", cell.row.id);
         let told = match message {
             ExternalMessage::Signal { name, input } => {
-                self.signal(&id, Some(request), Message { name, input, sender }).await
+                self.signal(&row, Some(request), Message { name, input, sender }).await
             }
-            ExternalMessage::Cancel(reason) => self.cancel(&id, reason).await.map_err(MessageError::from),
+            ExternalMessage::Cancel(reason) => self.cancel(&row, reason).await.map_err(MessageError::from),
         };
         match told {
             Ok(()) => Some(Ok(Json::null())),

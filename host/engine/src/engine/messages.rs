@@ -6,8 +6,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
-    ControlError, Engine, InputProblem,
+    Address, ControlError, Engine, InputProblem,
     cell::{Message as ToDriver, Refused, Unanswered},
+    crashes::HeldBack,
     questions, turn,
 };
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     history::{Command, Message, Outcome, Record},
     machine::Input,
     store::{ExecutionRow, Status, StoreError},
+    witness::Step,
 };
 
 /// A message could not be delivered.
@@ -196,18 +198,20 @@ impl Engine {
     /// object.
     pub async fn signal(
         &self,
-        id: &ExecutionId,
+        whom: impl Into<Address<'_>>,
         signal_id: Option<String>,
         message: Message,
     ) -> Result<(), MessageError> {
-        let row = self.open_row(id)?;
+        let whom = whom.into();
+        let row = self.open_row(whom)?;
         let message = self.checked(&row, Kind::Signal, message).await?;
-        Ok(self.control(id, Input::Signal { id: signal_id, message }).await?)
+        Ok(self.control(whom, Input::Signal { id: signal_id, message }).await?)
     }
 
     /// Asks an execution something. Works as long as its history is kept, also when it has ended.
-    pub async fn query(&self, id: &ExecutionId, message: Message) -> Result<Json, MessageError> {
-        let row = self.store.find(id)?.ok_or_else(|| ControlError::Unknown(id.clone()))?;
+    pub async fn query(&self, whom: impl Into<Address<'_>>, message: Message) -> Result<Json, MessageError> {
+        let whom = whom.into();
+        let row = self.find(whom)?;
         let Message { name, input, .. } = self.checked(&row, Kind::Query, message).await?;
         let answer = if row.status == Status::Running {
             let cell = self.cell(&row);
@@ -223,12 +227,12 @@ impl Engine {
             other => other,
         };
         let outcome = answer.map_err(|why| match why {
-            Unanswered::NotStarted | Unanswered::Ended => MessageError::NotStarted(id.clone()),
-            Unanswered::Blocked => ControlError::Blocked(id.clone()).into(),
+            Unanswered::NotStarted | Unanswered::Ended => MessageError::NotStarted(row.id.clone()),
+            Unanswered::Blocked => ControlError::Blocked(row.id.clone()).into(),
             Unanswered::Guest(error) => error.into(),
             Unanswered::Store(error) => error.into(),
         })?;
-        self.with_questions(id, &name, outcome).map_err(MessageError::Failed)
+        self.with_questions(whom, &name, outcome).map_err(MessageError::Failed)
     }
 
     /// Asks an execution that has ended.
@@ -239,6 +243,8 @@ impl Engine {
         input: &Json,
     ) -> Result<Outcome, Unanswered> {
         let _permit = self.turn_permits.acquire().await;
+        let held = |held: HeldBack| Unanswered::Guest(GuestError::Invalid(format!("the query is {held}")));
+        let _running = self.crashes.enter(Step::Query(row.run_id)).map_err(held)?;
         let first = self.history(row.key, 0, 1).map_err(Unanswered::Store)?;
         let Some(crate::history::StoredRecord { at, record: Record::Started(started), .. }) = first.first()
         else {
@@ -258,37 +264,37 @@ impl Engine {
     /// delivered to the call; the workflow does not hear of it.
     pub async fn update(
         &self,
-        id: &ExecutionId,
+        whom: impl Into<Address<'_>>,
         update_id: Option<String>,
         message: Message,
         stage: WaitFor,
         limit: Option<Duration>,
     ) -> Result<(String, UpdateState), MessageError> {
         let submitted = questions::submitted_to(&message);
-        let (update_id, state) = self.send_update(id, update_id, message, stage, limit).await?;
+        let (update_id, state) = self.send_update(whom.into(), update_id, message, stage, limit).await?;
         Ok((update_id, questions::unknown_to_workflow(submitted, state)))
     }
 
     async fn send_update(
         &self,
-        id: &ExecutionId,
+        whom: Address<'_>,
         update_id: Option<String>,
         message: Message,
         stage: WaitFor,
         limit: Option<Duration>,
     ) -> Result<(String, UpdateState), MessageError> {
         if let Some(known) = &update_id
-            && let Some(row) = self.store.find(id)?
+            && let Some(row) = self.store.find(whom.id)?.filter(|row| whom.reaches(row))
             && let Some(state) = self.update_state(&row, known)?
             && (state.is_final() || stage != WaitFor::Completed)
         {
             return Ok((known.clone(), state));
         }
-        let mut row = self.open_row(id)?;
+        let mut row = self.open_row(whom)?;
         let message = self.checked(&row, Kind::Update, message).await?;
         let chosen = update_id.is_some();
         let update_id = update_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        if let Some(state) = self.submitted(id, &message)? {
+        if let Some(state) = self.submitted(whom, &message)? {
             return Ok((update_id, state));
         }
         let answer = loop {
@@ -302,9 +308,9 @@ impl Engine {
                 Ok(Err(Refused::Store(error))) => return Err(error.into()),
                 Ok(Err(Refused::Ended)) | Err(_) => {
                     // A run that has just ended may have been followed by another.
-                    let next = self.open_row(id)?;
+                    let next = self.open_row(whom)?;
                     if next.key == row.key {
-                        return Err(ControlError::Ended(id.clone()).into());
+                        return Err(ControlError::Ended(next.id).into());
                     }
                     row = next;
                 }
@@ -375,10 +381,10 @@ impl Engine {
         }
     }
 
-    pub(super) fn open_row(&self, id: &ExecutionId) -> Result<ExecutionRow, ControlError> {
-        let row = self.store.find(id)?.ok_or_else(|| ControlError::Unknown(id.clone()))?;
+    pub(super) fn open_row(&self, whom: Address<'_>) -> Result<ExecutionRow, ControlError> {
+        let row = self.find(whom)?;
         if row.status != Status::Running {
-            return Err(ControlError::Ended(id.clone()));
+            return Err(ControlError::Ended(row.id));
         }
         Ok(row)
     }
@@ -395,10 +401,10 @@ impl Engine {
             _ => self.code_for(row, None).await?,
         };
         let definition = self.guests.definition(&digest).await?;
-        self.checked_by(&definition, digest, &row.workflow, kind, message)
+        self.checked_by(&definition, digest, &row.workflow, kind, message).await
     }
 
-    pub(super) fn checked_by(
+    pub(super) async fn checked_by(
         &self,
         definition: &PluginDefinition,
         digest: crate::Digest,
@@ -423,7 +429,8 @@ impl Engine {
             return Err(MessageError::UnknownHandler { kind: kind.word(), name, workflow, known });
         };
         let place = format!("{workflow}/{}/{name}", kind.word());
-        self.validators.check(digest, place, &handler.input_schema, &input).map_err(|error| match error {
+        let checked = self.validators.check(digest, place, &handler.input_schema, &input);
+        checked.await.map_err(|error| match error {
             super::start::Invalid::Problems(problems) => {
                 MessageError::InvalidInput { name: name.clone(), problems }
             }

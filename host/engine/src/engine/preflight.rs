@@ -8,6 +8,7 @@ use crate::{
     history::UnixMs,
     machine::{Input, Machine},
     tools::{AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, CallOrigin},
+    witness::Step,
 };
 
 /// The type of the task events that ask somebody to authorise (contract/preflight.md).
@@ -41,10 +42,13 @@ impl Engine {
                 }
                 Ok(bindings)
             };
+            let step = Step::Operation { run: cell.row.run_id, seq: PREFLIGHT, attempt: 1 };
+            let running = engine.crashes.begin(step);
             let bound = tokio::select! {
                 bound = check => bound,
                 () = token.cancelled() => return,
             };
+            drop(running);
             engine.settle(&cell, PREFLIGHT, Input::Bound(bound)).await;
         });
     }

@@ -4,25 +4,24 @@
 //! Clients see it as a task of type `wait_for_input`, as those that workflows ask (contract/workflow-features.md §7.1),
 //! and list and answer it with the same two messages.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use airlock_schemas::{Checked, Dialect, Outcome as Checking, Schemas};
 use chrono::{DateTime, SecondsFormat, Utc};
-use jsonschema::{PatternOptions, Validator};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::{
-    ControlError, Engine, InputProblem,
+    Address, ControlError, Engine, InputProblem,
     call::EVENT_BYTES,
     messages::{MessageError, UpdateState},
     now_ms, start,
 };
 use crate::{
-    ExecutionId, Failure, Json,
+    Failure, Json,
     history::{Message, Outcome, UnixMs},
-    store::Status,
     tools::Question,
 };
 
@@ -109,7 +108,7 @@ struct Waiting {
     question: Question,
     asked_at: UnixMs,
     expires_at: Option<UnixMs>,
-    form: Arc<Validator>,
+    form: Checked,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -150,21 +149,19 @@ impl Questions {
         question: Question,
         deadline: Option<&Deadline>,
     ) -> Result<Asked<'_>, Failure> {
-        // The form may come from a service: its patterns must not cost more time than their length.
-        let form = jsonschema::options()
-            .with_pattern_options(PatternOptions::regex())
-            .build(&question.input_schema.value())
-            .map_err(|_| {
-                let message = "the form of the question is not a JSON Schema that can be used";
-                Failure::permanent(Failure::CONNECTOR, message)
-            })?;
+        // The form may come from a service.
+        let compiled =
+            Schemas::of_process().compile_blocking(&question.input_schema.value(), Dialect::Declared);
+        let form = compiled.map_err(|refused| {
+            let message = format!("the form of the question cannot be used: {refused}");
+            Failure::permanent(Failure::CONNECTOR, message)
+        })?;
         let (answer, answered) = oneshot::channel();
         let task_id = task_id.to_owned();
         let asked_at = deadline.map_or_else(now_ms, |deadline| deadline.asked_at);
         let expires_at = deadline.map(Deadline::at);
         let mut open = self.0.lock();
         open.retain(|waiting| waiting.task_id != task_id);
-        let form = Arc::new(form);
         open.push(Waiting { task_id: task_id.clone(), question, asked_at, expires_at, form, answer });
         Ok(Asked { questions: self, task_id, answered })
     }
@@ -194,9 +191,13 @@ impl Questions {
         let form = {
             let open = self.0.lock();
             let asked = open.iter().find(|waiting| waiting.task_id == task_id).ok_or_else(unknown)?;
-            Arc::clone(&asked.form)
+            asked.form.clone()
         };
-        let problems = start::problems(&form, &answer.input.value());
+        let problems = match form.check_blocking(&answer.input.value()) {
+            Checking::Fits => Vec::new(),
+            Checking::Differs(differences) => start::problems(differences),
+            Checking::Undecided(undecided) => vec![start::unchecked(&undecided)],
+        };
         if !problems.is_empty() {
             return Err(AnswerError::Invalid { task_id: task_id.to_owned(), problems });
         }
@@ -272,48 +273,48 @@ pub(super) fn unknown_to_workflow(task_id: Option<String>, state: UpdateState) -
 
 impl Engine {
     /// The open questions of an execution's tool calls. None for one that has ended.
-    pub fn questions(&self, id: &ExecutionId) -> Result<Vec<OpenQuestion>, ControlError> {
-        match self.cell_in_memory(id) {
+    pub fn questions<'a>(&self, whom: impl Into<Address<'a>>) -> Result<Vec<OpenQuestion>, ControlError> {
+        let whom = whom.into();
+        match self.cell_in_memory(whom) {
             Some(cell) => Ok(cell.questions.list()),
-            None if self.store.find(id)?.is_some() => Ok(Vec::new()),
-            None => Err(ControlError::Unknown(id.clone())),
+            None => self.find(whom).map(|_| Vec::new()),
         }
     }
 
     /// Answers a question of a tool call. An answer that does not match the question's schema leaves it open. An answer is
     /// not durable: if the daemon dies before the call's result is recorded, the step asks again.
-    pub fn answer(
+    pub fn answer<'a>(
         &self,
-        id: &ExecutionId,
+        whom: impl Into<Address<'a>>,
         task_id: &str,
         input: Json,
         sender: &str,
     ) -> Result<(), AnswerError> {
-        match self.cell_in_memory(id) {
+        let whom = whom.into();
+        match self.cell_in_memory(whom) {
             Some(cell) => cell.questions.answer(task_id, Answer { input, sender: sender.to_owned() }),
-            None => match self.store.find(id).map_err(ControlError::from)? {
-                None => Err(ControlError::Unknown(id.clone()).into()),
-                Some(row) if row.status != Status::Running => Err(ControlError::Ended(id.clone()).into()),
-                Some(_) => Err(AnswerError::Unknown(task_id.to_owned())),
-            },
+            None => {
+                self.open_row(whom)?;
+                Err(AnswerError::Unknown(task_id.to_owned()))
+            }
         }
     }
 
     /// Answers a question if an update is an answer to one. Anything else is for the workflow.
     pub(super) fn submitted(
         &self,
-        id: &ExecutionId,
+        whom: Address<'_>,
         message: &Message,
     ) -> Result<Option<UpdateState>, MessageError> {
         if message.name != SUBMIT_INPUT {
             return Ok(None);
         }
         let Ok(Submission { task_id, input }) = message.input.to() else { return Ok(None) };
-        if !self.cell_in_memory(id).is_some_and(|cell| cell.questions.has(&task_id)) {
+        if !self.cell_in_memory(whom).is_some_and(|cell| cell.questions.has(&task_id)) {
             return Ok(None);
         }
         let refused = |error: AnswerError| Failure::permanent(Failure::INVALID_INPUT, error.to_string());
-        match self.answer(id, &task_id, input.into(), &message.sender) {
+        match self.answer(whom, &task_id, input.into(), &message.sender) {
             Ok(()) => Ok(Some(UpdateState::Completed(Ok(json!({}).into())))),
             Err(AnswerError::Control(error)) => Err(error.into()),
             Err(AnswerError::TooLarge { bytes, limit }) => Err(MessageError::TooLarge { bytes, limit }),
@@ -323,7 +324,7 @@ impl Engine {
 
     /// A workflow's answer to the question who waits for what, with the questions of its tool calls. A workflow that never
     /// asks has no handler for it.
-    pub(super) fn with_questions(&self, id: &ExecutionId, name: &str, outcome: Outcome) -> Outcome {
+    pub(super) fn with_questions(&self, whom: Address<'_>, name: &str, outcome: Outcome) -> Outcome {
         if name != PENDING_INPUTS {
             return outcome;
         }
@@ -332,7 +333,7 @@ impl Engine {
             Err(failure) if failure.kind == Failure::NOT_FOUND => json!({ "pending_inputs": [] }),
             Err(failure) => return Err(failure),
         };
-        let open = self.cell_in_memory(id).map(|cell| cell.questions.list()).unwrap_or_default();
+        let open = self.cell_in_memory(whom).map(|cell| cell.questions.list()).unwrap_or_default();
         if let Some(list) = answer.get_mut("pending_inputs").and_then(Value::as_array_mut) {
             let entry = |question: OpenQuestion| {
                 let mut entry = json!({

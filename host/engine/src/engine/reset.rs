@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    ControlError, Engine,
+    Address, ControlError, Engine,
     cell::{Cell, Live, Message},
     now_ms,
     succession::Successor,
 };
 use crate::{
-    Digest, ExecutionId, RunId,
+    Digest, RunId,
     guests::GuestError,
     history::{Command, Continuation, End, Job, Record, SearchValue, StoredRecord},
     machine::Input,
@@ -35,8 +35,12 @@ pub struct ResetRequest {
 
 impl Engine {
     /// Ends the current run, if it has not ended, and starts another one with its history up to an event.
-    pub async fn reset(&self, id: &ExecutionId, request: ResetRequest) -> Result<(), ControlError> {
-        let row = self.store.find(id)?.ok_or_else(|| ControlError::Unknown(id.clone()))?;
+    pub async fn reset(
+        &self,
+        whom: impl Into<Address<'_>>,
+        request: ResetRequest,
+    ) -> Result<(), ControlError> {
+        let row = self.find(whom.into())?;
         if row.status == Status::Running {
             let cell = self.cell(&row);
             let (reply, done) = tokio::sync::oneshot::channel();

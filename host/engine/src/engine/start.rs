@@ -6,10 +6,12 @@ use std::{
     time::Duration,
 };
 
+use airlock_schemas::{Checked, Dialect, Difference, Outcome, Refused, Schemas, Undecided};
 use parking_lot::Mutex;
 
 use super::{
     Engine, ExecutionView,
+    address::Reach,
     cell::{Cell, Live, Message as ToDriver},
     messages::{Kind, MessageError},
     now_ms,
@@ -52,6 +54,8 @@ pub struct StartRequest {
     pub retry: Option<RetryPolicy>,
     /// The schedule that starts it.
     pub schedule: Option<String>,
+    /// Whose executions it may meet under its id. Default: only those of its own user.
+    pub reach: Reach,
 }
 
 impl StartRequest {
@@ -70,6 +74,26 @@ impl StartRequest {
             execution_timeout: None,
             retry: None,
             schedule: None,
+            reach: Reach::default(),
+        }
+    }
+
+    /// The birth that it asks for.
+    fn birth(&self) -> Birth {
+        Birth {
+            workflow: self.workflow.clone(),
+            execution_id: self.execution_id.clone(),
+            input: self.input.clone(),
+            principal: self.principal.clone(),
+            wishes: self.wishes.clone(),
+            mocks: self.mocks.clone(),
+            schedule: self.schedule.clone(),
+            delay: self.delay,
+            execution_timeout: self.execution_timeout,
+            retry: self.retry.clone(),
+            reuse: self.reuse,
+            reach: self.reach,
+            ..Birth::default()
         }
     }
 }
@@ -179,6 +203,8 @@ pub(super) struct Birth {
     pub(super) execution_timeout: Option<Duration>,
     pub(super) retry: Option<RetryPolicy>,
     pub(super) reuse: IdReuse,
+    /// Whose execution may have had the id before.
+    pub(super) reach: Reach,
     /// Told in the first turn.
     pub(super) signal: Option<(Option<String>, Message)>,
 }
@@ -205,6 +231,7 @@ impl Default for Birth {
             execution_timeout: None,
             retry: None,
             reuse: IdReuse::RejectDuplicate,
+            reach: Reach::default(),
             signal: None,
         }
     }
@@ -212,7 +239,7 @@ impl Default for Birth {
 
 /// Compiled schemas, by component and place in it.
 #[derive(Default)]
-pub(super) struct Validators(Mutex<HashMap<(Digest, String), Arc<jsonschema::Validator>>>);
+pub(super) struct Validators(Mutex<HashMap<(Digest, String), Checked>>);
 
 /// Versions come and go while a daemon runs for months.
 const VALIDATORS_KEPT: usize = 512;
@@ -225,7 +252,7 @@ pub(super) enum Invalid {
 
 impl Validators {
     /// `place` names the schema within the component.
-    pub(super) fn check(
+    pub(super) async fn check(
         &self,
         digest: Digest,
         place: String,
@@ -234,39 +261,57 @@ impl Validators {
     ) -> Result<(), Invalid> {
         let key = (digest, place);
         let known = self.0.lock().get(&key).cloned();
-        let validator = match known {
-            Some(validator) => validator,
+        let checked = match known {
+            Some(checked) => checked,
             None => {
-                let validator = jsonschema::validator_for(&schema.value()).map_err(|error| {
-                    let message = format!("the input schema of '{}' is not valid: {error}", key.1);
-                    Invalid::Schema(GuestError::Invalid(message))
-                })?;
-                let validator = Arc::new(validator);
+                let compiled = Schemas::of_process().compile(&schema.value(), Dialect::Declared).await;
+                let checked = compiled.map_err(|refused| Invalid::Schema(unusable(&key.1, &refused)))?;
                 let mut kept = self.0.lock();
                 if kept.len() >= VALIDATORS_KEPT {
                     kept.clear();
                 }
-                kept.insert(key, Arc::clone(&validator));
-                validator
+                kept.insert(key, checked.clone());
+                checked
             }
         };
-        match problems(&validator, &input.value()) {
-            problems if problems.is_empty() => Ok(()),
-            problems => Err(Invalid::Problems(problems)),
+        match checked.check(&input.value()).await {
+            Outcome::Fits => Ok(()),
+            Outcome::Differs(differences) => Err(Invalid::Problems(problems(differences))),
+            Outcome::Undecided(undecided) => Err(of_check(&undecided)),
         }
     }
 }
 
-/// Where an input does not match, without what stands there: at most 20 places.
-pub(super) fn problems(validator: &jsonschema::Validator, input: &serde_json::Value) -> Vec<InputProblem> {
-    if validator.is_valid(input) {
-        return Vec::new();
+/// A schema that cannot be used, of this place in a component.
+pub(super) fn unusable(place: &str, refused: &Refused) -> GuestError {
+    let message = format!("the input schema of '{place}' cannot be used: {refused}");
+    match refused {
+        // It may be another time.
+        Refused::NotNow(_) => GuestError::Host(message),
+        _ => GuestError::Invalid(message),
     }
-    let problem = |error: jsonschema::ValidationError<'_>| InputProblem {
-        pointer: error.instance_path().to_string(),
-        message: error.masked().to_string(),
-    };
-    validator.iter_errors(input).take(20).map(problem).collect()
+}
+
+/// An input that could not be checked is refused before anything begins, by whose fault it is.
+fn of_check(undecided: &Undecided) -> Invalid {
+    match undecided {
+        Undecided::Work | Undecided::Depth => Invalid::Problems(vec![unchecked(undecided)]),
+        Undecided::Busy | Undecided::Late | Undecided::Broke => {
+            Invalid::Schema(GuestError::Host(undecided.to_string()))
+        }
+    }
+}
+
+/// That a value was not checked.
+pub(super) fn unchecked(undecided: &Undecided) -> InputProblem {
+    InputProblem { pointer: String::new(), message: undecided.to_string() }
+}
+
+/// Where an input does not match, without what stands there.
+pub(super) fn problems(differences: Vec<Difference>) -> Vec<InputProblem> {
+    let problem =
+        |difference: Difference| InputProblem { pointer: difference.instance, message: difference.message };
+    differences.into_iter().map(problem).collect()
 }
 
 /// A search key's value is cut to so many characters (contract/workflow-features.md §12).
@@ -297,35 +342,20 @@ impl Engine {
     /// to wait.
     pub async fn start(&self, request: StartRequest) -> Result<ExecutionView, StartError> {
         let (conflict, id) = (request.conflict, request.execution_id.clone());
-        let birth = |request: &StartRequest| Birth {
-            workflow: request.workflow.clone(),
-            execution_id: request.execution_id.clone(),
-            input: request.input.clone(),
-            principal: request.principal.clone(),
-            wishes: request.wishes.clone(),
-            mocks: request.mocks.clone(),
-            schedule: request.schedule.clone(),
-            delay: request.delay,
-            execution_timeout: request.execution_timeout,
-            retry: request.retry.clone(),
-            reuse: request.reuse,
-            ..Birth::default()
-        };
         let (Some(id), true) = (id, conflict != IdConflict::Fail) else {
-            return self.begin(birth(&request)).await;
+            return self.begin(request.birth()).await;
         };
         // Between two looks the execution with this id may end, or another one may begin.
         for _ in 0..CONTESTED {
             match self.get(&id)? {
                 Some(view) if view.row.status == Status::Running => {
-                    if view.row.principal.workspace != request.principal.workspace {
-                        return Err(StartError::AlreadyExists(id));
-                    }
+                    let whom = request.reach.meets(&request.principal, &view.row);
+                    let Some(whom) = whom else { return Err(StartError::AlreadyExists(id)) };
                     if conflict == IdConflict::UseExisting {
                         return Ok(view);
                     }
                     // It may have ended by itself meanwhile; anything else shows in the start.
-                    let _ = self.terminate(&id, "another execution takes its place".into()).await;
+                    let _ = self.terminate(whom, "another execution takes its place".into()).await;
                 }
                 _ => {}
             }
@@ -333,7 +363,7 @@ impl Engine {
                 IdConflict::TerminateExisting => IdReuse::AllowDuplicate,
                 _ => request.reuse,
             };
-            match self.begin(Birth { reuse, ..birth(&request) }).await {
+            match self.begin(Birth { reuse, ..request.birth() }).await {
                 Err(StartError::AlreadyExists(_)) if self.is_contested(&id).await? => {}
                 other => return other,
             }
@@ -365,29 +395,16 @@ impl Engine {
             let running = self.get(&id).map_err(StartError::from)?;
             let running = running.filter(|view| view.row.status == Status::Running);
             if let Some(view) = running {
-                if view.row.principal.workspace != request.principal.workspace {
-                    return Err(StartError::AlreadyExists(id).into());
-                }
-                match self.signal(&id, signal_id.clone(), message.clone()).await {
+                let whom = request.reach.meets(&request.principal, &view.row);
+                let Some(whom) = whom else { return Err(StartError::AlreadyExists(id).into()) };
+                match self.signal(whom, signal_id.clone(), message.clone()).await {
                     Err(MessageError::Control(super::ControlError::Ended(_))) => continue,
                     Err(error) => return Err(error.into()),
                     Ok(()) => return Ok(view),
                 }
             }
-            let birth = Birth {
-                workflow: request.workflow.clone(),
-                execution_id: Some(id.clone()),
-                input: request.input.clone(),
-                principal: request.principal.clone(),
-                wishes: request.wishes.clone(),
-                mocks: request.mocks.clone(),
-                delay: request.delay,
-                execution_timeout: request.execution_timeout,
-                retry: request.retry.clone(),
-                reuse: request.reuse,
-                signal: Some((signal_id.clone(), message.clone())),
-                ..Birth::default()
-            };
+            let signal = Some((signal_id.clone(), message.clone()));
+            let birth = Birth { execution_id: Some(id.clone()), schedule: None, signal, ..request.birth() };
             let birth = self.with_checked_signal(birth).await?;
             match self.begin(birth).await {
                 Err(StartError::AlreadyExists(_))
@@ -402,7 +419,8 @@ impl Engine {
         let Some(digest) = self.guests.serving(&birth.workflow) else { return Ok(birth) };
         let definition = self.guests.definition(&digest).await.map_err(StartError::from)?;
         if let Some((id, message)) = birth.signal.take() {
-            let message = self.checked_by(&definition, digest, &birth.workflow, Kind::Signal, message)?;
+            let message =
+                self.checked_by(&definition, digest, &birth.workflow, Kind::Signal, message).await?;
             birth.signal = Some((id, message));
         }
         Ok(birth)
@@ -427,7 +445,7 @@ impl Engine {
         }
         let input = if birth.input.is_null() { Json::from(serde_json::json!({})) } else { birth.input };
         let checked = self.validators.check(digest, birth.workflow.clone(), &workflow.input_schema, &input);
-        checked.map_err(|error| match error {
+        checked.await.map_err(|error| match error {
             Invalid::Problems(problems) => StartError::InvalidInput(problems),
             Invalid::Schema(error) => error.into(),
         })?;
@@ -442,7 +460,7 @@ impl Engine {
         let _permit = self.turn_permits.acquire().await;
         let now = now_ms();
         let id = birth.execution_id.unwrap_or_else(ExecutionId::generate);
-        let replaces = self.replaced(&id, birth.reuse)?;
+        let replaces = self.replaced(&id, birth.reuse, birth.reach, &birth.principal)?;
         let run_id = RunId::generate();
         let delay = u64::try_from(birth.delay.as_millis()).unwrap_or(u64::MAX);
         let started = Started {
@@ -517,7 +535,9 @@ impl Engine {
         match cell.outcome.get() {
             // Its first turn was its last, and another run goes on.
             Some(view) if view.continued.is_some() => {
-                Ok(self.get(&cell.row.id)?.unwrap_or_else(|| ExecutionView::clone(view)))
+                let next = self.get(&cell.row.id)?;
+                let next = next.filter(|next| next.row.principal == cell.row.principal);
+                Ok(next.unwrap_or_else(|| ExecutionView::clone(view)))
             }
             Some(view) => Ok(ExecutionView::clone(view)),
             None => Ok(ExecutionView::running(cell.row.clone())),
@@ -525,13 +545,21 @@ impl Engine {
     }
 
     /// The ended run whose id a start takes over, if there is one.
-    fn replaced(&self, id: &ExecutionId, reuse: IdReuse) -> Result<Option<crate::ExecutionKey>, StartError> {
+    fn replaced(
+        &self,
+        id: &ExecutionId,
+        reuse: IdReuse,
+        reach: Reach,
+        principal: &Principal,
+    ) -> Result<Option<crate::ExecutionKey>, StartError> {
         // The store refuses an id that is taken; nobody has to look for one that is always refused.
         if reuse == IdReuse::RejectDuplicate {
             return Ok(None);
         }
         let Some(row) = self.store.find(id)? else { return Ok(None) };
         let free = match reuse {
+            // The commit takes the id from this run or from none, so nothing comes in between.
+            _ if reach.meets(principal, &row).is_none() => false,
             IdReuse::RejectDuplicate => false,
             IdReuse::AllowDuplicateFailedOnly => {
                 row.status != Status::Running && row.status != Status::Completed

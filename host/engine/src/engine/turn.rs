@@ -18,6 +18,7 @@ use crate::{
     machine::{Effect, Input, Machine},
     replay::{Repetition, ReplayError},
     store::{Append, Start, Status, StoreError, Wake},
+    witness::Step,
 };
 
 /// Turns after which a driver lets others have the thread.
@@ -129,7 +130,10 @@ impl Engine {
             Some(Newborn { live, start }) => (live, Some(start)),
             None => match cell.take_live() {
                 Some(live) => (live, None),
-                None => (self.load(cell).await?, None),
+                None => {
+                    let _running = self.crashes.begin(Step::Load(cell.row.run_id));
+                    (self.load(cell).await?, None)
+                }
             },
         };
         if start.is_none() && live.machine.ended() {
@@ -285,6 +289,10 @@ impl Engine {
 
     /// Tells the workflow what happened, if anything did.
     async fn activate(&self, cell: &Cell, live: &mut Live) -> Result<(), StoreError> {
+        if live.machine.jobs().is_empty() {
+            return Ok(());
+        }
+        let _running = self.crashes.begin(Step::Turn(cell.row.run_id));
         let mut trapped = false;
         while !live.machine.jobs().is_empty() {
             if !self.has_instance(cell, live).await? {
@@ -360,6 +368,7 @@ impl Engine {
         if !live.machine.activated() {
             return Err(Unanswered::NotStarted);
         }
+        let _running = self.crashes.begin(Step::Turn(cell.row.run_id));
         let mut instance = match live.instance.take() {
             Some(instance) => instance,
             None => self.rebuild(cell, &live.machine, live.machine.digest(), live.index).await?,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    ControlError, Engine,
+    Address, ControlError, Engine,
     cell::{Cell, Live, Message, Refused},
     now_ms, turn,
     turn::Rebuild,
 };
-use crate::{Digest, ExecutionId, machine::Input, store::StoreError};
+use crate::{Digest, machine::Input, store::StoreError, witness::Step};
 
 /// What became of an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +25,11 @@ impl Engine {
     /// Moves an execution to other code if that repeats its history. A `trial` only says whether it would.
     pub async fn upgrade(
         &self,
-        id: &ExecutionId,
+        whom: impl Into<Address<'_>>,
         digest: Digest,
         trial: bool,
     ) -> Result<Upgrade, ControlError> {
-        let row = self.open_row(id)?;
+        let row = self.open_row(whom.into())?;
         if row.digest == digest {
             return Ok(Upgrade::Already);
         }
@@ -46,7 +46,7 @@ impl Engine {
             }
             Ok(Ok(Err(why))) => Ok(Upgrade::Refused(why)),
             Ok(Err(Refused::Store(error))) => Err(error.into()),
-            Ok(Err(Refused::Ended)) | Err(_) => Err(ControlError::Ended(id.clone())),
+            Ok(Err(Refused::Ended)) | Err(_) => Err(ControlError::Ended(row.id)),
         }
     }
 
@@ -65,6 +65,7 @@ impl Engine {
             Err(error) => return Ok(Err(error.to_string())),
         }
         let init = turn::init(&cell.row.id, started, live.machine.started_at());
+        let _running = self.crashes.begin(Step::Turn(cell.row.run_id));
         match self.repeat(cell.key, &digest, init, live.index).await {
             Ok(_) => {}
             Err(Rebuild::Store(error)) => return Err(error),

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use airlock_schemas::{Dialect, Outcome, Schemas};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 
-use super::{Executions, Outcome, Problem, Refusal, ScheduleStart, StartFailed};
+use super::{Executions, Outcome as Ended, Problem, Refusal, ScheduleStart, StartFailed};
 use crate::{
     Engine, ExecutionId, Extensions, Json,
     engine::{StartError, StartRequest},
@@ -37,25 +38,39 @@ impl Executions for Arc<Engine> {
             );
             return Err(Refusal::Input(vec![Problem::new("/input", message)]));
         }
-        let validator = jsonschema::validator_for(&definition.input_schema.value()).map_err(|error| {
-            Refusal::Unusable(format!("the input schema of '{workflow}' is not valid: {error}"))
+        let compiled =
+            Schemas::of_process().compile(&definition.input_schema.value(), Dialect::Declared).await;
+        let checked = compiled.map_err(|refused| {
+            Refusal::Unusable(format!("the input schema of '{workflow}' cannot be used: {refused}"))
         })?;
         let input = if input.is_null() { serde_json::json!({}) } else { input.value() };
-        let problems: Vec<Problem> = validator
-            .iter_errors(&input)
-            .take(20)
-            .map(|error| Problem::new(format!("/input{}", error.instance_path()), error.masked().to_string()))
-            .collect();
-        if problems.is_empty() { Ok(()) } else { Err(Refusal::Input(problems)) }
+        let at = |place: &str, message: String| Problem::new(format!("/input{place}"), message);
+        match checked.check(&input).await {
+            Outcome::Fits => Ok(()),
+            Outcome::Differs(differences) => Err(Refusal::Input(
+                differences
+                    .into_iter()
+                    .map(|difference| at(&difference.instance, difference.message))
+                    .collect(),
+            )),
+            Outcome::Undecided(undecided) => Err(Refusal::Input(vec![at("", undecided.to_string())])),
+        }
     }
 
     async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed> {
+        // A schedule makes up for what was missed: a start that crashes the process would come at every start.
+        let _running = match self.starting(&start.execution_id) {
+            Ok(running) => running,
+            Err(held) => return Err(StartFailed::ForGood(format!("the start is {held}"))),
+        };
         // What the workflow says of itself may have changed since the schedule was made.
         let checked = self.check(&start.workflow, &start.input, &start.extensions).await;
         if let Err(refusal @ (Refusal::OnBehalfOf(_) | Refusal::Extensions(_))) = checked {
             return Err(StartFailed::ForGood(refusal.to_string()));
         }
         let Extensions { mocks, wishes } = start.extensions;
+        let (id, schedule, principal) =
+            (start.execution_id.clone(), start.schedule_id.clone(), start.principal.clone());
         let request = StartRequest {
             execution_id: Some(start.execution_id),
             schedule: Some(start.schedule_id.to_string()),
@@ -64,7 +79,18 @@ impl Executions for Arc<Engine> {
             ..StartRequest::new(start.workflow, start.input, start.principal)
         };
         match Engine::start(self, request).await {
-            Ok(_) | Err(StartError::AlreadyExists(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            // From before a crash. Somebody else's is not taken for the schedule's own, which would be ended by its policy.
+            Err(StartError::AlreadyExists(_))
+                if self.get(&id).is_ok_and(|found| {
+                    found.is_none_or(|found| {
+                        found.row.schedule.as_deref() == Some(schedule.as_str())
+                            && found.row.principal == principal
+                    })
+                }) =>
+            {
+                Ok(())
+            }
             Err(
                 error @ (StartError::ShuttingDown
                 | StartError::Store(
@@ -92,7 +118,7 @@ impl Executions for Arc<Engine> {
         }
     }
 
-    fn ended(&self, id: &ExecutionId) -> BoxFuture<'static, Option<Outcome>> {
+    fn ended(&self, id: &ExecutionId) -> BoxFuture<'static, Option<Ended>> {
         let (engine, id) = (Self::clone(self), id.clone());
         Box::pin(async move {
             loop {
@@ -100,9 +126,9 @@ impl Executions for Arc<Engine> {
                     Ok(None) => return None,
                     Ok(Some(view)) => match view.row.status {
                         Status::Running => {}
-                        Status::Completed => return Some(Outcome::Completed),
-                        Status::Failed | Status::TimedOut => return Some(Outcome::Failed),
-                        _ => return Some(Outcome::Stopped),
+                        Status::Completed => return Some(Ended::Completed),
+                        Status::Failed | Status::TimedOut => return Some(Ended::Failed),
+                        _ => return Some(Ended::Stopped),
                     },
                     Err(error) => {
                         tracing::warn!(%id, %error, "the end of an execution cannot be read; trying again")

@@ -23,7 +23,7 @@ use super::Objects;
 use crate::{
     commit::{Committer, closed},
     reference::Reference,
-    seal::Seal,
+    seal::{Seal, owner},
     step::Step,
 };
 
@@ -114,7 +114,7 @@ impl Uploads {
                     self.remove(&paths).await;
                     return Err(error);
                 }
-                row.body = self.seal.seal_at(&reference.encode(), step.key, index);
+                row.body = self.seal.seal_at(&reference.encode(), step.key, index, owner(&step.change));
                 row.object = Some(reference);
             }
             part = step.successor.as_deref_mut();
