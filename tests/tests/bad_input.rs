@@ -230,7 +230,13 @@ async fn connectors_that_make_no_sense_are_refused_with_a_reason() {
         (put.clone(), format!("{own}/mocks"), Some(json!({})), 422, "'mocks' is missing"),
         (put.clone(), format!("{own}/mocks"), Some(json!({ "mocks": [{}] })), 422, "tool"),
         (put, format!("{own}/openapi"), Some(json!({})), 409, "speaks MCP"),
-        (post.clone(), format!("{own}/pins/approve"), Some(json!({ "tool": "x" })), 404, "no tool 'x'"),
+        (
+            post.clone(),
+            format!("{own}/pins/approve"),
+            Some(json!({ "tool": "x" })),
+            404,
+            "never listed a tool 'x'",
+        ),
         (get.clone(), "/v1/airlock/audit?kind=nonsense".into(), None, 422, "not a kind of audit entry"),
         (
             post.clone(),

@@ -247,7 +247,7 @@ async fn a_document_is_imported_by_address_and_becomes_a_template_that_needs_no_
     assert!(err(&none).contains("is not a template"), "{}", err(&none));
 
     // What is no document is said with the host's answer, never with its text.
-    for (path, says) in [("/status/404", "answered with HTTP status 404"), ("/html", "OpenAPI")] {
+    for (path, says) in [("/status/404", "127.0.0.1: HTTP status 404"), ("/html", "OpenAPI")] {
         let httpbin = Server::httpbin().await;
         let wrong = daemon.cli(&["connectors", "add", "wrong", "--openapi", &httpbin.url(path)], "");
         assert_eq!(wrong.status.code(), Some(2), "{}", err(&wrong));

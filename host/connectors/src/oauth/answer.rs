@@ -438,8 +438,10 @@ mod tests {
                 names.iter().zip(&values).map(|(name, value)| format!("\"{name}\": {value}")).collect();
             let body = format!("{{{}}}", members.join(", "));
             if let Ok(tokens) = read("as.example", &answer(200, body.clone()), &[], &[]) {
-                let written = serde_json::to_string(tokens.access.expose_secret()).expect("JSON");
-                prop_assert!(body.contains(&written), "a token that nobody gave");
+                // It may have been given with blanks around it.
+                let token = tokens.access.expose_secret();
+                let given = values.iter().filter_map(|value| serde_json::from_str::<String>(value).ok());
+                prop_assert!(given.into_iter().any(|given| given.contains(token)), "a token that nobody gave");
             }
         }
     }
