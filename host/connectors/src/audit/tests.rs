@@ -440,8 +440,9 @@ fn a19_a_log_that_is_put_back_is_not_whole_whatever_is_written_to_it_afterwards(
             if another {
                 fs::remove_dir_all(folder.path()).expect("is removed");
                 let log = written(aside.path(), 0, 4_000);
-                (0..ENTRIES + then)
-                    .for_each(|number| drop(log.record(call(number + 1)).expect("is recorded")));
+                for number in 0..ENTRIES + then {
+                    log.record(call(number + 1)).expect("is recorded");
+                }
                 drop(log);
                 fs::rename(aside.path(), folder.path()).expect("is moved");
             } else {
@@ -460,7 +461,9 @@ fn a19_a_log_that_is_put_back_is_not_whole_whatever_is_written_to_it_afterwards(
                 let log = AuditLog::open_with(folder.path(), &key(), 4_000).expect("opens");
                 log.compare(&records).expect("is compared");
                 // It goes on, past the end that was kept, and that is noted again and again.
-                (0..2 * ENTRIES).for_each(|number| drop(log.record(call(number)).expect("is recorded")));
+                for number in 0..2 * ENTRIES {
+                    log.record(call(number)).expect("is recorded");
+                }
                 log.keep_head(&records).expect("is kept");
                 assert_eq!(
                     log.broken().is_none(),
