@@ -83,6 +83,10 @@ impl Told<'_> {
             Unanswered::TooLarge => {
                 ConnectorsError::TooLarge(self.server("answered with more bytes than one message may have")).into()
             }
+            Unanswered::Encoded => upstream(
+                "answered in a content encoding that is not known here: gzip, deflate and br are",
+                Again::Never,
+            ),
             Unanswered::Forbidden => ConnectorsError::Forbidden(format!(
                 "the address of connector '{}' ({}) may not be called: see --allow-loopback and --allow-private-networks",
                 self.connector, self.host
