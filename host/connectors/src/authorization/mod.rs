@@ -111,7 +111,7 @@ impl Authorization {
                 false => Err(nothing_stored_for(connector, who)),
             };
         };
-        if credential.origin != connector.origin() || credential.needs_somebody(Utc::now()) {
+        if credential.origin != connector.base() || credential.needs_somebody(Utc::now()) {
             // The first says so by itself.
             credential.open(&*self.records, &self.vault, connector, &key)?;
             return Err(again(connector, &credential));

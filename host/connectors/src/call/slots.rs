@@ -168,7 +168,7 @@ fn acting(caller: &Principal, on_behalf_of: bool) -> Principal {
 
 fn unusable(connector: &Connector, credential: &Credential) -> Option<String> {
     let (name, of) = (&credential.name, &connector.name);
-    if credential.origin != connector.origin() {
+    if credential.origin != connector.base() {
         return Some(format!(
             "the address of connector '{of}' has changed since credential '{name}' was stored: store it again with \
              `airlock credentials set {of} {name}`"

@@ -131,7 +131,7 @@ impl Credential {
         format!("{}|{key}|{}|{}|{}", connector.organization, self.id, self.version, self.origin)
     }
 
-    /// The secret. It goes to the origin that it was stored for and nowhere else (THREATS row 10).
+    /// The secret. It goes to the origin and base path that it was stored for and nowhere else (THREATS row 10).
     pub(crate) fn open(
         &self,
         records: &dyn Records,
@@ -139,7 +139,7 @@ impl Credential {
         connector: &Connector,
         key: &str,
     ) -> Result<Secret, ConnectorsError> {
-        if self.origin != connector.origin() {
+        if self.origin != connector.base() {
             return Err(ConnectorsError::Unauthorized(format!(
                 "the address of connector '{0}' has changed since credential '{1}' was stored: store it again with \
                  `airlock credentials set {0} {1}`",
@@ -169,7 +169,7 @@ impl Credential {
 
     /// The word for its state at a connector: one that was stored for another address cannot be used.
     pub(crate) fn shown_state(&self, connector: &Connector, now: DateTime<Utc>) -> &'static str {
-        match self.origin == connector.origin() {
+        match self.origin == connector.base() {
             true => self.word(now),
             false => "needs_reauthorization",
         }

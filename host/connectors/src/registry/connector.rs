@@ -139,9 +139,14 @@ impl Connector {
         }
     }
 
-    /// Scheme, host and port: what a credential is bound to (THREATS row 10).
-    pub(crate) fn origin(&self) -> String {
-        Url::parse(&self.server).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    /// Scheme, host, port and base path: what a credential is bound to (THREATS row 10). Behind another path of a host there
+    /// may be somebody else.
+    pub(crate) fn base(&self) -> String {
+        let base = |url: Url| {
+            let path = url.path().trim_end_matches('/');
+            format!("{}{path}", url.origin().ascii_serialization())
+        };
+        Url::parse(&self.server).map(base).unwrap_or_default()
     }
 
     /// Scheme, host and port for messages.
