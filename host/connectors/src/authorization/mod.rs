@@ -42,8 +42,6 @@ pub struct OAuthConfig {
     pub client_document_url: Option<Url>,
     /// Origins that browsers may be sent back to (`app_return_url`).
     pub return_origins: Vec<String>,
-    /// A page asks for a click before a browser is sent on.
-    pub confirm: bool,
 }
 
 /// Who may use what, with which token.

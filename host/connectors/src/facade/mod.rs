@@ -72,7 +72,6 @@ impl ConnectorsConfig {
                 redirect_uri: page("/v1/airlock/oauth/callback"),
                 client_document_url: Some(document).filter(|url| url.scheme() == "https"),
                 return_origins: Vec::new(),
-                confirm: false,
             },
         }
     }
