@@ -240,3 +240,6 @@ pub(crate) fn check_server(server: &str, allowed: Allowed) -> Result<(), Connect
     }
     allowed.check(&url).map_err(invalid)
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,9 @@ pub(super) struct Undone {
 
 /// The words of a text that may be base64 or hexadecimal digits.
 pub(super) fn words(text: &[u8], ways: &Ways) -> Vec<Range<usize>> {
-    Runs::new(text, &BASE64, (ways.shortest * 4 / 3 + 1).min(SHORTEST_LINE)).collect()
+    let mut words = Vec::with_capacity(text.len() / 128);
+    words.extend(Runs::new(text, &BASE64, (ways.shortest * 4 / 3 + 1).min(SHORTEST_LINE)));
+    words
 }
 
 /// What the base64 in a text stands for, also where it goes on in the next line. `of` is where the text came from: runs in
@@ -114,6 +116,12 @@ pub(super) fn base64(text: &[u8], of: Option<&View>, words: &[Range<usize>], way
     for run in words.iter().cloned() {
         // It was read as the next lines of one before.
         if run.start < end {
+            continue;
+        }
+        let is_space = |at: usize| matches!(text.get(at), Some(b' ' | b'\t' | b'\r' | b'\n'));
+        let is_alone = !is_space(run.end) && !run.start.checked_sub(1).is_some_and(is_space);
+        if is_alone && is_hopeless(&text[run.clone()], ways) {
+            end = run.end;
             continue;
         }
         join(text, run, end, &mut lines);
