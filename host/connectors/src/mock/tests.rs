@@ -140,7 +140,7 @@ fn short_answers_become_whole_ones_in_the_shape_of_the_connector() {
     ];
     for (answer, shape, expected) in table {
         let (_, mocks) = mocks(vec![json!({ "tool": "t", "answer": answer, "delay_ms": 20 })]);
-        let found = mocks.find("1", "t", &json!({}), shape).expect("is found");
+        let found = mocks.find("1", "ada", "t", &json!({}), shape).expect("is found");
         assert_eq!(found, Found { answer: expected, delay: Duration::from_millis(20) }, "{answer} {shape:?}");
     }
 }

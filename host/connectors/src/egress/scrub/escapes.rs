@@ -8,7 +8,7 @@ use super::{
 };
 
 /// A way of writing single characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Escapes {
     /// As strings of JSON and of programming languages have them: `\/`, `\u0041`, `\x41`.
     Backslash,
@@ -49,10 +49,14 @@ impl Escapes {
         }
     }
 
-    /// Pieces of the text with these escapes undone.
-    pub(super) fn undo(self, text: &[u8], ways: &Ways) -> View {
+    /// Pieces of the text with these escapes undone. `after` is what was undone before, and which escapes these were.
+    ///
+    /// Escapes that stand beside each other are undone in one order only: those that come earlier are undone after others if
+    /// they are made of these.
+    pub(super) fn undo(self, text: &[u8], after: Option<(&View, Option<Self>)>, ways: &Ways) -> View {
+        let made = after.filter(|(_, last)| last.is_some_and(|last| self <= last)).map(|(view, _)| view);
         let (mut view, mut from, mut done) = (View::default(), 0, 0);
-        while let Some(hit) = self.next_wanted(text, from, ways) {
+        while let Some(hit) = self.next_wanted(text, from, made, ways) {
             let start = hit.saturating_sub(ways.context).max(done);
             let (mut limit, mut at) = (hit + ways.context, start);
             done = start;
@@ -77,10 +81,15 @@ impl Escapes {
         view
     }
 
-    fn next_wanted(self, text: &[u8], mut from: usize, ways: &Ways) -> Option<usize> {
+    fn next_wanted(self, text: &[u8], mut from: usize, made: Option<&View>, ways: &Ways) -> Option<usize> {
+        // Something inside of it.
+        let is_made =
+            |at: usize, len: usize| made.is_none_or(|view| view.is_changed(&(at + 1..at + len - 1)));
         while let Some(at) = self.next(text, from) {
             from = match self.read(&text[at..]) {
-                Some(escape) if self.is_wanted(text, at, &escape, ways) => return Some(at),
+                Some(escape) if self.is_wanted(text, at, &escape, ways) && is_made(at, escape.len) => {
+                    return Some(at);
+                }
                 Some(escape) => at + escape.len,
                 None => at + 1,
             };

@@ -88,7 +88,7 @@ impl Matcher {
     fn look(
         &self,
         text: &[u8],
-        of: Option<&View>,
+        of: Option<(&View, Option<Escapes>)>,
         depth: usize,
         left: &mut usize,
         found: &mut Vec<Range<usize>>,
@@ -98,19 +98,21 @@ impl Matcher {
             return Ok(());
         }
         for escapes in Escapes::ALL {
-            let view = escapes.undo(text, &self.ways);
-            self.deeper(Undone { view, work: 0 }, depth, left, found)?;
+            let view = escapes.undo(text, of, &self.ways);
+            self.deeper(Undone { view, work: 0 }, Some(escapes), depth, left, found)?;
         }
+        let of = of.map(|(view, _)| view);
         let words = runs::words(text, &self.ways);
-        self.deeper(runs::base64(text, of, &words, &self.ways), depth, left, found)?;
-        self.deeper(runs::hexadecimal(text, of, &words, &self.ways), depth, left, found)?;
-        self.deeper(runs::utf16(text, &self.ways), depth, left, found)
+        self.deeper(runs::base64(text, of, &words, &self.ways), None, depth, left, found)?;
+        self.deeper(runs::hexadecimal(text, of, &words, &self.ways), None, depth, left, found)?;
+        self.deeper(runs::utf16(text, &self.ways), None, depth, left, found)
     }
 
     /// Looks at what something became.
     fn deeper(
         &self,
         Undone { view, work }: Undone,
+        undone: Option<Escapes>,
         depth: usize,
         left: &mut usize,
         found: &mut Vec<Range<usize>>,
@@ -120,7 +122,7 @@ impl Matcher {
             return Ok(());
         }
         let mut inside = Vec::new();
-        self.look(view.bytes(), Some(&view), depth + 1, left, &mut inside)?;
+        self.look(view.bytes(), Some((&view, undone)), depth + 1, left, &mut inside)?;
         found.extend(inside.iter().map(|place| view.locate(place)));
         Ok(())
     }

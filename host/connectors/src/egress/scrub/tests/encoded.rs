@@ -194,6 +194,22 @@ fn a_text_that_costs_too_much_to_look_at_is_taken_out_whole() {
     assert!(scrubber.text(&nested).len() <= nested.len());
 }
 
+#[test]
+fn a_text_in_which_every_kind_of_escape_is_frequent_is_looked_through_and_stays() {
+    let secret = "tok-4f9a81c2e7d34b6095aa17c8";
+    let scrubber = of(&[secret]);
+    let line = concat!(
+        r#"<a href=3D\"https:\/\/api.example\/a%2Fb%41?x=3D%61&amp;y=3D&#65;&lt;b&gt;&quot;\u0041"#,
+        "=\r\ntok-\r\n4f"
+    );
+    for bytes in [1 << 10, 100 << 10, 1 << 20] {
+        let text = line.repeat(bytes / line.len());
+        assert!(matches!(scrubber.text(&text), Cow::Borrowed(_)), "{bytes} bytes");
+        let dirty = format!("{text}{}{text}", secret.replace('-', "&#45;"));
+        assert_eq!(scrubber.counted(&dirty).1, 1);
+    }
+}
+
 proptest! {
     #[test]
     fn no_secret_survives_any_composition_of_encodings(
