@@ -341,8 +341,7 @@ async fn a14_nobody_is_sent_on_to_sign_in_before_a_page_has_said_for_whom() {
     let world = World::oidc(LONG).await;
     let begun = link(world.client(), "").await;
     let url = Url::parse(&begun).expect("an address");
-    let http =
-        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
     let http = http.expect("a client");
     let page = http.get(url.clone()).send().await.expect("an answer");
     assert_eq!(page.status(), StatusCode::OK);

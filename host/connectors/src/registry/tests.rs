@@ -2,10 +2,7 @@ use chrono::Utc;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use super::{
-    method::{Grant, Method, OAuth},
-    *,
-};
+use super::{method::Method, *};
 use crate::{
     Keyring, MasterKey,
     control::{Control, memory::Memory},
@@ -189,8 +186,8 @@ fn a17_the_secret_of_a_client_is_known_whoever_registered_it() {
             json!({ "method_type": "oauth2", "auth_data": client_id.map(|id| json!({ "client_id": id })) });
         let read = |_: &serde_json::Value, _: &str| Ok(server.clone());
         let mut method = Method::parse(&oauth, "", &read).expect("a method");
-        if let Method::Oauth2(OAuth { server: known, grant: Grant::AuthorizationCode, .. }) = &mut method {
-            *known = Some(server.clone());
+        if let Method::Oauth2(oauth) = &mut method {
+            oauth.server = Some(server.clone());
         }
         method
     };

@@ -2,6 +2,7 @@
 //! where what comes out may be a part of a secret.
 
 use super::{
+    lines::{line_break, line_break_alone},
     runs::BASE64,
     view::{Unit, View},
     ways::Ways,
@@ -25,6 +26,11 @@ pub(super) enum Escapes {
 impl Escapes {
     pub(super) const ALL: [Self; 5] =
         [Self::Backslash, Self::Entities, Self::Percent, Self::Quoted, Self::Lines];
+
+    /// Whether they begin with `&`, `%` or `=`.
+    pub(super) fn have_signs(self) -> bool {
+        matches!(self, Self::Entities | Self::Percent | Self::Quoted)
+    }
 
     fn next(self, text: &[u8], from: usize) -> Option<usize> {
         let rest = text.get(from..)?;
@@ -191,20 +197,6 @@ fn quoted(text: &[u8]) -> Option<Escape> {
         return Some(Escape { len: len + 1, ..Escape::default() });
     }
     Some(Escape::byte(3, u8::try_from(hexadecimal(text, 1, 2)?).ok()?))
-}
-
-fn line_break_alone(text: &[u8]) -> Option<usize> {
-    match text {
-        [b'\r', b'\n', ..] => Some(2),
-        [b'\n' | b'\r', ..] => Some(1),
-        _ => None,
-    }
-}
-
-/// The bytes of a line break that a text begins with, with what the next line is indented by.
-pub(super) fn line_break(text: &[u8]) -> Option<usize> {
-    let len = line_break_alone(text)?;
-    Some(len + text[len..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count())
 }
 
 fn entity(text: &[u8]) -> Option<Escape> {

@@ -11,6 +11,7 @@ mod escapes;
 mod finder;
 mod forms;
 mod json;
+mod lines;
 mod numbers;
 mod runs;
 mod search;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{
-    escapes::line_break,
+    lines::line_break,
     view::{Unit, View},
     ways::Ways,
 };

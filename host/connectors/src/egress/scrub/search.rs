@@ -72,6 +72,9 @@ impl Matcher {
 
     /// What stands in a text as it is.
     pub(super) fn plain(&self, text: &[u8], found: &mut Vec<Range<usize>>) {
+        if !self.finder.occurs(text) {
+            return;
+        }
         let mut next = self.finder.find(text, 0);
         while let Some(place) = next {
             next = self.finder.find(text, place.start + 1);
@@ -97,7 +100,9 @@ impl Matcher {
         if depth == DEEPEST {
             return Ok(());
         }
-        for escapes in Escapes::ALL {
+        // Most texts have none of these, which one look shows.
+        let has_signs = memchr::memchr3(b'&', b'%', b'=', text).is_some();
+        for escapes in Escapes::ALL.into_iter().filter(|escapes| has_signs || !escapes.have_signs()) {
             let view = escapes.undo(text, of, &self.ways);
             self.deeper(Undone { view, work: 0 }, Some(escapes), depth, left, found)?;
         }

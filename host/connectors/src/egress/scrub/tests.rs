@@ -191,6 +191,26 @@ fn no_escape_in_a_json_text_hides_a_secret() {
     }
 }
 
+#[test]
+fn row_01_a_secret_is_found_at_every_place_of_a_long_text() {
+    let secret = "tok-4f9a81c2e7d34b6095aa17c8";
+    let scrubber = of(&[secret, "short-01"]);
+    let length = 70 << 10;
+    let text = "The quick brown fox. ".repeat(length / 21);
+    assert!(matches!(scrubber.text(&text), Cow::Borrowed(_)));
+    // Around the places at which it is begun to look, and at the ends.
+    let quarter = text.len() / 4;
+    let near = |at: usize| at.saturating_sub(40)..(at + 40).min(text.len());
+    for at in (0..=4).flat_map(|part| near(part * quarter)).chain((0..text.len()).step_by(911)) {
+        for secret in [secret, "short-01"] {
+            let mut dirty = text.clone();
+            dirty.insert_str(at, secret);
+            let (cleaned, count) = scrubber.counted(&dirty);
+            assert_eq!((count, cleaned.len()), (1, text.len() + REDACTED.len()), "at {at}");
+        }
+    }
+}
+
 /// Every place of every form, found by looking at each place for each form; those that overlap become one.
 fn slow(scrubber: &Scrubber, text: &str) -> Vec<(usize, usize)> {
     let forms = || scrubber.all().flat_map(|known| &known.forms);
