@@ -98,6 +98,10 @@ pub(super) fn of(secret: &str) -> Vec<Form> {
         let digits: Vec<String> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
         forms.push(Form::hexadecimal(digits.join(between)));
     }
+    // YAML, SQL and CSV write quotes twice.
+    for quote in ["'", "\""].into_iter().filter(|quote| secret.contains(quote)) {
+        forms.push(Form::exact(secret.replace(quote, &quote.repeat(2))));
+    }
     if secret.contains(' ') {
         // Of what forms have, when the rest of it was undone.
         forms.push(Form::exact(secret.replace(' ', "+")));

@@ -163,6 +163,9 @@ fn what_servers_of_a_corpus_do_leaves_no_secret() {
             format!("data:;base64,{}", STANDARD.encode(format!("<p>{html}</p>"))),
             // PHP under its default content type.
             json!({ "t": secret }).to_string().replace('/', "\\/"),
+            // YAML, SQL, CSV.
+            format!("t: '{}'", secret.replace('\'', "''")),
+            format!("1,\"{}\",2", secret.replace('"', "\"\"")),
             // Without the ends that HTML does not need.
             secret.chars().map(|letter| format!("&#{:07}", u32::from(letter))).collect(),
             secret.chars().map(|letter| format!("\\u{{{:x}}}", u32::from(letter))).collect(),
