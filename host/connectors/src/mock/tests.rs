@@ -260,21 +260,21 @@ fn a09_what_was_recorded_is_seen_used_and_removed_by_its_user_alone() {
     let written = json!({ "tool": "t", "arguments": { "id": 1 }, "answer": { "text": "written" } });
     let (records, mocks) = mocks(vec![written]);
     let answer = |of: &str| json!({ "content": [{ "type": "text", "text": of }] });
-    for user in ["ada", "bo"] {
+    for user in ["ada", "zoe"] {
         for tool in ["t", "only-recorded"] {
-            let arguments = json!({ "id": 2, "of": "both" });
+            let arguments = json!({ "id": 2, "of": "two" });
             mocks.record(&records, "1", user, tool, &arguments, &answer(user)).expect("is recorded");
         }
     }
     let mocks = Mocks::open(&records).expect("opens");
     let text = |user: &str, tool: &str, id: u64| {
-        let found = mocks.find("1", user, tool, &json!({ "id": id, "of": "both" }), Shape::Mcp)?;
+        let found = mocks.find("1", user, tool, &json!({ "id": id, "of": "two" }), Shape::Mcp)?;
         found.answer["content"][0]["text"].as_str().map(str::to_owned)
     };
-    for user in ["ada", "bo"] {
+    for user in ["ada", "zoe"] {
         assert_eq!(text(user, "t", 2).as_deref(), Some(user));
         let listed = json!(mocks.list("1", user).expect("lists")).to_string();
-        let other = if user == "ada" { "bo" } else { "ada" };
+        let other = if user == "ada" { "zoe" } else { "ada" };
         assert!(listed.contains(user) && !listed.contains(other), "{listed}");
     }
     assert_eq!((text("eve", "t", 2), text("eve", "t", 1).as_deref()), (None, Some("written")));
@@ -283,5 +283,5 @@ fn a09_what_was_recorded_is_seen_used_and_removed_by_its_user_alone() {
     assert!(mocks.missing("crm", "1", "eve", "only-recorded").to_string().contains("it has no mock"));
     // Everything that one may see, but nobody else's.
     assert_eq!(mocks.clear(&records, "1", "ada", None).expect("clears"), 3);
-    assert_eq!((text("ada", "t", 2), text("bo", "t", 2).as_deref()), (None, Some("bo")));
+    assert_eq!((text("ada", "t", 2), text("zoe", "t", 2).as_deref()), (None, Some("zoe")));
 }

@@ -88,7 +88,7 @@ impl Matcher {
         }
     }
 
-    fn look(
+    pub(super) fn look(
         &self,
         text: &[u8],
         of: Option<(&View, Option<Escapes>)>,

@@ -185,15 +185,14 @@ fn what_servers_of_a_corpus_do_leaves_no_secret() {
 }
 
 #[test]
-fn a_text_that_costs_too_much_to_look_at_is_taken_out_whole() {
+fn what_may_be_looked_at_for_a_text_is_bounded() {
     let scrubber = of(&["a-secret-of-mine"]);
     // It is base64 of base64 of base64, wherever one begins to read.
-    let text = "QUFB".repeat(1 << 20);
-    let began = std::time::Instant::now();
+    let text = "QUFB".repeat(1 << 14);
     assert!(scrubber.text(&text).len() <= text.len());
-    // Bounded on a slow machine in a slow build as well.
-    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
-    let nested = "\\\\u005cu005c".repeat(1 << 16);
+    let matcher = scrubber.matcher().expect("there is something to find");
+    assert!(matcher.look(text.as_bytes(), None, 0, &mut 1_000, &mut Vec::new()).is_err());
+    let nested = "\\\\u005cu005c".repeat(1 << 12);
     assert!(scrubber.text(&nested).len() <= nested.len());
 }
 
@@ -205,7 +204,7 @@ fn a_text_in_which_every_kind_of_escape_is_frequent_is_looked_through_and_stays(
         r#"<a href=3D\"https:\/\/api.example\/a%2Fb%41?x=3D%61&amp;y=3D&#65;&lt;b&gt;&quot;\u0041"#,
         "=\r\ntok-\r\n4f"
     );
-    for bytes in [1 << 10, 100 << 10, 1 << 20] {
+    for bytes in [1 << 10, 60 << 10] {
         let text = line.repeat(bytes / line.len());
         assert!(matches!(scrubber.text(&text), Cow::Borrowed(_)), "{bytes} bytes");
         let dirty = format!("{text}{}{text}", secret.replace('-', "&#45;"));
