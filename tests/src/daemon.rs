@@ -194,6 +194,13 @@ impl Daemon {
         Client::new(&self.url(), answer["key"].as_str().expect("the key is shown once"))
     }
 
+    /// Another owner.
+    pub async fn owner(&self, name: &str) -> Client {
+        let body = serde_json::json!({ "user": name, "name": format!("{name}'s key"), "role": "owner" });
+        let answer = self.client.post("/v1/airlock/keys", &body).await;
+        Client::new(&self.url(), answer["key"].as_str().expect("the key is shown once"))
+    }
+
     /// Runs the command line against this daemon, with the owner's key.
     pub fn cli(&self, arguments: &[&str], input: &str) -> Output {
         let url = self.url();

@@ -582,12 +582,14 @@ async fn a_connector_is_seen_and_used_by_those_it_is_shared_with_and_active_for(
     let server = Server::everything().await;
     let daemon = Daemon::with(&[]).await;
     let (owner, ada, bo) = (&daemon.client, daemon.user("ada").await, daemon.user("bo").await);
-    let body = json!({ "name": "notes", "description": "ada's", "server": server.url("/mcp"), "protocol": "mcp",
+    // An owner as well, but not the first one.
+    let zoe = daemon.owner("zoe").await;
+    let body = json!({ "name": "notes", "description": "zoe's", "server": server.url("/mcp"), "protocol": "mcp",
         "visibility": "private", "auth_methods": [{ "method_type": "bearer" }] });
-    let made = ada.post("/v1/connectors", &body).await;
+    let made = zoe.post("/v1/connectors", &body).await;
     let id = made["id"].as_str().expect("an id");
     let sees = async |who: &Client| who.call(Method::GET, "/v1/connectors/notes", None).await.0.as_u16();
-    assert_eq!([sees(&ada).await, sees(&bo).await], [200, 404]);
+    assert_eq!([sees(&zoe).await, sees(&bo).await], [200, 404]);
 
     // Shared in the workspace by its creator alone.
     let share = format!("/v1/connectors/{id}/share");
@@ -596,7 +598,7 @@ async fn a_connector_is_seen_and_used_by_those_it_is_shared_with_and_active_for(
         404,
         "nor does the owner see what is private"
     );
-    let (status, answer) = ada.call(Method::PUT, &share, None).await;
+    let (status, answer) = zoe.call(Method::PUT, &share, None).await;
     assert_eq!(
         (status.as_u16(), answer["message"].as_str()),
         (200, Some("connector 'notes' is shared in the workspace now"))
@@ -604,23 +606,24 @@ async fn a_connector_is_seen_and_used_by_those_it_is_shared_with_and_active_for(
     assert_eq!(sees(&bo).await, 200);
     let (status, answer) = bo.call(Method::DELETE, &share, None).await;
     assert_eq!(status.as_u16(), 403, "{answer}");
-    assert!(detail(&answer).contains("belongs to ada"), "{answer}");
+    assert!(detail(&answer).contains("belongs to zoe"), "{answer}");
     let (status, answer) =
         bo.call(Method::PATCH, "/v1/connectors/notes", Some(&json!({ "title": "mine" }))).await;
     assert_eq!(status.as_u16(), 403, "{answer}");
 
     // What others stored goes when it becomes private again; the creator's stays.
-    for (who, token) in [(&ada, "a-token-of-ada"), (&bo, "a-token-of-bo")] {
+    for (who, token) in [(&zoe, "a-token-of-zoe"), (&bo, "a-token-of-bo")] {
         who.add_credential("notes", "main", token).await;
     }
-    assert_eq!(ada.call(Method::DELETE, &share, None).await.0.as_u16(), 200);
+    assert_eq!(zoe.call(Method::DELETE, &share, None).await.0.as_u16(), 200);
     assert_eq!(sees(&bo).await, 404);
-    ada.call(Method::PUT, &share, None).await;
+    zoe.call(Method::PUT, &share, None).await;
     assert_eq!(bo.get("/v1/connectors/notes/user/credentials").await["credentials"], json!([]));
-    assert_eq!(ada.get("/v1/connectors/notes/user/credentials").await["credentials"][0]["name"], "main");
+    assert_eq!(zoe.get("/v1/connectors/notes/user/credentials").await["credentials"][0]["name"], "main");
     let wide = "/v1/connectors/notes/organization/share";
     let (status, answer) = ada.call(Method::PUT, wide, None).await;
     assert_eq!(status.as_u16(), 403, "the organisation's is an owner's to give: {answer}");
+    ada.add_credential("notes", "main", "a-token-of-ada").await;
 
     // Active or not: for oneself, the workspace, the organisation.
     let used = async |who: &Client| who.call(Method::GET, "/v1/connectors/notes/tools", None).await;
@@ -652,6 +655,75 @@ async fn a_connector_is_seen_and_used_by_those_it_is_shared_with_and_active_for(
     let (status, answer) = bo.call(Method::POST, &path, Some(&json!({ "exclude": ["echo"] }))).await;
     assert_eq!(status.as_u16(), 501, "{answer}");
     assert!(detail(&answer).contains("`airlock connectors control"), "{answer}");
+}
+
+#[tokio::test]
+async fn a11_a12_a22_what_others_go_by_is_an_owners_to_give() {
+    let server = Server::everything().await;
+    let daemon = Daemon::with(&[]).await;
+    let (owner, ada, bo) = (&daemon.client, daemon.user("ada").await, daemon.user("bo").await);
+    let body = |name: &str, more: Value| {
+        let mut body = json!({ "name": name, "description": "of a test", "server": server.url("/mcp"),
+            "protocol": "mcp", "auth_methods": [{ "method_type": "bearer" }] });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body
+    };
+    let post = async |who: &Client, body: Value| {
+        let (status, answer) = who.call(Method::POST, "/v1/connectors", Some(&body)).await;
+        (status.as_u16(), answer)
+    };
+    // Nobody else sees what a member registers, and a member cannot have it otherwise.
+    let (status, made) =
+        post(&ada, body("mine", json!({ "headers": { "X-Team": "a-secret-header" } }))).await;
+    assert_eq!((status, made["visibility"].as_str()), (201, Some("private")), "{made}");
+    for visibility in ["shared_workspace", "shared_org"] {
+        let (status, answer) = post(&ada, body("ours", json!({ "visibility": visibility }))).await;
+        assert_eq!(status, 403, "{answer}");
+        let patch = json!({ "visibility": visibility });
+        let (status, answer) = ada.call(Method::PATCH, "/v1/connectors/mine", Some(&patch)).await;
+        assert_eq!(status.as_u16(), 403, "{answer}");
+        assert!(detail(&answer).contains("role 'owner'"), "{answer}");
+    }
+    let share = format!("/v1/connectors/{}/share", made["id"].as_str().expect("an id"));
+    assert_eq!(ada.call(Method::PUT, &share, None).await.0.as_u16(), 403);
+    assert_eq!(bo.call(Method::GET, "/v1/connectors/mine", None).await.0.as_u16(), 404);
+
+    // A private one takes no name away, and changes nothing about what the name means to others, or to its creator.
+    assert_eq!(post(&ada, body("github", json!({}))).await.0, 201);
+    let (status, shared) = post(owner, body("github", json!({ "visibility": "shared_org" }))).await;
+    assert_eq!(status, 201, "{shared}");
+    for who in [&ada, &bo, owner] {
+        assert_eq!(who.get("/v1/connectors/github").await["id"], shared["id"]);
+    }
+    assert_eq!(post(&bo, body("github", json!({}))).await.0, 409, "it is known what this name means");
+    let id = shared["id"].as_str().expect("an id").to_uppercase();
+    for name in [id.as_str(), "00000000000000000000000000000000"] {
+        let (status, answer) = post(&ada, body(name, json!({}))).await;
+        assert_eq!(status, 422, "{answer}");
+        assert!(detail(&answer).contains("look like an id"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a21_a_new_path_of_a_server_makes_credentials_invalid_until_they_are_stored_again() {
+    let server = Server::everything().await;
+    let daemon = Daemon::with(&[]).await;
+    let client = &daemon.client;
+    let body = json!({ "name": "notes", "description": "of a test", "server": server.url("/mcp"),
+        "protocol": "mcp", "auth_methods": [{ "method_type": "bearer" }] });
+    client.post("/v1/connectors", &body).await;
+    client.add_credential("notes", "main", "a-token-of-the-owner").await;
+    let state =
+        async || client.get("/v1/connectors/notes/user/credentials").await["credentials"][0]["state"].clone();
+    let move_to = async |path: &str| {
+        let patch = json!({ "server": server.url(path) });
+        client.call(Method::PATCH, "/v1/connectors/notes", Some(&patch)).await.0.as_u16()
+    };
+    assert_eq!((move_to("/mcp/").await, state().await), (200, json!("valid")));
+    assert_eq!((move_to("/somebody/else").await, state().await), (200, json!("needs_reauthorization")));
+    let (status, answer) = client.call(Method::GET, "/v1/connectors/notes/tools", None).await;
+    assert!(status.is_client_error(), "{answer}");
+    assert!(detail(&answer).contains("store it again"), "{answer}");
 }
 
 #[tokio::test]

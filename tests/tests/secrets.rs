@@ -194,7 +194,15 @@ async fn authorise(daemon: &Daemon, code: &str) {
     let header = |response: &reqwest::Response, name: &str| {
         response.headers()[name].to_str().expect("text").to_owned()
     };
-    let departed = browser.get(link).send().await.expect("answers");
+    // The page that asks, and its button.
+    let page = browser.get(&link).send().await.expect("answers");
+    let given = header(&page, "set-cookie");
+    let page = page.text().await.expect("a page");
+    let token = page.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let agreed = format!("token={}", token.expect("a token"));
+    let agree = browser.post(&link).header("cookie", given.split(';').next().expect("a cookie"));
+    let agree = agree.header("content-type", "application/x-www-form-urlencoded").body(agreed);
+    let departed = agree.send().await.expect("answers");
     let cookie = header(&departed, "set-cookie");
     let location = Url::parse(&header(&departed, "location")).expect("an address");
     let state = location.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();

@@ -171,7 +171,7 @@ async fn sharing(
     connector: &str,
     sharing: Sharing,
 ) -> ApiResult<Json<Value>> {
-    Ok(Json(state.connectors.share(&caller.principal, connector, sharing).await?))
+    Ok(Json(state.connectors.share(&caller.principal, caller.is_owner(), connector, sharing).await?))
 }
 
 /// `PUT /v1/connectors/{connector_id}/share`

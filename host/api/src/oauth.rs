@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use uuid::Uuid;
 
 use crate::{
     ApiState,
@@ -14,22 +15,43 @@ use crate::{
     page::Query,
 };
 
-/// `GET /v1/airlock/oauth/start/{id}`: on to the authorization server, or first to a page that asks.
+/// What the page's own form sends back, which no other page knows.
+const TOKEN: &str = "airlock_oauth_page";
+
+/// `GET /v1/airlock/oauth/start/{id}`: a page that says who will be able to use what, and asks. Nobody is sent on to sign in
+/// for somebody else without having seen it.
 pub(crate) async fn start(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    if !state.connectors.asks_before_departure() {
-        return depart(&state, &id, &headers, StatusCode::FOUND);
+    let purpose = match state.connectors.purpose(&id) {
+        Ok(purpose) => purpose,
+        Err(problem) => return failed(&problem, ""),
+    };
+    let action = format!("/v1/airlock/oauth/start/{id}");
+    // Of several windows none makes the others useless.
+    let token = token(&headers).map_or_else(|| format!("{0:x}{1:x}", random(), random()), str::to_owned);
+    let secure = if state.connectors.are_pages_secure() { "; Secure" } else { "" };
+    let cookie = format!("{TOKEN}={token}; Path={action}; Max-Age=600; HttpOnly; SameSite=Strict{secure}");
+    let mut page = confirm(&purpose, &token, &action).into_response();
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        page.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    match state.connectors.purpose(&id) {
-        Ok(Purpose { connector, user, server, .. }) => {
-            let action = format!("/v1/airlock/oauth/start/{id}");
-            confirm(&connector, &server, &user, &action).into_response()
-        }
-        Err(problem) => failed(&problem, ""),
-    }
+    page
+}
+
+fn random() -> u128 {
+    Uuid::new_v4().as_u128()
+}
+
+/// The token that a browser was given.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs =
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let (_, token) = pairs.find(|(name, _)| *name == TOKEN)?;
+    (token.len() >= 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(token)
 }
 
 /// `POST /v1/airlock/oauth/start/{id}`: the person agreed.
@@ -37,11 +59,14 @@ pub(crate) async fn agreed(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     headers: HeaderMap,
+    form: String,
 ) -> Response {
-    // A form on somebody else's page would skip ours. Browsers say where a form stands; the origin is hidden by our own
-    // referrer policy.
+    // A form on somebody else's page would skip ours. Browsers say where a form stands (the origin is hidden by our own
+    // referrer policy), and only our page knows what the browser was given with it.
     let from_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");
-    match from_elsewhere {
+    let sent = form.split('&').find_map(|pair| pair.strip_prefix("token="));
+    let is_ours = sent.is_some() && sent == token(&headers);
+    match from_elsewhere || !is_ours {
         true => failed(&Problem::OtherBrowser, ""),
         false => depart(&state, &id, &headers, StatusCode::SEE_OTHER),
     }

@@ -3,6 +3,7 @@
 //! Promises: whatever is put into a page is text and stays text; a page runs no script, loads nothing, is not framed, not
 //! cached, and tells nobody where it was (THREATS rows 12 and 13). It holds no code, no state and no token.
 
+use airlock_connectors::Purpose;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
@@ -97,25 +98,36 @@ pub(crate) fn problem(problem: Problem<'_>) -> Page {
     render(title, &paragraphs, "", Kind::Failure)
 }
 
-/// Asks, before the browser is sent away, whether the account shall be connected for this airlock user. `server` is the
-/// host where one will sign in, `action` the path that the answer is posted to.
-pub(crate) fn confirm(connector: &str, server: &str, user: &str, action: &str) -> Page {
+/// Asks, before the browser is sent away, whether the account shall be connected: where one will sign in, who will be able to
+/// use the account, and what for. `action` is the path that the answer is posted to, and `token` goes with it.
+pub(crate) fn confirm(purpose: &Purpose, token: &str, action: &str) -> Page {
+    let Purpose { connector, credential, user, server, reaches } = purpose;
     let paragraphs = [
         format!(
-            "The account that you sign in with at {} will be connected as {} for the airlock user {}, whose workflows can then \
-             use it.",
+            "You are asked to sign in at {} and to let airlock use that account. It will be stored as {} of the connector {}.",
             name(server),
-            name(connector),
+            name(credential),
+            name(connector)
+        ),
+        format!(
+            "Then the airlock user {} can use the account: whatever they call and every workflow that they start acts as you \
+             at {}, until the account is disconnected.",
+            name(user),
+            name(reaches)
+        ),
+        format!(
+            "Go on only if {} is you. If somebody sent you this link, close the window: they would act with your account.",
             name(user)
         ),
-        "Go on only if this is you. If somebody sent you this link, close the window.".into(),
     ];
     let form = format!(
-        "<form method=\"post\" action=\"{}\"><button type=\"submit\">Continue to {}</button></form>",
+        "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"token\" value=\"{}\"><button \
+         type=\"submit\">Continue to {}</button></form>",
         escape(action),
+        escape(token),
         name(server)
     );
-    render("Connect an account?", &paragraphs, &form, Kind::Question)
+    render("Connect your account?", &paragraphs, &form, Kind::Question)
 }
 
 /// `paragraphs` and `form` are HTML.
@@ -190,10 +202,15 @@ mod tests {
 
     const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror='alert(1)'>&amp;";
 
+    fn purpose(of: [&str; 5]) -> Purpose {
+        let [connector, credential, user, server, reaches] = of.map(str::to_owned);
+        Purpose { connector, credential, user, server, reaches }
+    }
+
     fn all(text: &str) -> Vec<Page> {
         vec![
             connected(text, text, text),
-            confirm(text, text, text, text),
+            confirm(&purpose([text; 5]), text, text),
             problem(Problem::Unknown),
             problem(Problem::Expired),
             problem(Problem::Used),
@@ -235,11 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn pages_name_the_connector_the_credential_and_the_user() {
+    fn a14_pages_name_the_connector_the_servers_the_credential_and_the_user() {
         let (_, html) = connected("github", "work", "ann");
         assert!(["github", "work", "ann"].iter().all(|text| html.contains(&name(text))), "{html}");
-        let (_, html) = confirm("github", "as.example", "ann", "/v1/airlock/oauth/start/x");
-        assert!(["github", "as.example", "ann"].iter().all(|text| html.contains(&name(text))), "{html}");
+        let action = "/v1/airlock/oauth/start/x";
+        let (headers, html) =
+            confirm(&purpose(["github", "work", "ann", "as.example", "api.example"]), "t0ken", action);
+        let named = ["github", "work", "ann", "as.example", "api.example"];
+        assert!(named.iter().all(|text| html.contains(&name(text))), "{html}");
         assert!(html.contains("<form method=\"post\" action=\"/v1/airlock/oauth/start/x\">"), "{html}");
+        assert!(html.contains("name=\"token\" value=\"t0ken\""), "{html}");
+        assert_eq!(headers["x-frame-options"], "DENY");
     }
 }

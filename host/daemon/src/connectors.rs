@@ -79,9 +79,9 @@ pub(crate) enum Command {
         /// A title for people.
         #[arg(long)]
         title: Option<String>,
-        /// Who sees it.
-        #[arg(long, default_value = "shared_workspace", value_parser = ["private", "shared_workspace", "shared_org"])]
-        visibility: String,
+        /// Who sees it [default: the workspace; nobody else, if you are a member].
+        #[arg(long, value_parser = ["private", "shared_workspace", "shared_org"])]
+        visibility: Option<String>,
     },
     /// Change a connector.
     Update {

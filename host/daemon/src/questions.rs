@@ -17,8 +17,12 @@ pub(crate) async fn list(daemon: &Daemon, id: &str, output: Output) -> anyhow::R
             println!("{}", output.paint(Tone::Strong, &short(&text(&question["label"]), 500)));
             let about = question["about"].as_object().filter(|about| !about.is_empty());
             about.iter().for_each(|about| {
-                let fields = about.iter().map(|(name, value)| format!("{}: {}", plain(name), brief(value)));
+                let has_members = about.get("members").is_some();
+                let is_shown = |name: &str| !has_members || !["arguments", "members"].contains(&name);
+                let fields = about.iter().filter(|(name, _)| is_shown(name));
+                let fields = fields.map(|(name, value)| format!("{}: {}", plain(name), brief(value)));
                 println!("  {}", fields.collect::<Vec<_>>().join(", "));
+                members(about.get("members")).iter().for_each(|line| println!("    {line}"));
             });
             if let Some(at) = question["expires_at"].as_str() {
                 println!("  {} {}", output.paint(Tone::Quiet, "expires at"), plain(at));
@@ -46,6 +50,17 @@ pub(crate) async fn answer(
     let answer = daemon.post(&path, &json!({ "input": input })).await?;
     output.value(&answer, || println!("{}", text(&answer["message"])));
     Ok(Ended::Well)
+}
+
+/// What a call would send, value by value and whole: who agrees to it has seen it.
+fn members(members: Option<&Value>) -> Vec<String> {
+    let members = members.and_then(Value::as_array).into_iter().flatten();
+    let line = |member: &Value| {
+        let (at, value) = (plain(&text(&member["at"])), plain(&text(&member["value"])));
+        let at = if at.is_empty() { "/".to_owned() } else { at };
+        format!("{at} ({} bytes): {value}", text(&member["bytes"]))
+    };
+    members.map(line).collect()
 }
 
 fn brief(value: &Value) -> String {
@@ -85,6 +100,18 @@ mod tests {
             r#"airlock executions answer order-7 t --input '{"go": …, "how": …}'"#
         );
         assert_eq!(command("e", "t", &json!({})), "airlock executions answer e t --input '…'");
+    }
+
+    #[test]
+    fn a15_who_is_asked_sees_every_value_of_a_call_whole() {
+        let long = format!("\"{}\"", "x".repeat(20_000));
+        let sent = json!([
+            { "at": "/to", "bytes": 4, "value": "\"me\"" }, { "at": "/a\u{9b}2J", "bytes": 20_002, "value": long },
+        ]);
+        let lines = members(Some(&sent));
+        assert_eq!(lines[0], "/to (4 bytes): \"me\"");
+        assert!(lines[1].ends_with(&long) && !lines[1].contains('\u{9b}'));
+        assert!(members(None).is_empty() && members(Some(&json!("x"))).is_empty());
     }
 
     #[test]

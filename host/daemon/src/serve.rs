@@ -67,7 +67,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     config.allow_loopback = settings.allow_loopback;
     config.allow_private_networks = settings.allow_private_networks;
     config.oauth.return_origins = settings.oauth_return_origins.clone();
-    config.oauth.confirm = settings.oauth_confirm;
     config.audit_retention = settings.audit_retention;
     let connectors = Connectors::open(Arc::clone(&records), keyring, config)?;
     connectors.finish_rotation().await?;

@@ -58,9 +58,6 @@ pub(crate) struct Flags {
     /// An origin that browsers may be sent back to after an authorisation (app_return_url). May be given several times.
     #[arg(long = "oauth-return-origin", env = "AIRLOCK_OAUTH_RETURN_ORIGINS", value_delimiter = ',')]
     pub(crate) oauth_return_origins: Vec<String>,
-    /// Show a page that says for whom an account will be connected, before a browser is sent to authorise.
-    #[arg(long, env = "AIRLOCK_OAUTH_CONFIRM", num_args = 0..=1, default_missing_value = "true")]
-    pub(crate) oauth_confirm: Option<bool>,
     /// How long executions are kept after their end: 30d, 12h, 90m, 45s [default: for ever].
     #[arg(long, env = "AIRLOCK_RETENTION", value_name = "DURATION", value_parser = a_duration)]
     pub(crate) retention: Option<String>,
@@ -96,7 +93,6 @@ struct File {
     public_url: Option<Url>,
     #[serde(default)]
     oauth_return_origins: Vec<String>,
-    oauth_confirm: Option<bool>,
     retention: Option<String>,
     auth_timeout: Option<String>,
     audit_retention: Option<String>,
@@ -121,7 +117,6 @@ pub(crate) struct Settings {
     pub(crate) previous_master_key_file: Option<PathBuf>,
     pub(crate) public_url: Option<Url>,
     pub(crate) oauth_return_origins: Vec<String>,
-    pub(crate) oauth_confirm: bool,
     pub(crate) retention: Option<Duration>,
     pub(crate) auth_timeout: Duration,
     pub(crate) audit_retention: Option<Duration>,
@@ -213,7 +208,6 @@ impl Settings {
                 true => file.oauth_return_origins,
                 false => flags.oauth_return_origins,
             })?,
-            oauth_confirm: flags.oauth_confirm.or(file.oauth_confirm).unwrap_or(false),
             retention: match flags.retention.or(file.retention) {
                 None => None,
                 Some(text) => Some(duration(&text).with_context(|| {

@@ -427,6 +427,47 @@ async fn the_operators_ways_round_are_set_shown_taken_back_and_written_down() {
 }
 
 #[tokio::test]
+async fn a14_nobody_is_sent_on_to_sign_in_before_a_page_has_said_for_whom() {
+    let world = World::oidc(LONG).await;
+    let begun = link(world.client(), "").await;
+    let url = Url::parse(&begun).expect("an address");
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+    let http = http.expect("a client");
+    let page = http.get(url.clone()).send().await.expect("an answer");
+    assert_eq!(page.status(), StatusCode::OK);
+    assert_eq!(page.headers()["x-frame-options"], "DENY");
+    let policy = page.headers()["content-security-policy"].to_str().expect("text").to_owned();
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    let cookie = page.headers()["set-cookie"].to_str().expect("text").to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let cookie = cookie.split(';').next().expect("a cookie");
+    let text = page.text().await.expect("a page");
+    for named in ["reflector", "127.0.0.1", "default", "owner"] {
+        assert!(text.contains(&format!("<bdi>{named}</bdi>")), "{named}: {text}");
+    }
+    let token = text.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let token = format!("token={}", token.expect("a token"));
+    let agree = async |form: &str, headers: &[(&str, &str)]| {
+        let mut request = http.post(url.clone()).body(form.to_owned());
+        request = request.header("content-type", "application/x-www-form-urlencoded");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("an answer");
+        (answer.status(), answer.headers().contains_key("location"))
+    };
+    // A form of somebody else's page, a browser that has not seen ours, a guess.
+    let refused = (StatusCode::BAD_REQUEST, false);
+    assert_eq!(agree("", &[]).await, refused);
+    assert_eq!(agree(&token, &[]).await, refused);
+    assert_eq!(agree("token=", &[("cookie", "airlock_oauth_page=")]).await, refused);
+    assert_eq!(agree("token=x", &[("cookie", cookie)]).await, refused);
+    assert_eq!(agree(&token, &[("cookie", cookie), ("sec-fetch-site", "cross-site")]).await, refused);
+    assert_eq!(world.issuer.grants("authorization_code").await, 0);
+    assert_eq!(agree(&token, &[("cookie", cookie)]).await, (StatusCode::SEE_OTHER, true));
+}
+
+#[tokio::test]
 async fn row_12_a_flow_ends_in_the_browser_that_began_it_and_only_once() {
     let world = World::oidc(LONG).await;
     let (attacker, victim) = (Browser::new(), Browser::new());

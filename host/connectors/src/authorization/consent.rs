@@ -59,6 +59,8 @@ pub struct Purpose {
     pub user: String,
     /// The host where one signs in.
     pub server: String,
+    /// The host that the credential will be sent to.
+    pub reaches: String,
 }
 
 /// What became of a browser that came back.
@@ -187,7 +189,9 @@ impl Authorization {
         let connector = self.registry.by_id(&ask.connector_id);
         let server = connector.as_ref().and_then(|connector| connector.interactive()?.server.clone());
         let server = server.map(|server| server.host()).unwrap_or_default();
+        let reaches = connector.as_ref().map(|connector| connector.host()).unwrap_or_default();
         Purpose {
+            reaches,
             connector: connector.map_or_else(|| "deleted".into(), |connector| connector.name.clone()),
             credential: ask.credential.name.clone(),
             user: ask.principal.user.to_string(),
@@ -202,11 +206,6 @@ impl Authorization {
         Some(oauth::client_metadata_document(url, &config.redirect_uri))
     }
 
-    /// Whether a page asks for a click before a browser is sent on.
-    pub(crate) fn asks_before_departure(&self) -> bool {
-        self.config.confirm
-    }
-
     /// Opens a link in a browser.
     pub(crate) fn depart(&self, id: &str, headers: &HeaderMap) -> Result<Departure, Problem> {
         let started =
@@ -218,7 +217,8 @@ impl Authorization {
         Ok(Departure { location, cookie: started.cookie })
     }
 
-    fn is_secure(&self) -> bool {
+    /// Whether browsers reach the pages over TLS.
+    pub(crate) fn is_secure(&self) -> bool {
         self.config.redirect_uri.scheme() == "https"
     }
 

@@ -42,8 +42,6 @@ pub struct OAuthConfig {
     pub client_document_url: Option<Url>,
     /// Origins that browsers may be sent back to (`app_return_url`).
     pub return_origins: Vec<String>,
-    /// A page asks for a click before a browser is sent on.
-    pub confirm: bool,
 }
 
 /// Who may use what, with which token.
@@ -111,7 +109,7 @@ impl Authorization {
                 false => Err(nothing_stored_for(connector, who)),
             };
         };
-        if !connector.has_origin(&credential.origin) || credential.needs_somebody(Utc::now()) {
+        if credential.origin != connector.base() || credential.needs_somebody(Utc::now()) {
             // The first says so by itself.
             credential.open(&*self.records, &self.vault, connector, &key)?;
             return Err(again(connector, &credential));

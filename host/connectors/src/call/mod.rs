@@ -278,7 +278,14 @@ impl Calls {
             return Err(too_large(&connector.name, &connector.host(), control.max_response_bytes));
         }
         if control.record && answer["metadata"]["mcp_meta"]["isError"] != true {
-            self.mocks.record(&*self.records, &connector.id, call.tool, &call.arguments, &answer)?;
+            self.mocks.record(
+                &*self.records,
+                &connector.id,
+                call.who.user.as_str(),
+                call.tool,
+                &call.arguments,
+                &answer,
+            )?;
         }
         Ok(Attempt::Answered(answer))
     }
@@ -370,7 +377,9 @@ impl Calls {
             return Err(inactive(connector, who));
         }
         let list = if mock || connector.control.mock {
-            self.mocked_tools(connector)?.map(|tools| tools.list.clone()).unwrap_or_default()
+            self.mocked_tools(connector, who.user.as_str())?
+                .map(|tools| tools.list.clone())
+                .unwrap_or_default()
         } else {
             // What a document describes can be read without a credential.
             let mut resolved = match connector.protocol {

@@ -19,7 +19,7 @@ use crate::{
     mcp::{Opening, Sessions},
     oauth,
     protocol::{service::Service, trouble::Trouble},
-    registry::{Connector, Protocol, Registry, check_server, headers},
+    registry::{Connector, Protocol, Registry, check_server, client, headers},
     rest::Caller,
     vault::Vault,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Lines {
     vault: Vault,
     registry: Arc<Registry>,
     egress: Egress,
+    /// Where authorization servers send browsers back to: what a client that we registered is bound to.
+    redirect: String,
     channels: Channels,
     sessions: Sessions,
 }
@@ -50,9 +52,10 @@ impl Lines {
         vault: Vault,
         registry: Arc<Registry>,
         egress: Egress,
+        redirect: &Url,
     ) -> Self {
         let (channels, sessions) = (Channels::default(), Sessions::default());
-        Self { records, vault, registry, egress, channels, sessions }
+        Self { records, vault, registry, egress, redirect: redirect.to_string(), channels, sessions }
     }
 
     /// The channel for a connector and a credential, opened if there is none.
@@ -74,7 +77,11 @@ impl Lines {
             Some((key, credential)) => credential.open(&*self.records, &self.vault, connector, key)?,
         };
         let common = headers::open(&*self.records, &self.vault, connector)?;
-        secret.render(&connector.keys(), &common)
+        let mut rendered = secret.render(&connector.keys(), &common)?;
+        // Not sent to this server, but a tool of the same house may know it.
+        let client = client::secrets(&*self.records, &self.vault, connector, &self.redirect)?;
+        client.iter().for_each(|secret| rendered.also(secret));
+        Ok(rendered)
     }
 
     /// The way to the server of a connector, in its protocol.

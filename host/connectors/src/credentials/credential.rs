@@ -132,7 +132,7 @@ impl Credential {
         format!("{}|{key}|{}|{}|{}", connector.organization, self.id, self.version, self.origin)
     }
 
-    /// The secret. It goes to the origin that it was stored for and nowhere else (THREATS row 10).
+    /// The secret. It goes to the origin and base path that it was stored for and nowhere else (THREATS row 10).
     pub(crate) fn open(
         &self,
         records: &dyn Records,
@@ -148,7 +148,7 @@ impl Credential {
 
     /// It was stored for another address of the connector, and what to do about that.
     pub(crate) fn moved(&self, connector: &Connector) -> Option<ConnectorsError> {
-        (self.origin != connector.origin()).then(|| {
+        (self.origin != connector.base()).then(|| {
             ConnectorsError::Unauthorized(format!(
                 "the address of connector '{}' has changed since credential '{}' was stored: {}",
                 connector.name,
@@ -194,7 +194,7 @@ impl Credential {
 
     /// The word for its state at a connector: one that was stored for another address cannot be used.
     pub(crate) fn shown_state(&self, connector: &Connector, now: DateTime<Utc>) -> &'static str {
-        match self.origin == connector.origin() {
+        match self.origin == connector.base() {
             true => self.word(now),
             false => "needs_reauthorization",
         }

@@ -208,7 +208,7 @@ impl Credentials {
         if let Some((_, secret)) = draft.secret {
             credential.version += 1;
             credential.generation += 1;
-            credential.origin = connector.origin();
+            credential.origin = connector.base();
             credential.grant = draft.grant;
             (credential.state, credential.changed_at) = (State::Valid, now);
             changes.push(credential.seal(vault, connector, &key, &secret)?);

@@ -98,6 +98,30 @@ impl Allowed {
     }
 }
 
+/// An address that a server wants a person to open in a browser: https, or http on this machine for a server that is there
+/// as well; no user in it, no script and no file (THREATS row 9). `server` is the host of the server that asks.
+pub(crate) fn for_browser(address: &str, server: &str) -> Result<Url, String> {
+    let url = Url::parse(address).map_err(|_| "it is no address")?;
+    let is_loopback = |host: &str| {
+        let literal: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        host.eq_ignore_ascii_case("localhost") || literal.is_some_and(|address| address.is_loopback())
+    };
+    let host = url.host_str().ok_or("it names no host")?;
+    let is_here = is_loopback(server);
+    match url.scheme() {
+        "https" => {}
+        "http" if is_here && is_loopback(host) => {}
+        _ => return Err("it does not begin with https://".into()),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it holds a user or a password".into());
+    }
+    if host != server {
+        Allowed { loopback: is_here, private_networks: false }.check(&url)?;
+    }
+    Ok(url)
+}
+
 enum Class {
     Public,
     Loopback,
@@ -264,6 +288,40 @@ mod tests {
             for known in ["--allow-loopback", "--allow-private-networks"] {
                 assert_eq!(said.contains(known), flag == Some(known), "{address}: {said}");
             }
+        }
+    }
+
+    #[test]
+    fn a16_what_a_person_shall_open_is_a_page_and_nothing_else() {
+        for (address, server) in [
+            ("https://login.example/go?x=1", "mcp.example"),
+            ("https://10.0.0.7/go", "10.0.0.7"),
+            ("http://localhost:8080/go", "127.0.0.1"),
+            ("http://[::1]:8080/go", "localhost"),
+        ] {
+            assert!(for_browser(address, server).is_ok(), "{address} of {server}");
+        }
+        for (address, server) in [
+            ("javascript:alert(1)", "mcp.example"),
+            ("JaVaScRiPt://login.example/%0aalert(1)", "mcp.example"),
+            (" javascript:alert(1)", "mcp.example"),
+            ("java\tscript:alert(1)", "mcp.example"),
+            ("data:text/html,hello", "mcp.example"),
+            ("file:///etc/passwd", "mcp.example"),
+            ("blob:https://login.example/1", "mcp.example"),
+            ("view-source:https://login.example", "mcp.example"),
+            ("vscode://file/x", "mcp.example"),
+            ("http://login.example/", "mcp.example"),
+            ("http://localhost:8080/go", "mcp.example"),
+            ("https://127.0.0.1/", "mcp.example"),
+            ("https://192.168.1.1/", "mcp.example"),
+            ("https://login.example@evil.example/", "mcp.example"),
+            ("https://user:word@login.example/", "mcp.example"),
+            ("//login.example", "mcp.example"),
+            ("/go", "mcp.example"),
+            ("", "mcp.example"),
+        ] {
+            assert!(for_browser(address, server).is_err(), "{address} of {server}");
         }
     }
 

@@ -7,8 +7,10 @@
 
 pub(crate) mod address;
 mod channels;
+mod codings;
 pub(crate) mod headers;
 mod opening;
+mod parts;
 pub(crate) mod scrub;
 pub(crate) mod secret;
 mod unanswered;
@@ -294,7 +296,8 @@ impl Sender {
                 self.inner.live.refused(answer.headers());
             }
             let headers = answer.headers().clone();
-            return Ok(Answer { status, headers, body: read(answer, max_bytes).await? });
+            let body = codings::undone(&headers, read(answer, max_bytes).await?, max_bytes)?;
+            return Ok(Answer { status, headers, body });
         }
         Err(Unanswered::Redirected)
     }
@@ -330,6 +333,9 @@ impl Sender {
             }
             let answer = under_way.sending(request.send()).await.map_err(|error| unanswered(&error))?;
             let (status, headers) = (answer.status(), answer.headers().clone());
+            if !codings::is_plain(&headers) {
+                return Err(Unanswered::Encoded);
+            }
             let location = redirected(status, &headers, &url);
             if let Some(next) = &location
                 && matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)

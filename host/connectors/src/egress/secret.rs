@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{headers::check_header, scrub::Scrubber};
+use super::{headers::check_header, parts, scrub::Scrubber};
 use crate::ConnectorsError;
 
 /// What authenticates. A credential of one method fills what belongs to the method.
@@ -221,7 +221,7 @@ impl Secret {
     ) -> Result<Rendered, ConnectorsError> {
         let mut rendered =
             Rendered { headers: HeaderMap::new(), query: Vec::new(), scrubber: Scrubber::default() };
-        self.values().for_each(|value| rendered.scrubber.add(value.expose_secret()));
+        self.values().for_each(|value| parts::add(&mut rendered.scrubber, value.expose_secret()));
         let bearer = self.bearer.as_ref().or(self.tokens.as_ref().map(|tokens| &tokens.access));
         if let Some(token) = bearer {
             let text = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
@@ -230,23 +230,14 @@ impl Secret {
         if let Some((username, password)) = &self.basic {
             let pair = Zeroizing::new(format!("{username}:{}", password.expose_secret()));
             let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-            rendered.scrubber.add(text.trim_start_matches("Basic "));
-            if password.expose_secret().is_empty() {
-                // A key in the place of the user.
-                rendered.scrubber.add(username);
-            }
+            parts::add_pair(&mut rendered.scrubber, username, password.expose_secret());
             rendered.set(AUTHORIZATION.as_str(), &text, true)?;
         }
         self.render_keys(keys, &mut rendered)?;
         for (name, value) in &self.headers {
-            rendered.parts(value.expose_secret());
             rendered.set(name, value.expose_secret(), true)?;
         }
         for header in common {
-            if header.is_secret {
-                rendered.scrubber.add(header.value.expose_secret());
-                rendered.parts(header.value.expose_secret());
-            }
             rendered.set(&header.name, header.value.expose_secret(), header.is_secret)?;
         }
         Ok(rendered)
@@ -283,22 +274,9 @@ impl Secret {
 }
 
 impl Rendered {
-    /// Services take the value of a header apart: what follows a scheme (`Bearer …`), a pair of user and password, the values
-    /// of cookies. They may come back one by one.
-    fn parts(&mut self, value: &str) {
-        if let Some((scheme, rest)) = value.split_once(' ') {
-            self.scrubber.add(rest.trim());
-            let pair =
-                scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(rest.trim()).ok()).flatten();
-            let pair = pair.map(Zeroizing::new);
-            let pair = pair.as_ref().and_then(|pair| std::str::from_utf8(pair).ok());
-            if let Some((user, password)) = pair.and_then(|pair| pair.split_once(':')) {
-                self.scrubber.add(if password.is_empty() { user } else { password });
-            }
-        }
-        for (_, part) in value.split([';', ',']).filter_map(|pair| pair.split_once('=')) {
-            self.scrubber.add(part.trim().trim_matches('"'));
-        }
+    /// Adds a secret that is not sent but must not come back either.
+    pub(crate) fn also(&mut self, secret: &SecretString) {
+        parts::add(&mut self.scrubber, secret.expose_secret());
     }
 
     fn set(&mut self, name: &str, value: &str, is_secret: bool) -> Result<(), ConnectorsError> {
@@ -306,6 +284,9 @@ impl Rendered {
         let name_typed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
         let mut typed = HeaderValue::from_str(value).map_err(|_| invalid())?;
         typed.set_sensitive(is_secret);
+        if is_secret {
+            parts::add(&mut self.scrubber, value);
+        }
         self.headers.insert(name_typed, typed);
         Ok(())
     }
@@ -403,26 +384,36 @@ mod tests {
     }
 
     #[test]
-    fn row_01_parts_of_a_header_are_scrubbed_as_well() {
-        for (value, part) in [
-            ("Bearer the-token-0123", "the-token-0123"),
-            ("Basic dXNlcjphLXBhc3N3b3Jk", "a-password"),
-            ("basic YS1rZXktYXMtdXNlcjo=", "a-key-as-user"),
-            ("session=abcdef0123456789; theme=dark", "abcdef0123456789"),
-            ("Digest username=\"ada\", response=\"0123456789abcdef\"", "0123456789abcdef"),
+    fn a06_parts_of_whatever_a_request_carries_are_scrubbed_as_well() {
+        let value = "Token token=abcdef0123456789; theme=dark";
+        let common = CommonHeader { name: "X-Key".into(), value: value.into(), is_secret: true };
+        let header = ("X-Key".to_owned(), SecretString::from(value));
+        let keys = |place| [KeySpec { scheme: None, place, name: "X-Key".into() }];
+        let of_header = Secret { headers: vec![header], ..Secret::default() };
+        let of_key = || Secret { api_key: Some(value.into()), ..Secret::default() };
+        let of_bearer = Secret { bearer: Some(value.into()), ..Secret::default() };
+        for rendered in [
+            of_header.render(&[], &[]),
+            Secret::default().render(&[], &[common]),
+            of_key().render(&keys(KeyPlace::Header), &[]),
+            of_key().render(&keys(KeyPlace::Query), &[]),
+            of_bearer.render(&[], &[]),
         ] {
-            let common = CommonHeader { name: "X-Key".into(), value: value.into(), is_secret: true };
-            let header = ("X-Key".to_owned(), SecretString::from(value));
-            let secret = Secret { headers: vec![header], ..Secret::default() };
-            for rendered in [secret.render(&[], &[]), Secret::default().render(&[], &[common])] {
-                let scrubber = rendered.expect("renders").scrubber;
-                assert_eq!(scrubber.text(part), "[REDACTED]", "{value}");
-                assert_eq!(scrubber.text("username theme session"), "username theme session");
-            }
+            let scrubber = rendered.expect("renders").scrubber;
+            assert_eq!(scrubber.text("abcdef0123456789"), "[REDACTED]");
+            assert_eq!(scrubber.text("username theme session"), "username theme session");
         }
-        let secret = Secret { basic: Some(("a-key-as-user".into(), "".into())), ..Secret::default() };
-        let rendered = secret.render(&[], &[]).expect("renders");
-        assert_eq!(rendered.scrubber.text("a-key-as-user"), "[REDACTED]");
+        for (user, password, secret) in [
+            ("a-key-as-user", "", "a-key-as-user"),
+            ("a-key-as-user", "x", "a-key-as-user"),
+            ("sk_live_51HG8aKeYkEyKeY", "api_token", "sk_live_51HG8aKeYkEyKeY"),
+            ("ada", "a-password", "a-password"),
+            ("ada", "a-password", "YWRhOmEtcGFzc3dvcmQ="),
+        ] {
+            let secret_of = Secret { basic: Some((user.into(), password.into())), ..Secret::default() };
+            let rendered = secret_of.render(&[], &[]).expect("renders");
+            assert_eq!(rendered.scrubber.text(secret), "[REDACTED]", "{user}:{password}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) enum Unanswered {
     Redirected,
     /// Of the operator's rules about addresses.
     Forbidden(Wall),
+    /// In a way that cannot be undone, so that nobody could look for secrets in it.
+    Encoded,
 }
 
 /// Why no connection came about.

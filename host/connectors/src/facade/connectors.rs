@@ -196,10 +196,12 @@ impl Connectors {
         Ok(message(format!("connector '{}' was deleted", connector.name)))
     }
 
-    /// Changes who sees a connector. Only its creator may. What becomes private drops the credentials of the others.
+    /// Changes who sees a connector. Only its creator may, and only as an owner if more people will. What becomes private
+    /// drops the credentials of the others.
     pub async fn share(
         &self,
         who: &Principal,
+        is_owner: bool,
         connector: &str,
         visibility: Sharing,
     ) -> Result<Value, ConnectorsError> {
@@ -240,7 +242,7 @@ impl Connectors {
             }
             inner.credentials.delete_others(&*inner.records, &prefix, &own)?;
         }
-        let changed = inner.registry.change(&*inner.records, &found.id, |changed| {
+        let changed = inner.registry.change_as(&*inner.records, &found.id, is_owner, |changed| {
             changed.visibility = to;
             changed.modified_at = Utc::now();
             Ok(Vec::new())

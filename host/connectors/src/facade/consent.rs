@@ -32,9 +32,9 @@ impl Connectors {
         self.0.authorization.client_document()
     }
 
-    /// Whether a page asks for a click before a browser is sent on.
-    pub fn asks_before_departure(&self) -> bool {
-        self.0.authorization.asks_before_departure()
+    /// Whether browsers reach the pages over TLS, so that their cookies may say so.
+    pub fn are_pages_secure(&self) -> bool {
+        self.0.authorization.is_secure()
     }
 
     /// Opens a link in a browser.

@@ -72,7 +72,6 @@ impl ConnectorsConfig {
                 redirect_uri: page("/v1/airlock/oauth/callback"),
                 client_document_url: Some(document).filter(|url| url.scheme() == "https"),
                 return_origins: Vec::new(),
-                confirm: false,
             },
         }
     }
@@ -118,8 +117,13 @@ impl Connectors {
         let registry = Arc::new(Registry::open(&*records)?);
         let credentials = Arc::new(Credentials::open(&*records)?);
         let (pins, mocks) = (Arc::new(Pins::open(&*records)?), Arc::new(Mocks::open(&*records)?));
-        let lines =
-            Arc::new(Lines::new(Arc::clone(&records), vault.clone(), Arc::clone(&registry), egress.clone()));
+        let lines = Arc::new(Lines::new(
+            Arc::clone(&records),
+            vault.clone(),
+            Arc::clone(&registry),
+            egress.clone(),
+            &config.oauth.redirect_uri,
+        ));
         let authorization = Arc::new(Authorization::open(
             Arc::clone(&records),
             vault.clone(),

@@ -76,7 +76,7 @@ impl Connectors {
 
     /// The mocks of a connector.
     pub fn mocks(&self, who: &Principal, connector: &str) -> Result<Value, ConnectorsError> {
-        self.mocks_of(&*self.0.registry.find(who, connector)?)
+        self.mocks_of(who, &*self.0.registry.find(who, connector)?)
     }
 
     /// Replaces the written mocks of a connector (`{"mocks": […], "tools": […]?}`); recorded ones stay.
@@ -103,7 +103,7 @@ impl Connectors {
             self.0.mocks.set_tools(records, id, &tools).map_err(|error| error.under("/tools"))?;
         }
         self.note(who, Kind::MocksChanged, &connector)?;
-        self.mocks_of(&connector)
+        self.mocks_of(who, &connector)
     }
 
     /// Adds one written mock: `{"tool", "arguments"?, "answer", "description"?, "delay_ms"?}`.
@@ -117,23 +117,35 @@ impl Connectors {
         let connector = self.0.registry.owned(who, is_owner, connector)?;
         self.0.mocks.add(&*self.0.records, &connector.id, body)?;
         self.note(who, Kind::MocksChanged, &connector)?;
-        self.mocks_of(&connector)
+        self.mocks_of(who, &connector)
     }
 
-    fn mocks_of(&self, connector: &Connector) -> Result<Value, ConnectorsError> {
-        let tools = self.0.mocks.tools(&connector.id).map(|tools| tools.to_vec());
-        Ok(json!({ "mocks": self.0.mocks.list(&connector.id)?, "tools": tools }))
+    fn mocks_of(&self, who: &Principal, connector: &Connector) -> Result<Value, ConnectorsError> {
+        let (mocks, user) = (&self.0.mocks, who.user.as_str());
+        let tools = mocks.tools(&connector.id, user).map(|tools| tools.to_vec());
+        Ok(json!({ "mocks": mocks.list(&connector.id, user)?, "tools": tools }))
     }
 
-    /// Removes all mocks of a connector.
+    /// Removes all mocks of a connector but what others recorded. Who may not change it removes what they recorded.
     pub fn clear_mocks(
         &self,
         who: &Principal,
         is_owner: bool,
         connector: &str,
     ) -> Result<Value, ConnectorsError> {
-        let connector = self.0.registry.owned(who, is_owner, connector)?;
-        self.0.mocks.clear(&*self.0.records, &connector.id, None)?;
+        let owned = self.0.registry.owned(who, is_owner, connector);
+        let found = self.0.registry.find(who, connector)?;
+        let (records, user) = (&*self.0.records, who.user.as_str());
+        let connector = match owned {
+            Ok(connector) => {
+                self.0.mocks.clear(records, &connector.id, user, None)?;
+                connector
+            }
+            Err(refusal) => match self.0.mocks.clear(records, &found.id, user, Some(Source::Recorded))? {
+                0 => return Err(refusal),
+                _ => found,
+            },
+        };
         self.note(who, Kind::MocksChanged, &connector)?;
         Ok(message(format!("the mocks of connector '{}' were removed", connector.name)))
     }

@@ -78,7 +78,7 @@ impl Open {
                 let InputRequest::Elicitation(request) = request else {
                     return Err(unreadable("a wish for something other than people's input").into());
                 };
-                let asked = elicit(told.connector, told.live, request.params, call.conversation);
+                let asked = elicit(told.connector, told.host, told.live, request.params, call.conversation);
                 let given = patience.during(asked).await;
                 answers.insert(key, serde_json::to_value(given).unwrap_or_default());
             }
@@ -125,7 +125,7 @@ impl Open {
                         conversation.progress(state.into());
                     }
                     Ask::Elicit(request, answer) => {
-                        let asked = elicit(told.connector, told.live, *request, conversation);
+                        let asked = elicit(told.connector, told.host, told.live, *request, conversation);
                         let given = patience.during(asked).await;
                         // The server may have given up.
                         let _ = answer.send(given);

@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::handshake::LEGACY;
-use crate::egress::Live;
+use crate::egress::{Live, address::for_browser};
 
 /// What a server wants in the middle of a call.
 pub(super) enum Ask {
@@ -123,6 +123,7 @@ impl ClientHandler for Client {
 /// Puts a server's question to the people who follow the execution.
 pub(super) async fn elicit(
     connector: &str,
+    host: &str,
     live: &Live,
     request: ElicitRequestParams,
     conversation: &dyn Conversation,
@@ -133,7 +134,19 @@ pub(super) async fn elicit(
             (message, serde_json::to_value(requested_schema).unwrap_or_default(), Value::Null)
         }
         ElicitRequestParams::UrlElicitationParams { message, url, .. } => {
-            (message, Value::Null, Value::from(url))
+            match for_browser(&url, host) {
+                Ok(url) => (message, Value::Null, Value::from(String::from(url))),
+                // Nobody is shown it.
+                Err(reason) => {
+                    tracing::warn!(
+                        connector,
+                        host,
+                        reason,
+                        "a server wants an address opened that is none for people: it is told that nobody did"
+                    );
+                    return ElicitResult::new(ElicitationAction::Decline);
+                }
+            }
         }
         _ => return ElicitResult::new(ElicitationAction::Decline),
     };

@@ -100,6 +100,10 @@ impl Told<'_> {
                 let text = format!("answered with more bytes than one message may have{}", effect(question));
                 ConnectorsError::TooLarge(self.server(&text)).into()
             }
+            Unanswered::Encoded => upstream(
+                "answered in a content encoding that is not known here: gzip, deflate and br are",
+                Again::Never,
+            ),
             Unanswered::Forbidden(wall) => ConnectorsError::Forbidden(format!(
                 "the address of connector '{}' ({}) may not be called: {wall}",
                 self.connector, self.host

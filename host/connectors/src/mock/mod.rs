@@ -64,6 +64,9 @@ pub(crate) struct MockEntry {
     /// The answer: `ConnectorToolCallResponse`, or shorter `{"data": …}`, `{"text": "…"}` or `{"error": "…"}`, with a
     /// `status` if the connector is a REST API.
     pub(crate) answer: Value,
+    /// Whose answer it is, if it was recorded: nobody else sees it or gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
     /// Where it comes from. Who writes mocks need not say it.
     #[serde(default)]
     pub(crate) source: Source,
@@ -119,7 +122,12 @@ impl MockEntry {
         if entry.answer.to_string().len() > MAX_ANSWER {
             return Err(refuse("/answer", &format!("expected at most {MAX_ANSWER} bytes")));
         }
-        Ok(Self { source, ..entry })
+        Ok(Self { source, user: None, ..entry })
+    }
+
+    /// Whether somebody may see it and be answered by it: what was recorded is for the user whose call it was.
+    fn is_for(&self, user: &str) -> bool {
+        self.source != Source::Recorded || self.user.as_deref() == Some(user)
     }
 }
 
@@ -157,12 +165,14 @@ impl Mocks {
     pub(crate) fn find(
         &self,
         connector_id: &str,
+        user: &str,
         tool: &str,
         arguments: &Value,
         shape: Shape<'_>,
     ) -> Option<Found> {
         let all = self.0.read();
-        let matching = all.get(connector_id)?.of_tool(tool).filter_map(|(_, entry)| {
+        let visible = all.get(connector_id)?.of_tool(tool).filter(|(_, entry)| entry.is_for(user));
+        let matching = visible.filter_map(|(_, entry)| {
             let asked = entry.arguments.as_ref();
             let weight = asked.map_or(0, matching::weight);
             let matches = asked.is_none_or(|asked| matching::contains(arguments, asked));
@@ -185,9 +195,17 @@ impl Mocks {
     }
 
     /// Says that there is no answer, and how to write one. `connector` is the connector's name.
-    pub(crate) fn missing(&self, connector: &str, connector_id: &str, tool: &str) -> ConnectorsError {
+    pub(crate) fn missing(
+        &self,
+        connector: &str,
+        connector_id: &str,
+        user: &str,
+        tool: &str,
+    ) -> ConnectorsError {
         let all = self.0.read();
-        let has = all.get(connector_id).is_some_and(|mocks| mocks.of_tool(tool).next().is_some());
+        let has = all
+            .get(connector_id)
+            .is_some_and(|mocks| mocks.of_tool(tool).any(|(_, entry)| entry.is_for(user)));
         let what = if has { "none of its mocks matches these arguments" } else { "it has no mock" };
         ConnectorsError::NotFound(format!(
             "tool '{tool}' of connector '{connector}' is mocked and {what}: write one with `airlock connectors mock \
@@ -223,12 +241,13 @@ impl Mocks {
         self.change(records, connector_id, |_| (Vec::new(), vec![entry]))
     }
 
-    /// Keeps the answer of a live call, which has been scrubbed, in place of one with the same arguments. Only the last
-    /// 100 of a tool are kept, and none that is longer than 256 KiB. Says whether it was kept.
+    /// Keeps the answer of a user's live call, which has been scrubbed, in place of one of theirs with the same arguments. Only
+    /// their last 100 of a tool are kept, and none that is longer than 256 KiB. Says whether it was kept.
     pub(crate) fn record(
         &self,
         records: &dyn Records,
         connector_id: &str,
+        user: &str,
         tool: &str,
         arguments: &Value,
         answer: &Value,
@@ -237,6 +256,7 @@ impl Mocks {
             tool: tool.into(),
             arguments: Some(arguments.clone()),
             answer: answer.clone(),
+            user: Some(user.into()),
             source: Source::Recorded,
             description: None,
             delay_ms: None,
@@ -249,8 +269,15 @@ impl Mocks {
             tracing::debug!(connector_id, tool, "an answer is too long to be recorded");
             return Ok(false);
         }
+        // Of a call that was made nobody wants to hear that its answer found no place.
+        if self.0.read().get(connector_id).is_some_and(|mocks| mocks.entries.len() >= MAX_ENTRIES) {
+            tracing::debug!(connector_id, tool, "a connector has as many mocks as it may have");
+            return Ok(false);
+        }
         self.change(records, connector_id, |known| {
-            let recorded = known.of_tool(tool).filter(|(_, entry)| entry.source == Source::Recorded);
+            let recorded = known
+                .of_tool(tool)
+                .filter(|(_, entry)| entry.source == Source::Recorded && entry.is_for(user));
             let (same, others): (Vec<_>, Vec<_>) =
                 recorded.partition(|(_, known)| known.arguments == entry.arguments);
             let surplus = (others.len() + 1).saturating_sub(MAX_RECORDED);
@@ -260,24 +287,27 @@ impl Mocks {
         Ok(true)
     }
 
-    /// The mocks of a connector, by tool, as they can be sent to [`Self::set`] again.
-    pub(crate) fn list(&self, connector_id: &str) -> Result<Vec<Value>, ConnectorsError> {
+    /// The mocks of a connector that a user sees, by tool, as they can be sent to [`Self::set`] again.
+    pub(crate) fn list(&self, connector_id: &str, user: &str) -> Result<Vec<Value>, ConnectorsError> {
         let all = self.0.read();
         let entries = all.get(connector_id).into_iter().flat_map(|mocks| mocks.entries.values());
+        let entries = entries.filter(|entry| entry.is_for(user));
         Ok(entries.map(|entry| serde_json::to_value(&**entry)).collect::<Result<_, _>>()?)
     }
 
-    /// Removes the mocks of a connector, or those from one source, and says how many there were.
+    /// Removes the mocks of a connector that a user sees, or those from one source, and says how many there were.
     pub(crate) fn clear(
         &self,
         records: &dyn Records,
         connector_id: &str,
+        user: &str,
         source: Option<Source>,
     ) -> Result<usize, ConnectorsError> {
         let mut count = 0;
         self.change(records, connector_id, |known| {
-            let old =
-                known.entries.iter().filter(|(_, entry)| source.is_none_or(|source| entry.source == source));
+            let old = known.entries.iter().filter(|(_, entry)| {
+                entry.is_for(user) && source.is_none_or(|source| entry.source == source)
+            });
             let old: Vec<_> = old.map(|(place, _)| place.clone()).collect();
             count = old.len();
             (old, Vec::new())
@@ -287,13 +317,14 @@ impl Mocks {
 
     /// The tools of a connector as far as they are known without its server, `MCPTool`s: the list that was stored, else
     /// what its mocks tell; none if there is neither.
-    pub(crate) fn tools(&self, connector_id: &str) -> Option<Arc<Vec<Value>>> {
+    pub(crate) fn tools(&self, connector_id: &str, user: &str) -> Option<Arc<Vec<Value>>> {
         let all = self.0.read();
         let mocks = all.get(connector_id)?;
         if let Some(tools) = &mocks.tools {
             return Some(Arc::clone(tools));
         }
-        let mut names: Vec<&String> = mocks.entries.keys().map(|(tool, _)| tool).collect();
+        let visible = mocks.entries.iter().filter(|(_, entry)| entry.is_for(user));
+        let mut names: Vec<&String> = visible.map(|((tool, _), _)| tool).collect();
         names.dedup();
         let tools =
             names.into_iter().map(|name| json!({ "name": name, "inputSchema": { "type": "object" } }));

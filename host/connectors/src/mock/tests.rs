@@ -10,7 +10,7 @@ fn mocks(entries: Vec<Value>) -> (Memory, Mocks) {
 
 /// The text of the answer to a call.
 fn text(mocks: &Mocks, tool: &str, arguments: Value) -> Option<String> {
-    let found = mocks.find("1", tool, &arguments, Shape::Mcp)?;
+    let found = mocks.find("1", "ada", tool, &arguments, Shape::Mcp)?;
     found.answer["content"][0]["text"].as_str().map(str::to_owned)
 }
 
@@ -20,14 +20,18 @@ fn row_23_a_mocked_call_is_answered_from_records_alone_or_not_at_all() {
         mocks(vec![json!({ "tool": "read", "arguments": { "id": 1 }, "answer": { "text": "one" } })]);
     assert_eq!(text(&mocks, "read", json!({ "id": 1 })).as_deref(), Some("one"));
     assert_eq!(text(&mocks, "read", json!({ "id": 2 })), None);
-    assert_eq!(mocks.find("2", "read", &json!({ "id": 1 }), Shape::Mcp), None, "another connector's mock");
-    let told = mocks.missing("crm", "1", "read").to_string();
+    assert_eq!(
+        mocks.find("2", "ada", "read", &json!({ "id": 1 }), Shape::Mcp),
+        None,
+        "another connector's mock"
+    );
+    let told = mocks.missing("crm", "1", "ada", "read").to_string();
     assert_eq!(
         told,
         "tool 'read' of connector 'crm' is mocked and none of its mocks matches these arguments: write one with `airlock \
          connectors mock crm read --answer '{\"text\": \"…\"}'`"
     );
-    assert!(mocks.missing("crm", "1", "write").to_string().contains("is mocked and it has no mock"));
+    assert!(mocks.missing("crm", "1", "ada", "write").to_string().contains("is mocked and it has no mock"));
 }
 
 #[test]
@@ -53,7 +57,7 @@ fn the_mock_that_asks_for_the_most_answers() {
         .expect("are set");
     let recorded = |arguments| {
         let answer = json!({ "content": [{ "type": "text", "text": "recorded" }] });
-        mocks.record(&records, "1", "t", &arguments, &answer).expect("is recorded");
+        mocks.record(&records, "1", "ada", "t", &arguments, &answer).expect("is recorded");
     };
     recorded(json!({ "a": 1 }));
     recorded(json!({ "a": 2 }));
@@ -136,7 +140,7 @@ fn short_answers_become_whole_ones_in_the_shape_of_the_connector() {
     ];
     for (answer, shape, expected) in table {
         let (_, mocks) = mocks(vec![json!({ "tool": "t", "answer": answer, "delay_ms": 20 })]);
-        let found = mocks.find("1", "t", &json!({}), shape).expect("is found");
+        let found = mocks.find("1", "ada", "t", &json!({}), shape).expect("is found");
         assert_eq!(found, Found { answer: expected, delay: Duration::from_millis(20) }, "{answer} {shape:?}");
     }
 }
@@ -173,7 +177,7 @@ fn a_mistake_is_named_with_its_place() {
         assert_eq!(pointer, place, "{message}");
         assert!(message.contains(expected), "{message}");
     }
-    assert_eq!(mocks.list("1").expect("lists").len(), 1, "nothing was replaced");
+    assert_eq!(mocks.list("1", "ada").expect("lists").len(), 1, "nothing was replaced");
 }
 
 #[test]
@@ -185,7 +189,7 @@ fn setting_replaces_what_has_the_same_source_and_a_list_can_be_set_again() {
     mocks
         .add(&records, "1", json!({ "tool": "c", "answer": { "text": "5" }, "source": "example" }))
         .expect("is added");
-    let listed = mocks.list("1").expect("lists");
+    let listed = mocks.list("1", "ada").expect("lists");
     let sources: Vec<_> =
         listed.iter().map(|entry| (entry["tool"].clone(), entry["source"].clone())).collect();
     assert_eq!(
@@ -194,11 +198,11 @@ fn setting_replaces_what_has_the_same_source_and_a_list_can_be_set_again() {
         "what one adds oneself is written"
     );
     let reopened = Mocks::open(&records).expect("opens");
-    assert_eq!(reopened.list("1").expect("lists"), listed);
+    assert_eq!(reopened.list("1", "ada").expect("lists"), listed);
     reopened.set(&records, "2", Source::Written, listed).expect("can be set");
-    assert_eq!(reopened.clear(&records, "1", Some(Source::Example)).expect("clears"), 1);
-    assert_eq!(reopened.clear(&records, "1", None).expect("clears"), 2);
-    assert_eq!((records.len(), reopened.clear(&records, "1", None).expect("clears")), (3, 0));
+    assert_eq!(reopened.clear(&records, "1", "ada", Some(Source::Example)).expect("clears"), 1);
+    assert_eq!(reopened.clear(&records, "1", "ada", None).expect("clears"), 2);
+    assert_eq!((records.len(), reopened.clear(&records, "1", "ada", None).expect("clears")), (3, 0));
 }
 
 #[test]
@@ -206,7 +210,7 @@ fn recordings_replace_each_other_by_arguments_and_the_oldest_go() {
     let (records, mocks) = mocks(vec![json!({ "tool": "t", "answer": { "text": "any" } })]);
     let record = |id: usize, text: &str| {
         let answer = json!({ "content": [{ "type": "text", "text": text }] });
-        mocks.record(&records, "1", "t", &json!({ "id": id }), &answer).expect("is recorded")
+        mocks.record(&records, "1", "ada", "t", &json!({ "id": id }), &answer).expect("is recorded")
     };
     for id in 0..MAX_RECORDED {
         assert!(record(id, "old"));
@@ -228,18 +232,18 @@ fn recordings_replace_each_other_by_arguments_and_the_oldest_go() {
 fn tools_are_the_stored_list_or_what_the_mocks_tell() {
     let entry = |tool: &str| json!({ "tool": tool, "answer": { "text": "" } });
     let (records, mocks) = mocks(vec![entry("b"), entry("a"), entry("b")]);
-    assert_eq!(mocks.tools("2"), None);
+    assert_eq!(mocks.tools("2", "ada"), None);
     let schema = json!({ "type": "object" });
     let derived = json!([{ "name": "a", "inputSchema": schema }, { "name": "b", "inputSchema": schema }]);
-    assert_eq!(json!(*mocks.tools("1").expect("are told")), derived);
+    assert_eq!(json!(*mocks.tools("1", "ada").expect("are told")), derived);
     let list = [json!({ "name": "z", "description": "last", "inputSchema": schema })];
     mocks.set_tools(&records, "1", &list).expect("are stored");
-    assert_eq!(*Mocks::open(&records).expect("opens").tools("1").expect("are stored"), list);
+    assert_eq!(*Mocks::open(&records).expect("opens").tools("1", "ada").expect("are stored"), list);
     let error = mocks.set_tools(&records, "1", &[json!({ "name": "z" })]).expect_err("is refused");
     assert!(matches!(error, ConnectorsError::Invalid { pointer, .. } if pointer == "/0"));
     records.write(&mocks.deletion("1")).expect("writes");
     mocks.forget("1");
-    assert_eq!((records.len(), mocks.tools("1")), (0, None));
+    assert_eq!((records.len(), mocks.tools("1", "ada")), (0, None));
 }
 
 #[test]
@@ -249,4 +253,35 @@ fn a_connector_has_so_many_mocks_and_no_more() {
     let error = mocks.add(&records, "1", entry()).expect_err("is refused");
     assert_eq!(error.to_string(), "a connector has at most 10000 mocks");
     mocks.set(&records, "1", Source::Written, vec![entry()]).expect("replaces all");
+}
+
+#[test]
+fn a09_what_was_recorded_is_seen_used_and_removed_by_its_user_alone() {
+    let written = json!({ "tool": "t", "arguments": { "id": 1 }, "answer": { "text": "written" } });
+    let (records, mocks) = mocks(vec![written]);
+    let answer = |of: &str| json!({ "content": [{ "type": "text", "text": of }] });
+    for user in ["ada", "zoe"] {
+        for tool in ["t", "only-recorded"] {
+            let arguments = json!({ "id": 2, "of": "two" });
+            mocks.record(&records, "1", user, tool, &arguments, &answer(user)).expect("is recorded");
+        }
+    }
+    let mocks = Mocks::open(&records).expect("opens");
+    let text = |user: &str, tool: &str, id: u64| {
+        let found = mocks.find("1", user, tool, &json!({ "id": id, "of": "two" }), Shape::Mcp)?;
+        found.answer["content"][0]["text"].as_str().map(str::to_owned)
+    };
+    for user in ["ada", "zoe"] {
+        assert_eq!(text(user, "t", 2).as_deref(), Some(user));
+        let listed = json!(mocks.list("1", user).expect("lists")).to_string();
+        let other = if user == "ada" { "zoe" } else { "ada" };
+        assert!(listed.contains(user) && !listed.contains(other), "{listed}");
+    }
+    assert_eq!((text("eve", "t", 2), text("eve", "t", 1).as_deref()), (None, Some("written")));
+    assert_eq!(mocks.list("1", "eve").expect("lists").len(), 1);
+    assert_eq!(json!(*mocks.tools("1", "eve").expect("are told")).as_array().map(Vec::len), Some(1));
+    assert!(mocks.missing("crm", "1", "eve", "only-recorded").to_string().contains("it has no mock"));
+    // Everything that one may see, but nobody else's.
+    assert_eq!(mocks.clear(&records, "1", "ada", None).expect("clears"), 3);
+    assert_eq!((text("ada", "t", 2), text("zoe", "t", 2).as_deref()), (None, Some("zoe")));
 }

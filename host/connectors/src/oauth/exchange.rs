@@ -50,6 +50,10 @@ impl Exchange for Egress {
             Unanswered::Forbidden(wall) => {
                 ConnectorsError::Upstream(format!("the authorization server at {host} is not called: {wall}"))
             }
+            Unanswered::Encoded => ConnectorsError::Upstream(format!(
+                "the authorization server at {host} answered in a content encoding that is not known: gzip, deflate and \
+                 br are"
+            )),
             Unanswered::Broken | Unanswered::Redirected => ConnectorsError::Upstream(format!(
                 "the authorization server at {host} broke the connection off: try again"
             )),

@@ -290,6 +290,9 @@ fn unfetched(why: Unfetched) -> String {
         Unfetched::Unanswered(Unanswered::Forbidden(wall)) => wall.to_string(),
         Unfetched::Unanswered(Unanswered::Late) => "it did not come in time".into(),
         Unfetched::Unanswered(Unanswered::TooLarge) => "it is too large: 64 MiB with all its files".into(),
+        Unfetched::Unanswered(Unanswered::Encoded) => {
+            "it came in a content encoding that is not known: gzip, deflate and br are".into()
+        }
         Unfetched::Unanswered(Unanswered::Broken | Unanswered::Redirected) => {
             "the connection broke: try again".into()
         }

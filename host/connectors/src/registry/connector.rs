@@ -139,16 +139,14 @@ impl Connector {
         }
     }
 
-    /// Scheme, host and port: what a credential is bound to (THREATS row 10).
-    pub(crate) fn origin(&self) -> String {
-        Url::parse(&self.server).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
-    }
-
-    /// Whether that is its origin.
-    pub(crate) fn has_origin(&self, origin: &str) -> bool {
-        // Where an address goes on after it with a path, it is what it would be read as.
-        let rest = self.server.strip_prefix(origin).filter(|_| !origin.is_empty());
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) || self.origin() == origin
+    /// Scheme, host, port and base path: what a credential is bound to (THREATS row 10). Behind another path of a host there
+    /// may be somebody else.
+    pub(crate) fn base(&self) -> String {
+        let base = |url: Url| {
+            let path = url.path().trim_end_matches('/');
+            format!("{}{path}", url.origin().ascii_serialization())
+        };
+        Url::parse(&self.server).map(base).unwrap_or_default()
     }
 
     /// Scheme, host and port for messages.

@@ -72,5 +72,5 @@ pub(crate) fn key(connector: &Connector) -> String {
 }
 
 pub(crate) fn place(connector: &Connector, key: &str) -> String {
-    format!("{}|{key}|{}|{}", connector.organization, connector.version, connector.origin())
+    format!("{}|{key}|{}|{}", connector.organization, connector.version, connector.base())
 }

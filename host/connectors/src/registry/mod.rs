@@ -12,7 +12,10 @@ pub(crate) mod scope;
 pub(crate) mod sharing;
 mod switches;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use airlock_engine::{
     Principal,
@@ -58,8 +61,12 @@ impl Registry {
     /// The connector with this id or name, if the principal sees it.
     pub(crate) fn find(&self, who: &Principal, id_or_name: &str) -> Result<Arc<Connector>, ConnectorsError> {
         let all = self.all.read();
-        let by_name =
-            || all.values().find(|connector| connector.name == id_or_name && connector.is_visible_to(who));
+        // What is shared comes first: a name means the same to everybody, whatever somebody calls a private one.
+        let by_name = || {
+            let named =
+                all.values().filter(|connector| connector.name == id_or_name && connector.is_visible_to(who));
+            named.min_by_key(|connector| connector.visibility == Visibility::Private)
+        };
         let found = all.get(id_or_name).filter(|connector| connector.is_visible_to(who)).or_else(by_name);
         found.cloned().ok_or_else(|| {
             ConnectorsError::NotFound(format!(
@@ -98,28 +105,41 @@ impl Registry {
         visible
     }
 
-    /// Stores a connector, together with other changes. Names are unique in an organisation.
+    /// Stores a new connector, together with other changes.
     pub(crate) fn save(
         &self,
         records: &dyn Records,
         connector: Connector,
+        is_owner: bool,
         changes: Vec<Change>,
     ) -> Result<Arc<Connector>, ConnectorsError> {
-        store(&mut self.all.write(), records, connector, changes)
+        store(&mut self.all.write(), records, connector, is_owner, changes)
     }
 
-    /// Changes a connector: `change` sees it as it is now, and nothing else changes it meanwhile.
+    /// Changes a connector: `change` sees it as it is now, and nothing else changes it meanwhile. What is an owner's to change
+    /// stays as it is.
     pub(crate) fn change(
         &self,
         records: &dyn Records,
         id: &str,
         change: impl FnOnce(&mut Connector) -> Result<Vec<Change>, ConnectorsError>,
     ) -> Result<Arc<Connector>, ConnectorsError> {
+        self.change_as(records, id, false, change)
+    }
+
+    /// The same for somebody who may be an owner.
+    pub(crate) fn change_as(
+        &self,
+        records: &dyn Records,
+        id: &str,
+        is_owner: bool,
+        change: impl FnOnce(&mut Connector) -> Result<Vec<Change>, ConnectorsError>,
+    ) -> Result<Arc<Connector>, ConnectorsError> {
         let mut all = self.all.write();
         let gone = || ConnectorsError::NotFound("the connector was deleted meanwhile".into());
         let mut connector = Connector::clone(all.get(id).ok_or_else(gone)?);
         let changes = change(&mut connector)?;
-        store(&mut all, records, connector, changes)
+        store(&mut all, records, connector, is_owner, changes)
     }
 
     /// Does something while no connector changes.
@@ -151,18 +171,29 @@ impl Registry {
     }
 }
 
+/// The one place where a connector is stored, and so the one where it is looked at as it will be.
 fn store(
     all: &mut HashMap<String, Arc<Connector>>,
     records: &dyn Records,
     connector: Connector,
+    is_owner: bool,
     mut changes: Vec<Change>,
 ) -> Result<Arc<Connector>, ConnectorsError> {
+    let before = all.get(&connector.id);
+    if !is_owner {
+        needs_no_owner(before.map(|before| &**before), &connector)?;
+    }
+    // Names that are shared are unique in an organisation. Private ones are their creators': nobody takes one away from others.
+    let is_private = |connector: &Connector| connector.visibility == Visibility::Private;
     let is_twin = |other: &Arc<Connector>| {
         other.name == connector.name
             && other.organization == connector.organization
             && other.id != connector.id
+            && (other.creator == connector.creator || !is_private(other))
     };
-    if all.values().any(is_twin) {
+    let is_named = before
+        .is_none_or(|before| before.name != connector.name || before.visibility != connector.visibility);
+    if is_named && all.values().any(is_twin) {
         let message = format!("a connector called '{}' exists already: choose another name", connector.name);
         return Err(ConnectorsError::Conflict(message));
     }
@@ -174,11 +205,43 @@ fn store(
     Ok(connector)
 }
 
-/// A name of a connector: 1 to 64 of `[A-Za-z0-9_-]`.
+/// What others use and go by is an owner's to give: that a connector is shared, what a shared one is called, and the headers
+/// that go with everybody's calls (THREATS row 7).
+fn needs_no_owner(before: Option<&Connector>, after: &Connector) -> Result<(), ConnectorsError> {
+    if after.visibility == Visibility::Private {
+        return Ok(());
+    }
+    let before = before.filter(|before| before.visibility != Visibility::Private);
+    let refused = |what: &str| {
+        Err(ConnectorsError::Forbidden(format!(
+            "{what}: this needs a key with the role 'owner', or visibility 'private'"
+        )))
+    };
+    let headers = |connector: &Connector| connector.headers.iter().cloned().collect::<BTreeSet<_>>();
+    match before {
+        _ if !after.headers.is_empty() && before.is_none_or(|before| headers(before) != headers(after)) => {
+            refused("headers of a shared connector go with everybody's calls")
+        }
+        None => refused("a shared connector is what its name means to others"),
+        Some(before) if before.name != after.name => refused("others go by the name of a shared connector"),
+        Some(before)
+            if before.visibility != after.visibility && after.visibility == Visibility::SharedOrg =>
+        {
+            refused("the whole organisation would see it")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// A name of a connector: 1 to 64 of `[A-Za-z0-9_-]`, and not of the form of an id.
 pub(crate) fn check_name(name: &str) -> Result<(), ConnectorsError> {
     let valid = (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     match valid {
+        true if uuid::Uuid::try_parse(name).is_ok() => Err(ConnectorsError::invalid(
+            "/name",
+            "a connector's name must not look like an id: connectors are found by both",
+        )),
         true => Ok(()),
         false => Err(ConnectorsError::invalid(
             "/name",
@@ -199,3 +262,6 @@ pub(crate) fn check_server(server: &str, allowed: Allowed) -> Result<(), Connect
     }
     allowed.check(&url).map_err(invalid)
 }
+
+#[cfg(test)]
+mod tests;

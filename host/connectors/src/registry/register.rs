@@ -60,7 +60,9 @@ impl Registry {
         let description = (request.description.clone())
             .or_else(|| template.as_ref().map(|template| template.description.clone()))
             .ok_or_else(|| missing("description"))?;
-        let visibility = request.visibility.unwrap_or(Visibility::SharedWorkspace);
+        // What members register is theirs, unless they say that it is for others.
+        let usual = if is_owner { Visibility::SharedWorkspace } else { Visibility::Private };
+        let visibility = request.visibility.unwrap_or(usual);
         headers::shared_need_owner(visibility, &headers, is_owner)?;
         let control = request.control.clone().map(Control::parse).transpose()?.unwrap_or_default();
         let now = Utc::now();
@@ -112,7 +114,7 @@ impl Registry {
             changes.extend(imported);
             told = Some(said);
         }
-        let connector = self.save(with.records, connector, changes)?;
+        let connector = self.save(with.records, connector, is_owner, changes)?;
         tracing::info!(connector = connector.name, user = %who.user, "a connector was registered");
         Ok((connector, told))
     }
@@ -158,7 +160,7 @@ impl Registry {
         if let Some(headers) = &headers {
             headers::shared_need_owner(request.visibility.unwrap_or(found.visibility), headers, is_owner)?;
         }
-        self.change(with.records, &found.id, |changed| {
+        self.change_as(with.records, &found.id, is_owner, |changed| {
             let before = changed.clone();
             changed.name = request.name.unwrap_or_else(|| before.name.clone());
             changed.server = request.server.unwrap_or_else(|| before.server.clone());
@@ -170,7 +172,7 @@ impl Registry {
             changed.control = control.unwrap_or_else(|| before.control.clone());
             changed.modified_at = Utc::now();
             changed.version += 1;
-            let moved = changed.origin() != before.origin();
+            let moved = changed.base() != before.base();
             let mut changes = Vec::new();
             // What a request says of a method in the method itself stays.
             let is_old = requested.is_none();
@@ -180,6 +182,13 @@ impl Registry {
                     changes.push(client::seal(with.vault, changed, client_secret)?);
                 }
                 // What was found out about one server says nothing about another.
+                None if moved && client::is_sealed(with.records, &before)? => {
+                    return Err(ConnectorsError::Conflict(
+                        "the connector has a client's secret for its old address: send auth_methods again together with the \
+                         new address"
+                            .into(),
+                    ));
+                }
                 None if moved && !changed.methods_given => changed.methods = unknown(),
                 None if changed.server != before.server => forget_discovered(&mut changed.methods),
                 None => {}

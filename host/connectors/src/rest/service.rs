@@ -78,6 +78,10 @@ impl Caller {
                 "redirects to another server: that is not followed, so register the connector with the other address",
             )
             .into(),
+            Unanswered::Encoded => upstream(
+                "answered in a content encoding that is not known, or that the answer does not have: gzip, deflate and br are",
+            )
+            .into(),
             Unanswered::Forbidden(wall) => ConnectorsError::Forbidden(format!(
                 "the address of connector '{name}' ({host}) may not be called: {wall}"
             ))

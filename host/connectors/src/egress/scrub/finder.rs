@@ -19,8 +19,14 @@ const LONGEST_WINDOW: usize = 24;
 /// The bytes at the end of the window that say how far to go.
 const BLOCK: usize = 3;
 
+/// So many places of a long text are looked at at once, and so long is one.
+const PLACES: usize = 4;
+const LONG: usize = 16 << 10;
+
 pub(super) struct Finder {
     window: usize,
+    /// How long the longest form is.
+    longest: usize,
     /// By the hash of a block: how far the window may move at least.
     skips: Box<[u8]>,
     /// Beginnings of forms in order, each with the place of its form.
@@ -40,7 +46,7 @@ impl Finder {
         // Longest first: of those that begin alike the first is the longest.
         forms.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.bytes().cmp(b.bytes())));
         forms.dedup_by(|a, b| a == b);
-        let window = forms.last()?.len().min(LONGEST_WINDOW);
+        let (window, longest) = (forms.last()?.len().min(LONGEST_WINDOW), forms[0].len());
         let blocks = forms.len() * (window - BLOCK + 1);
         // So that three of four places are free.
         let places = (4 * blocks).next_power_of_two().clamp(1 << 10, 1 << 16);
@@ -54,7 +60,7 @@ impl Finder {
         let beginnings = forms.iter().enumerate().map(|(at, form)| (beginning(form.bytes()), at));
         let mut beginnings = Zeroizing::new(beginnings.collect::<Vec<_>>());
         beginnings.sort_unstable();
-        Some(Self { window, skips, beginnings, forms })
+        Some(Self { window, longest, skips, beginnings, forms })
     }
 
     /// The first form in the text that begins at `from` or later, the longest of those that begin there.
@@ -73,6 +79,37 @@ impl Finder {
             end += 1;
         }
         None
+    }
+
+    /// Whether there is any form in a text. A long one is gone through at several places at once: where to look next depends
+    /// on what was looked at before, and the processor does not wait for one place while it looks at another.
+    pub(super) fn occurs(&self, text: &[u8]) -> bool {
+        let part = text.len() / PLACES;
+        if part < LONG {
+            return self.find(text, 0).is_some();
+        }
+        let skips = &*self.skips;
+        // The ends of windows, and before which ends they stop.
+        let mut ends: [usize; PLACES] = std::array::from_fn(|at| at * part + self.window);
+        let stops: [usize; PLACES] = std::array::from_fn(|at| (at + 1) * part + self.window - 1);
+        while ends.iter().zip(&stops).all(|(end, stop)| end < stop) {
+            for end in &mut ends {
+                let Some(block) = text.get(*end - BLOCK..*end) else { break };
+                let skip = usize::from(skips[place(block, skips.len())]);
+                if skip == 0 && self.begins(&text[*end - self.window..]).is_some() {
+                    return true;
+                }
+                *end += skip.max(1);
+            }
+        }
+        let last = PLACES - 1;
+        let rest = |at: usize| {
+            // With the whole of what begins there.
+            let until = if at == last { text.len() } else { (stops[at] + self.longest).min(text.len()) };
+            let from = (ends[at] - self.window).min(until);
+            self.find(&text[..until], from).is_some()
+        };
+        (0..PLACES).any(rest)
     }
 
     /// The length of the longest form that the text begins with.

@@ -87,12 +87,25 @@ impl Form {
 }
 
 /// The forms of a secret: as it is, in base64 at each position, in JSON as different languages write it and in JSON inside
-/// JSON, percent-encoded once and twice and as forms have it, in hexadecimal digits, in HTML and XML.
+/// JSON, percent-encoded once and twice and as forms have it, in hexadecimal digits, in HTML and XML. What is encoded in other ways, or
+/// several times, is [undone](super::search) first.
 pub(super) fn of(secret: &str) -> Vec<Form> {
     // As forms have it, and inside base64 the authorization of OAuth clients (RFC 6749 §2.3.1).
     let form: Zeroizing<String> =
         Zeroizing::new(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
     let mut forms = vec![Form::exact(secret), Form::hexadecimal(hex::encode(secret))];
+    for between in [" ", ":"] {
+        let digits: Vec<String> = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        forms.push(Form::hexadecimal(digits.join(between)));
+    }
+    // YAML, SQL and CSV write quotes twice.
+    for quote in ["'", "\""].into_iter().filter(|quote| secret.contains(quote)) {
+        forms.push(Form::exact(secret.replace(quote, &quote.repeat(2))));
+    }
+    if secret.contains(' ') {
+        // Of what forms have, when the rest of it was undone.
+        forms.push(Form::exact(secret.replace(' ', "+")));
+    }
     forms.extend(in_base64(secret));
     if *form != secret {
         forms.extend(in_base64(&form));

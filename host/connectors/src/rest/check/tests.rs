@@ -219,7 +219,7 @@ fn a_schema_that_is_too_long_to_be_shown_is_checked_whole() {
         }
         assert!(check(&api, json!({ "steps": [{ "type": "nope" }] })).is_err());
         // What is shown refuses nothing that the whole takes.
-        let shown = compile(&api.operations[0].input_schema()).expect("a schema");
+        let shown = crate::rest::schema::compile(&api.operations[0].input_schema()).expect("a schema");
         assert!(kinds.iter().all(|kind| shown.is_valid(&json!({ "steps": [{ "type": kind, "last": 1 }] }))));
     }
 }
