@@ -11,7 +11,7 @@ use axum::{
 use crate::{
     ApiState,
     oauth_pages::{self, confirm, connected},
-    page::Query,
+    query::Query,
 };
 
 /// `GET /v1/airlock/oauth/start/{id}`: on to the authorization server, or first to a page that asks.
