@@ -92,7 +92,7 @@ fn hold(bytes: &mut Vec<u8>, data: &Bytes, named: Option<usize>, charge: &mut Ch
         // What is named is believed once half of it is there.
         let doubled = (2 * needed).max(4 << 10);
         let capacity = named.filter(|named| (needed..=doubled).contains(named)).unwrap_or(doubled);
-        charge.set(capacity)?;
+        charge.set(capacity).map_err(ApiError::no_room_for_body)?;
         bytes.reserve_exact(capacity - bytes.len());
     }
     bytes.extend_from_slice(data);
@@ -112,7 +112,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<ApiState> for JsonBody<T>
         }
         let parse = move || {
             let trees = values(&whole.bytes).min(MOST_VALUES) * VALUE_BYTES;
-            whole.charge.set(whole.bytes.capacity() + whole.bytes.len() + trees)?;
+            let held = whole.bytes.capacity() + whole.bytes.len() + trees;
+            whole.charge.set(held).map_err(ApiError::no_room_for_body)?;
             parsed(&whole.bytes)
         };
         let parsed = tokio::task::spawn_blocking(parse).await;

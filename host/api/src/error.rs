@@ -75,12 +75,21 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<Full> for ApiError {
-    fn from(full: Full) -> Self {
+impl ApiError {
+    /// A body does not fit.
+    pub(crate) fn no_room_for_body(full: Full) -> Self {
         match full {
             Full::All | Full::User => Self::Full(full.to_string()),
             // Trying again would change nothing.
             Full::Alone => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, full.to_string()),
+        }
+    }
+
+    /// An answer does not fit.
+    pub(crate) fn no_room_for_answer(full: Full) -> Self {
+        match full {
+            Full::All | Full::User => Self::Full(full.to_string()),
+            Full::Alone => Self::Status(StatusCode::INSUFFICIENT_STORAGE, full.to_string()),
         }
     }
 }

@@ -31,9 +31,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A share of the machine's memory for [`Limits::bytes`]: an eighth, at least 64 and at most 512 MiB.
+    /// A share of the machine's memory for [`Limits::bytes`]: an eighth, at least 128 and at most 512 MiB.
     pub fn bytes_of(memory: u64) -> usize {
-        usize::try_from(memory / 8).unwrap_or(usize::MAX).clamp(64 << 20, 512 << 20)
+        usize::try_from(memory / 8).unwrap_or(usize::MAX).clamp(128 << 20, 512 << 20)
     }
 
     /// [`Limits::connections`] for a process that may have so many descriptors: at least half of them, and at most 2,048,
@@ -158,6 +158,6 @@ mod tests {
         }
         assert_eq!(Limits::bytes_of(16 << 30), 512 << 20);
         assert_eq!(Limits::bytes_of(2 << 30), 256 << 20);
-        assert_eq!(Limits::bytes_of(128 << 20), 64 << 20);
+        assert_eq!(Limits::bytes_of(128 << 20), 128 << 20);
     }
 }

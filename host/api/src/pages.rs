@@ -49,7 +49,7 @@ impl From<Unread> for ApiError {
     fn from(unread: Unread) -> Self {
         match unread {
             Unread::Store(error) => error.into(),
-            Unread::Full(full) => full.into(),
+            Unread::Full(full) => Self::no_room_for_answer(full),
             Unread::Gone => crate::unserved::panicked(),
         }
     }
@@ -126,7 +126,8 @@ impl Parts {
 
     fn cut(&mut self) {
         if self.current.len() >= PART {
-            let part = std::mem::take(&mut self.current);
+            let mut part = std::mem::take(&mut self.current);
+            part.shrink_to_fit();
             self.bytes += part.capacity();
             self.done.push(part);
         }

@@ -381,7 +381,7 @@ pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Q
             taken += more.len();
             bytes += more.iter().map(|(_, text)| text.capacity()).sum::<usize>();
             found.extend(more);
-            charge.set(held + bytes)?;
+            charge.set(held + bytes).map_err(ApiError::no_room_for_answer)?;
             if last {
                 break;
             }

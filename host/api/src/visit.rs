@@ -86,7 +86,7 @@ pub(crate) async fn attend(State(state): State<ApiState>, mut request: Request, 
         Some(bytes) if bytes <= FREE => return answer,
         Some(bytes) => {
             if let Err(full) = charge.set(bytes) {
-                return ApiError::from(full).into_response();
+                return ApiError::no_room_for_answer(full).into_response();
             }
         }
         // Streams charge for what they hold themselves.

@@ -26,7 +26,7 @@ pub(crate) struct HttpFlags {
         value_name = "NETWORK"
     )]
     pub(crate) trusted_proxies: Vec<Network>,
-    /// What bodies of requests and answers under way hold together: 64M, 1G [default: an eighth of the memory, at most 512M].
+    /// What bodies of requests and answers under way hold together: 128M, 1G [default: an eighth of the memory, at most 512M].
     #[arg(long, env = "AIRLOCK_REQUEST_MEMORY", value_name = "SIZE", value_parser = a_size)]
     pub(crate) request_memory: Option<String>,
     /// How long the head of a request may take to come: 10s, 1m [default: 10s].
@@ -71,8 +71,8 @@ pub(crate) struct Http {
     write_timeout: Option<Duration>,
 }
 
-/// A body of [`airlock_connectors::MAX_DOCUMENT`] bytes has to fit.
-const LEAST_MEMORY: usize = 64 << 20;
+/// The largest document and the largest page of a history have to fit.
+const LEAST_MEMORY: usize = 128 << 20;
 
 /// A time that is longer bounds nothing.
 const LONGEST: Duration = Duration::from_secs(3_600);
@@ -96,7 +96,7 @@ impl Http {
         });
         let memory = flags.request_memory.or(file.request_memory).map(|text| {
             size(&text).filter(|bytes| *bytes >= LEAST_MEMORY).with_context(|| {
-                format!("the request_memory '{text}' is not a size from 64M on such as 512M or 1G")
+                format!("the request_memory '{text}' is not a size from 128M on such as 512M or 1G")
             })
         });
         Ok(Self {
