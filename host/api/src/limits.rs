@@ -67,7 +67,8 @@ impl Default for Limits {
             connections_per_address: Self::per_address_of(512),
             trusted_proxies: Vec::new(),
             head_time: Duration::from_secs(10),
-            idle_time: Duration::from_secs(75),
+            // Longer than clients keep a connection for, so that none is closed under a request.
+            idle_time: Duration::from_secs(120),
             body_pause: Duration::from_secs(10),
             body_time: Duration::from_secs(60),
             write_time: Duration::from_secs(30),

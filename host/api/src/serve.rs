@@ -12,12 +12,13 @@ use axum::{
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
@@ -37,6 +38,9 @@ const HEAD_LIMIT: usize = 32 << 10;
 /// How long the daemon waits before it accepts again when the system gives no descriptor.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(100);
 
+/// Trouble that goes on is told again when there was none for so long.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
 /// So many who are turned away are told why, and waited for until they have read it; others find the door closed.
 const LAST_WORDS: usize = 64;
 const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
@@ -54,6 +58,7 @@ pub async fn serve(
         router: router(state),
         closing: shutdown.clone(),
         last_words: Arc::new(Semaphore::new(LAST_WORDS)),
+        told: Mutex::new(None),
     };
     let tasks = TaskTracker::new();
     loop {
@@ -81,6 +86,8 @@ struct House {
     router: Router,
     closing: CancellationToken,
     last_words: Arc<Semaphore>,
+    /// When the log said last that the system has nothing left.
+    told: Mutex<Option<Instant>>,
 }
 
 impl House {
@@ -124,7 +131,10 @@ impl House {
         if of_connection.contains(&error.kind()) {
             return;
         }
-        tracing::warn!(%error, "no connection can be accepted now; those that rest are closed");
+        let told = self.told.lock().replace(Instant::now());
+        if told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
+            tracing::warn!(%error, "no connection can be accepted now; those that rest are closed");
+        }
         self.places.relieve();
         tokio::select! {
             () = tokio::time::sleep(NO_DESCRIPTOR) => {}
@@ -295,5 +305,49 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a03_without_descriptors_those_that_rest_go_and_the_loop_waits_a_moment() {
+        let limits = Arc::new(Limits::default());
+        let house = House {
+            places: Places::new(Arc::clone(&limits)),
+            limits,
+            router: Router::new(),
+            closing: CancellationToken::new(),
+            last_words: Arc::new(Semaphore::new(1)),
+            told: Mutex::new(None),
+        };
+        let admit = || house.places.admit([192, 0, 2, 1].into()).unwrap_or_else(|_| panic!("room"));
+        let (at_work, half_open) = (admit(), admit());
+        at_work.connection.is_known();
+        at_work.connection.begins();
+        let began = Instant::now();
+        // EMFILE and ENFILE
+        for number in [24, 23] {
+            house.recover(io::Error::from_raw_os_error(number)).await;
+        }
+        let waited = began.elapsed();
+        assert!(waited >= 2 * NO_DESCRIPTOR, "it does not spin: {waited:?}");
+        assert!(half_open.connection.evicted.is_cancelled() && !at_work.connection.evicted.is_cancelled());
+        house.recover(io::ErrorKind::ConnectionAborted.into()).await;
+        assert_eq!(began.elapsed(), waited, "one that went away is its own matter");
+    }
+
+    #[test]
+    fn what_is_said_last_is_an_answer_with_a_length() {
+        let text = Words::full("no \"place\"").text();
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nretry-after: 2\r\n"), "{head}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(body).expect("JSON"),
+            json!({ "detail": "no \"place\"" })
+        );
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct HttpFlags {
     /// How long the body of a request may take to come: 60s, 5m [default: 60s].
     #[arg(long, env = "AIRLOCK_BODY_TIMEOUT", value_name = "DURATION", value_parser = a_duration)]
     pub(crate) body_timeout: Option<String>,
-    /// How long a connection may rest between two requests: 75s, 5m [default: 75s].
+    /// How long a connection may rest between two requests: 2m, 90s [default: 120s].
     #[arg(long, env = "AIRLOCK_IDLE_TIMEOUT", value_name = "DURATION", value_parser = a_duration)]
     pub(crate) idle_timeout: Option<String>,
     /// How long a client may take nothing of its answer: 30s, 2m [default: 30s].
@@ -92,7 +92,8 @@ impl Http {
             given.map(read).transpose()
         };
         let proxies = file.trusted_proxies.iter().map(|text| {
-            text.parse().with_context(|| format!("trusted_proxies has '{text}', which is no network"))
+            text.parse::<Network>()
+                .with_context(|| format!("trusted_proxies has '{text}', which is no network"))
         });
         let memory = flags.request_memory.or(file.request_memory).map(|text| {
             size(&text).filter(|bytes| *bytes >= LEAST_MEMORY).with_context(|| {
