@@ -187,7 +187,7 @@ mod tests {
         let flags = HttpFlags { max_connections: Some(32), ..HttpFlags::default() };
         let limits = load(text, flags).expect("is valid").limits(1_024, Some(1 << 30));
         assert_eq!((limits.connections, limits.connections_per_address), (32, 16));
-        assert_eq!(limits.trusted_proxies, ["10.0.0.0/8".parse().expect("a network")]);
+        assert_eq!(limits.trusted_proxies, ["10.0.0.0/8".parse::<Network>().expect("a network")]);
         assert_eq!((limits.bytes, limits.body_pause), (1 << 30, Duration::from_secs(5)));
     }
 
