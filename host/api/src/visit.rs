@@ -92,12 +92,17 @@ pub(crate) async fn attend(State(state): State<ApiState>, mut request: Request, 
         // Streams charge for what they hold themselves.
         None => {}
     }
-    answer.map(|body| Body::new(Sent { body, _charge: charge, _visit: visit }))
+    answer.map(|body| Body::new(Sent { body, rest: Bytes::new(), _charge: charge, _visit: visit }))
 }
 
-/// A body of an answer, which the request's visit lasts as long as.
+/// The socket is given so many bytes at a time.
+const PIECE: usize = 64 << 10;
+
+/// A body of an answer, which the request's visit lasts as long as. It is handed over in pieces: whoever takes all of it at
+/// once would hold it uncharged.
 struct Sent {
     body: Body,
+    rest: Bytes,
     _charge: Charge,
     _visit: Arc<Visit>,
 }
@@ -110,14 +115,30 @@ impl HttpBody for Sent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                other => return other,
+            }
+        }
+        let length = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }

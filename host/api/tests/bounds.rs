@@ -495,7 +495,7 @@ async fn a05_bodies_beyond_the_budget_are_refused_with_a_time_and_small_ones_pas
         stream.write_all(&vec![b' '; 1_800_000]).await.expect("is taken");
         held.push(stream);
     }
-    house.until("/http/memory/held", |held| held >= 3_800_000).await;
+    house.until("/http/memory/held", |held| held >= 3_600_000).await;
     for user in &users {
         let body = format!("{{\"input\":\"{}\"}}", "x".repeat(400_000));
         let answer = house.answer(user, Method::POST, "/v1/workflows/echo/execute", body).await;
