@@ -1,15 +1,13 @@
 //! The audit log and the vault, for owners.
 
+use std::io::{self, BufWriter, Write};
+
 use airlock_connectors::AuditFilter;
 use axum::{
     Json,
-    body::Body,
     extract::State,
-    http::header,
-    response::{
-        IntoResponse as _, Response, Sse,
-        sse::{Event, KeepAlive},
-    },
+    http::StatusCode,
+    response::{Response, sse::Event},
 };
 use futures::StreamExt as _;
 use serde::Deserialize;
@@ -17,9 +15,11 @@ use serde_json::{Value, json};
 
 use crate::{
     ApiState,
+    body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
-    page::{JsonBody, Query},
+    query::Query,
+    streams,
 };
 
 fn filter(query: &Query) -> AuditFilter {
@@ -57,7 +57,7 @@ pub(crate) async fn follow(
         Ok(entry) => Event::default().json_data(entry).map_err(axum::Error::new),
         Err(error) => Err(axum::Error::new(error)),
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    Ok(streams::events(&state, &caller, events))
 }
 
 /// `GET /v1/airlock/audit/export`: the lines of the log from `from` to `to`.
@@ -69,12 +69,49 @@ pub(crate) async fn export(
     caller.must_be_owner()?;
     let from = query.number("from")?.unwrap_or(1);
     let to = query.number("to")?.unwrap_or(u64::MAX);
-    let read = tokio::task::spawn_blocking(move || {
-        let mut lines = Vec::new();
-        state.connectors.audit_export(&mut lines, from, to).map(|_| lines)
+    // What is read waits for the reader: a log of years is never held as a whole.
+    let (sender, receiver) = tokio::sync::mpsc::channel(EXPORT_PARTS);
+    let connectors = state.connectors.clone();
+    tokio::task::spawn_blocking(move || {
+        let mut lines = BufWriter::with_capacity(EXPORT_PART, Lines(sender.clone()));
+        let exported = connectors.audit_export(&mut lines, from, to);
+        let failed = match exported {
+            Ok(_) => lines.flush(),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        };
+        if let Err(error) = failed {
+            let _ = sender.blocking_send(Err(error));
+        }
     });
-    let lines = read.await.map_err(|_| gone())??;
-    Ok(([(header::CONTENT_TYPE, "application/jsonl")], Body::from(lines)).into_response())
+    let mut receiver = receiver;
+    // The beginning before the answer, so that what goes wrong with it has a status of its own.
+    let first = match receiver.recv().await {
+        Some(Err(error)) => {
+            return Err(ApiError::Status(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()));
+        }
+        first => first,
+    };
+    let rest = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let parts = futures::stream::iter(first).chain(rest);
+    Ok(streams::text(&state, &caller, "application/jsonl", parts))
+}
+
+/// Parts of an export that wait to be taken.
+const EXPORT_PARTS: usize = 4;
+const EXPORT_PART: usize = 64 << 10;
+
+/// Writes for somebody who may have gone.
+struct Lines(tokio::sync::mpsc::Sender<io::Result<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(part.to_vec()));
+        sent.map(|()| part.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a check compares with.
@@ -118,5 +155,5 @@ pub(crate) async fn rotate(State(state): State<ApiState>, caller: Caller) -> Api
 }
 
 fn gone() -> ApiError {
-    ApiError::Status(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the work was given up".into())
+    ApiError::Status(StatusCode::INTERNAL_SERVER_ERROR, "the work was given up".into())
 }

@@ -1,5 +1,7 @@
 //! Who is calling.
 
+use std::sync::Arc;
+
 use airlock_engine::Principal;
 use axum::{
     extract::FromRequestParts,
@@ -10,12 +12,15 @@ use crate::{
     ApiState, Role,
     error::{ApiError, ApiResult},
     keys::Key,
+    visit::Visit,
 };
 
 /// The holder of a valid API key.
+#[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
     pub(crate) key: Key,
+    pub(crate) visit: Arc<Visit>,
 }
 
 impl Caller {
@@ -49,6 +54,8 @@ impl FromRequestParts<ApiState> for Caller {
             ));
         };
         let key = state.keys.check(text).map_err(|why| refuse(why.to_string()))?;
-        Ok(Self { principal: key.principal(), key })
+        let visit = parts.extensions.get::<Arc<Visit>>().cloned().unwrap_or_else(|| Visit::alone(state));
+        visit.is_of(&key.user)?;
+        Ok(Self { principal: key.principal(), key, visit })
     }
 }

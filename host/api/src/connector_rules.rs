@@ -3,18 +3,17 @@
 use airlock_connectors::MAX_DOCUMENT;
 use axum::{
     Json,
-    body::{Body, to_bytes},
     extract::{Path, Request, State},
-    http::StatusCode,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     ApiState,
+    body::{self, JsonBody, Tree},
     caller::Caller,
-    error::{ApiError, ApiResult},
-    page::{JsonBody, Query},
+    error::ApiResult,
+    query::Query,
 };
 
 /// `GET /v1/airlock/connectors/{connector}/control`
@@ -31,7 +30,7 @@ pub(crate) async fn set_control(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    JsonBody(body): JsonBody<Value>,
+    JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
     Ok(Json(state.connectors.control(&caller.principal, caller.is_owner(), &connector, Some(body))?))
 }
@@ -99,7 +98,7 @@ pub(crate) async fn set_mocks(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    JsonBody(body): JsonBody<Value>,
+    JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
     Ok(Json(state.connectors.set_mocks(&caller.principal, caller.is_owner(), &connector, body)?))
 }
@@ -109,7 +108,7 @@ pub(crate) async fn add_mock(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    JsonBody(body): JsonBody<Value>,
+    JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
     Ok(Json(state.connectors.add_mock(&caller.principal, caller.is_owner(), &connector, body)?))
 }
@@ -130,13 +129,11 @@ pub(crate) async fn import(
     Path(connector): Path<String>,
     caller: Caller,
     query: Query,
-    request: Request<Body>,
+    request: Request,
 ) -> ApiResult<Json<Value>> {
-    let document = to_bytes(request.into_body(), MAX_DOCUMENT).await.map_err(|_| {
-        let detail = format!("the document did not come whole, or is larger than {MAX_DOCUMENT} bytes");
-        ApiError::Status(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    })?;
+    let document = body::read(request, &state, MAX_DOCUMENT).await?;
     let source = query.filter("source");
     let (principal, is_owner) = (&caller.principal, caller.is_owner());
-    Ok(Json(state.connectors.import(principal, is_owner, &connector, document.into(), source).await?))
+    let (document, _charge) = document.into_parts();
+    Ok(Json(state.connectors.import(principal, is_owner, &connector, document, source).await?))
 }

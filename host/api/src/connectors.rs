@@ -14,9 +14,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     ApiState,
+    body::{JsonBody, Tree},
     caller::Caller,
     error::{ApiError, ApiResult},
-    page::{JsonBody, Query},
+    query::Query,
 };
 
 fn scope(text: &str) -> ApiResult<Scope> {
@@ -29,7 +30,7 @@ fn scope(text: &str) -> ApiResult<Scope> {
 pub(crate) async fn create(
     State(state): State<ApiState>,
     caller: Caller,
-    JsonBody(body): JsonBody<Value>,
+    JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     Ok((
         StatusCode::CREATED,
@@ -64,7 +65,7 @@ pub(crate) async fn update(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    JsonBody(body): JsonBody<Value>,
+    JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
     Ok(Json(state.connectors.update(&caller.principal, caller.is_owner(), &connector, body).await?))
 }
@@ -97,7 +98,7 @@ pub(crate) async fn tools(
 /// `ConnectorCallToolRequest`, with options of our own.
 #[derive(Deserialize)]
 pub(crate) struct Call {
-    arguments: Option<Map<String, Value>>,
+    arguments: Option<Tree>,
     #[serde(default)]
     options: Options,
 }
@@ -143,7 +144,11 @@ pub(crate) async fn call(
     query: Query,
     JsonBody(body): JsonBody<Call>,
 ) -> ApiResult<Json<Value>> {
-    let arguments = Value::Object(body.arguments.unwrap_or_default());
+    let arguments = match body.arguments {
+        None | Some(Tree(Value::Null)) => Value::Object(Map::new()),
+        Some(Tree(arguments @ Value::Object(_))) => arguments,
+        Some(_) => return Err(ApiError::invalid(&["body", "arguments"], "arguments are a JSON object")),
+    };
     let options = body.options.check(query.filter("credentials_name"))?;
     Ok(Json(state.connectors.call_tool(&caller.principal, &connector, &tool, arguments, &options).await?))
 }
@@ -246,7 +251,7 @@ pub(crate) async fn create_credentials(
     State(state): State<ApiState>,
     Path((connector, at)): Path<(String, String)>,
     caller: Caller,
-    JsonBody(body): JsonBody<Value>,
+    JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
     save(&state, &caller, &connector, &at, body, Save::Create).await
 }
@@ -256,7 +261,7 @@ pub(crate) async fn update_credentials(
     State(state): State<ApiState>,
     Path((connector, at)): Path<(String, String)>,
     caller: Caller,
-    JsonBody(body): JsonBody<Value>,
+    JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
     save(&state, &caller, &connector, &at, body, Save::Update).await
 }
@@ -313,9 +318,9 @@ pub(crate) async fn activate(
     State(state): State<ApiState>,
     Path((connector, at)): Path<(String, String)>,
     caller: Caller,
-    JsonBody(configuration): JsonBody<Map<String, Value>>,
+    JsonBody(Tree(configuration)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
-    if configuration.values().any(|value| !value.is_null()) {
+    if configuration.as_object().is_none_or(|given| given.values().any(|value| !value.is_null())) {
         let detail = format!(
             "which tools are left out or need consent is not said with the activation: see `airlock connectors control \
              {connector}`"

@@ -16,6 +16,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use crate::budget::Full;
+
 /// An answer that is not the one that was asked for.
 #[derive(Debug)]
 pub(crate) enum ApiError {
@@ -23,6 +25,8 @@ pub(crate) enum ApiError {
     Status(StatusCode, String),
     /// 429, with a sentence, and when to come back.
     Busy(String, Duration),
+    /// 503, with a sentence: there is no room now, and in a moment there may be.
+    Full(String),
     /// 422: places in the request, each with a sentence.
     Invalid(Vec<(Value, String)>),
 }
@@ -57,12 +61,35 @@ impl IntoResponse for ApiError {
                 let headers = [(header::RETRY_AFTER, seconds)];
                 (StatusCode::TOO_MANY_REQUESTS, headers, Json(json!({ "detail": detail }))).into_response()
             }
+            Self::Full(detail) => {
+                let headers = [(header::RETRY_AFTER, "2")];
+                (StatusCode::SERVICE_UNAVAILABLE, headers, Json(json!({ "detail": detail }))).into_response()
+            }
             Self::Invalid(places) => {
                 let problem =
                     |(place, message)| json!({ "loc": place, "msg": message, "type": "value_error" });
                 let detail: Vec<Value> = places.into_iter().map(problem).collect();
                 (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": detail }))).into_response()
             }
+        }
+    }
+}
+
+impl ApiError {
+    /// A body does not fit.
+    pub(crate) fn no_room_for_body(full: Full) -> Self {
+        match full {
+            Full::All | Full::User => Self::Full(full.to_string()),
+            // Trying again would change nothing.
+            Full::Alone => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, full.to_string()),
+        }
+    }
+
+    /// An answer does not fit.
+    pub(crate) fn no_room_for_answer(full: Full) -> Self {
+        match full {
+            Full::All | Full::User => Self::Full(full.to_string()),
+            Full::Alone => Self::Status(StatusCode::INSUFFICIENT_STORAGE, full.to_string()),
         }
     }
 }

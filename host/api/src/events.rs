@@ -9,7 +9,7 @@ use airlock_engine::{
 };
 use serde_json::{Value, json};
 
-use crate::wire;
+use crate::{part::Part, wire};
 
 /// Turns the records of one execution, in order and from the first on, into events.
 pub(crate) struct Events {
@@ -25,7 +25,8 @@ pub(crate) struct Events {
 /// An event with its number in the order of the whole store.
 pub(crate) struct Event {
     pub(crate) number: u64,
-    pub(crate) body: Value,
+    pub(crate) kind: &'static str,
+    pub(crate) attributes: Part,
     at: u64,
 }
 
@@ -45,21 +46,23 @@ impl Events {
         if matches!(&stored.record, Record::Continued { reason: Continuation::Retry, .. }) {
             events.clear();
         }
-        let (row, withheld) = (&self.row, &mut self.withheld);
-        let mut put = |offset: usize, found: Option<(&str, Value)>| {
+        let withheld = &mut self.withheld;
+        let mut put = |offset: usize, found: Option<(&'static str, Part)>| {
             if let Some((kind, attributes)) = found {
                 let number = stored.first_event + offset as u64;
-                let body = event(row, number, stored.at, kind, attributes);
                 let place = if kind == "WORKFLOW_EXECUTION_FAILED" { &mut *withheld } else { &mut events };
-                place.push(Event { number, body, at: stored.at });
+                place.push(Event { number, kind, attributes, at: stored.at });
             }
         };
         match &stored.record {
             Record::Started(started) => {
-                let attributes = json!({
-                    "task_id": self.row.run_id.to_string(), "workflow_name": started.workflow,
-                    "input": payload(&started.input), "attempt": started.attempt,
-                });
+                let attributes = Part::with(
+                    json!({
+                        "task_id": self.row.run_id.to_string(), "workflow_name": started.workflow,
+                        "attempt": started.attempt,
+                    }),
+                    [("input", payload(&started.input))],
+                );
                 put(0, Some(("WORKFLOW_EXECUTION_STARTED", attributes)));
             }
             Record::Activation { jobs, commands } => {
@@ -79,26 +82,29 @@ impl Events {
                     "task_id": task_id(*seq), "activity_name": self.names.get(seq), "attempt": attempt,
                     "failure": failure_value(failure),
                 });
-                put(0, Some(("ACTIVITY_TASK_RETRYING", attributes)));
+                put(0, Some(("ACTIVITY_TASK_RETRYING", attributes.into())));
             }
             Record::Emitted { event } => put(0, Some(task_event(event))),
             Record::Ended { end: End::Failed(failure) } => {
                 let attributes = json!({
                     "task_id": self.row.run_id.to_string(), "failure": failure_value(failure), "attempt": 1,
                 });
-                put(0, Some(("WORKFLOW_EXECUTION_FAILED", attributes)));
+                put(0, Some(("WORKFLOW_EXECUTION_FAILED", attributes.into())));
             }
             Record::Blocked { difference } => {
                 let attributes = json!({
                     "task_id": self.row.run_id.to_string(), "failure": { "message": difference },
                 });
-                put(0, Some(("WORKFLOW_TASK_FAILED", attributes)));
+                put(0, Some(("WORKFLOW_TASK_FAILED", attributes.into())));
             }
             Record::Continued { run_id, reason: Continuation::AsNew } => {
-                let attributes = json!({
-                    "task_id": self.row.run_id.to_string(), "new_execution_run_id": run_id.to_string(),
-                    "workflow_name": self.next.0.as_deref().unwrap_or(&self.row.workflow), "input": payload(&self.next.1),
-                });
+                let attributes = Part::with(
+                    json!({
+                        "task_id": self.row.run_id.to_string(), "new_execution_run_id": run_id.to_string(),
+                        "workflow_name": self.next.0.as_deref().unwrap_or(&self.row.workflow),
+                    }),
+                    [("input", payload(&self.next.1))],
+                );
                 put(0, Some(("WORKFLOW_EXECUTION_CONTINUED_AS_NEW", attributes)));
             }
             Record::Received { jobs } => {
@@ -111,7 +117,7 @@ impl Events {
                 let message = format!("the run is followed by another one, {run_id}");
                 let attributes =
                     json!({ "task_id": self.row.run_id.to_string(), "failure": { "message": message } });
-                put(0, Some(("WORKFLOW_TASK_FAILED", attributes)));
+                put(0, Some(("WORKFLOW_TASK_FAILED", attributes.into())));
             }
             // There is no event for executions that were terminated or timed out; the stream ends.
             Record::Ended { .. }
@@ -131,42 +137,57 @@ impl Events {
         std::mem::take(&mut self.withheld)
     }
 
+    /// What clients know as the event.
+    pub(crate) fn body(&self, event: &Event) -> Part {
+        let row = &self.row;
+        Part::with(
+            json!({
+                "event_id": format!("evt-{}", event.number),
+                "event_timestamp": event.at.saturating_mul(1_000_000),
+                "root_workflow_exec_id": row.root,
+                "parent_workflow_exec_id": row.parent.as_ref().map(|parent| &parent.id),
+                "schedule_id": row.schedule,
+                "workflow_exec_id": row.id,
+                "workflow_run_id": row.run_id.to_string(),
+                "workflow_name": row.workflow,
+                "event_type": event.kind,
+            }),
+            [("attributes", event.attributes.clone())],
+        )
+    }
+
+    /// The name of the workflow whose events they are.
+    pub(crate) fn workflow(&self) -> &str {
+        &self.row.workflow
+    }
+
     /// The frame of the event stream around an event.
-    pub(crate) fn frame(&self, event: &Event) -> Value {
-        json!({
-            "stream": "airlock",
-            "timestamp": wire::time(event.at),
-            "broker_sequence": event.number,
-            "metadata": {},
-            "workflow_context": {
-                "namespace": wire::WORKSPACE,
-                "workflow_name": self.row.workflow,
-                "workflow_exec_id": self.row.id,
-                "parent_workflow_exec_id": self.row.parent.as_ref().map(|parent| &parent.id),
-                "root_workflow_exec_id": self.row.root,
-            },
-            "data": event.body,
-        })
+    pub(crate) fn frame(&self, event: &Event) -> Part {
+        Part::with(
+            json!({
+                "stream": "airlock",
+                "timestamp": wire::time(event.at),
+                "broker_sequence": event.number,
+                "metadata": {},
+                "workflow_context": {
+                    "namespace": wire::WORKSPACE,
+                    "workflow_name": self.row.workflow,
+                    "workflow_exec_id": self.row.id,
+                    "parent_workflow_exec_id": self.row.parent.as_ref().map(|parent| &parent.id),
+                    "root_workflow_exec_id": self.row.root,
+                },
+            }),
+            [("data", self.body(event))],
+        )
     }
 }
 
-fn event(row: &ExecutionRow, number: u64, at: u64, kind: &str, attributes: Value) -> Value {
-    json!({
-        "event_id": format!("evt-{number}"),
-        "event_timestamp": at.saturating_mul(1_000_000),
-        "root_workflow_exec_id": row.root,
-        "parent_workflow_exec_id": row.parent.as_ref().map(|parent| &parent.id),
-        "schedule_id": row.schedule,
-        "workflow_exec_id": row.id,
-        "workflow_run_id": row.run_id.to_string(),
-        "workflow_name": row.workflow,
-        "event_type": kind,
-        "attributes": attributes,
-    })
+fn payload(value: &Text) -> Part {
+    encoded(value.into())
 }
 
-fn payload(value: &Text) -> Value {
-    json!({ "type": "json", "value": value.value() })
+fn encoded(value: Part) -> Part {
+    Part::object([("type", json!("json").into()), ("value", value)])
 }
 
 fn failure_value(failure: &Failure) -> Value {
@@ -177,21 +198,22 @@ fn task_id(seq: Seq) -> String {
     format!("operation-{seq}")
 }
 
-fn resolved(seq: Seq, outcome: &Outcome, names: &HashMap<Seq, String>) -> (&'static str, Value) {
+fn resolved(seq: Seq, outcome: &Outcome, names: &HashMap<Seq, String>) -> (&'static str, Part) {
     let (task_id, name) = (task_id(seq), names.get(&seq));
     match outcome {
         Ok(result) => (
             "ACTIVITY_TASK_COMPLETED",
-            json!({ "task_id": task_id, "activity_name": name, "result": payload(result) }),
+            Part::with(json!({ "task_id": task_id, "activity_name": name }), [("result", payload(result))]),
         ),
         Err(failure) => (
             "ACTIVITY_TASK_FAILED",
-            json!({ "task_id": task_id, "activity_name": name, "attempt": 1, "failure": failure_value(failure) }),
+            json!({ "task_id": task_id, "activity_name": name, "attempt": 1, "failure": failure_value(failure) })
+                .into(),
         ),
     }
 }
 
-fn job_event(job: &Job, names: &HashMap<Seq, String>) -> Option<(&'static str, Value)> {
+fn job_event(job: &Job, names: &HashMap<Seq, String>) -> Option<(&'static str, Part)> {
     match job {
         Job::ActivityResolved { seq, outcome }
         | Job::ToolResolved { seq, outcome }
@@ -214,39 +236,42 @@ fn command_event(
     command: &Command,
     names: &mut HashMap<Seq, String>,
     row: &ExecutionRow,
-) -> Option<(&'static str, Value)> {
-    let mut started = |seq: Seq, name: &str, input: Value| {
+) -> Option<(&'static str, Part)> {
+    let mut started = |seq: Seq, name: &str, input: Part| {
         names.insert(seq, name.to_owned());
-        let input = json!({ "type": "json", "value": input });
-        Some((
-            "ACTIVITY_TASK_STARTED",
-            json!({ "task_id": task_id(seq), "activity_name": name, "input": input }),
-        ))
+        let about = json!({ "task_id": task_id(seq), "activity_name": name });
+        Some(("ACTIVITY_TASK_STARTED", Part::with(about, [("input", encoded(input))])))
     };
     let run = row.run_id.to_string();
     match command {
-        Command::ScheduleActivity { seq, activity, input, .. } => started(*seq, activity, input.value()),
+        Command::ScheduleActivity { seq, activity, input, .. } => started(*seq, activity, input.into()),
         Command::CallTool { seq, slot, tool, arguments, .. } => {
-            let input = json!({ "connector_name": slot, "tool_name": tool, "arguments": arguments.value() });
-            started(*seq, CALL_TOOL, input)
+            let about = json!({ "connector_name": slot, "tool_name": tool });
+            started(*seq, CALL_TOOL, Part::with(about, [("arguments", arguments.into())]))
         }
-        Command::ListTools { seq, slot } => started(*seq, LIST_TOOLS, json!({ "connector_name": slot })),
+        Command::ListTools { seq, slot } => {
+            started(*seq, LIST_TOOLS, json!({ "connector_name": slot }).into())
+        }
         Command::EmitEvent { event } => Some(task_event(event)),
         Command::Complete { result } => Some((
             "WORKFLOW_EXECUTION_COMPLETED",
-            json!({ "task_id": run, "result": payload(result), "attempt": 1 }),
+            Part::with(json!({ "task_id": run, "attempt": 1 }), [("result", payload(result))]),
         )),
         Command::Fail { failure } => Some((
             "WORKFLOW_EXECUTION_FAILED",
-            json!({ "task_id": run, "failure": failure_value(failure), "attempt": 1 }),
+            json!({ "task_id": run, "failure": failure_value(failure), "attempt": 1 }).into(),
         )),
         Command::Cancelled => {
-            Some(("WORKFLOW_EXECUTION_CANCELED", json!({ "task_id": run, "reason": null, "attempt": 1 })))
+            let attributes = json!({ "task_id": run, "reason": null, "attempt": 1 });
+            Some(("WORKFLOW_EXECUTION_CANCELED", attributes.into()))
         }
         Command::StartChild { seq, child } => started(
             *seq,
             EXECUTE_CHILD,
-            json!({ "workflow_name": child.workflow, "execution_id": child.execution_id, "input": child.input.value() }),
+            Part::with(
+                json!({ "workflow_name": child.workflow, "execution_id": child.execution_id }),
+                [("input", (&child.input).into())],
+            ),
         ),
         Command::StartTimer { .. }
         | Command::AwaitAuth { .. }
@@ -263,23 +288,20 @@ fn command_event(
     }
 }
 
-fn task_event(event: &TaskEvent) -> (&'static str, Value) {
-    let mut attributes = json!({ "custom_task_id": event.id, "custom_task_type": event.task_type });
+fn task_event(event: &TaskEvent) -> (&'static str, Part) {
+    let about = json!({ "custom_task_id": event.id, "custom_task_type": event.task_type });
     let kind = match event.phase {
         TaskPhase::Started => "CUSTOM_TASK_STARTED",
         TaskPhase::InProgress => "CUSTOM_TASK_IN_PROGRESS",
         TaskPhase::Completed => "CUSTOM_TASK_COMPLETED",
         TaskPhase::Failed => {
-            let message = match event.payload.value() {
-                Value::String(message) => message,
-                other => other.to_string(),
-            };
-            attributes["failure"] = json!({ "message": message });
-            return ("CUSTOM_TASK_FAILED", attributes);
+            // A text is the message itself, anything else is shown as it is.
+            let message = event.payload.to::<String>().unwrap_or_else(|_| event.payload.as_str().to_owned());
+            let failure = json!({ "message": message });
+            return ("CUSTOM_TASK_FAILED", Part::with(about, [("failure", failure.into())]));
         }
     };
-    attributes["payload"] = payload(&event.payload);
-    (kind, attributes)
+    (kind, Part::with(about, [("payload", payload(&event.payload))]))
 }
 
 #[cfg(test)]
@@ -315,6 +337,10 @@ mod tests {
             root: "order-7".parse().expect("a valid id"),
             schedule: None,
         }
+    }
+
+    fn tree(part: &Part) -> Value {
+        serde_json::to_value(part).expect("JSON")
     }
 
     fn history() -> Vec<Record> {
@@ -386,10 +412,8 @@ mod tests {
             let stored = StoredRecord { first_event: number, at: 1_000, record };
             number += stored.record.event_count();
             for event in events.of(&stored).into_iter().chain(events.end()) {
-                lines.push(format!(
-                    "{} {} {}",
-                    event.number, event.body["event_type"], event.body["attributes"]
-                ));
+                let body = tree(&events.body(&event));
+                lines.push(format!("{} {} {}", event.number, body["event_type"], body["attributes"]));
             }
         }
         insta::assert_snapshot!(lines.join("\n"));
@@ -400,6 +424,7 @@ mod tests {
         let mut events = Events::new(row());
         let stored = StoredRecord { first_event: 3, at: 1_000, record: history().remove(0) };
         let event = events.of(&stored).remove(0);
-        insta::assert_snapshot!(serde_json::to_string_pretty(&events.frame(&event)).expect("JSON"));
+        let frame = tree(&events.frame(&event));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&frame).expect("JSON"));
     }
 }

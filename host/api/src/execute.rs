@@ -1,14 +1,13 @@
 //! Starting executions.
 
 use airlock_engine::{
-    Extensions, Json as Text, RetryPolicy,
+    Extensions, RetryPolicy,
     engine::{ExecutionView, IdConflict, IdReuse, Reach, StartRequest},
     schedule::Problem,
     store::Status,
     tools::Mocks,
 };
 use axum::{
-    Json,
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -18,10 +17,12 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     ApiState,
+    body::{JsonBody, Tree},
     caller::Caller,
     error::{ApiError, ApiResult},
     input::{EncodedInput, Invocation, input, seconds},
-    page::JsonBody,
+    part::Part,
+    streams::{self, Over},
     wire, workflows,
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct ExecuteBody {
     encoded_input: Option<EncodedInput>,
     wait_for_result: Option<bool>,
     timeout_seconds: Option<f64>,
-    extensions: Option<Value>,
+    extensions: Option<Tree>,
     /// Ours: whether the id of an execution that has ended can be given again.
     pub(crate) id_reuse_policy: Option<IdReuse>,
     /// Ours: what to do when an execution with this id is running.
@@ -95,7 +96,8 @@ impl ExecuteBody {
                 ApiError::invalid(&["body", "execution_id"], error.to_string())
             })?),
         };
-        let Extensions { mocks, wishes } = extensions(state, &workflow, self.extensions.as_ref()).await?;
+        let Extensions { mocks, wishes } =
+            extensions(state, &workflow, self.extensions.as_ref().map(|Tree(value)| value)).await?;
         Ok(StartRequest {
             execution_id,
             mocks,
@@ -144,13 +146,16 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
     let request = body.request(state, workflow, &caller).await?;
     let mut view = state.engine.start(request).await?;
     if !wait {
-        return Ok(Json(wire::execution(&view)).into_response());
+        return Ok(wire::execution(&view).into_response());
     }
     if view.row.status == Status::Running {
         // The execution is durable: when the daemon stops, its caller learns its id and can ask for it afterwards.
         let later = tokio::select! {
             later = state.engine.wait(&view.row, limit) => later?,
-            () = state.closing.cancelled() => None,
+            why = streams::over(state, &caller) => match why {
+                Over::Closing => None,
+                Over::Key(why) => return Err(ApiError::Status(StatusCode::UNAUTHORIZED, why.to_string())),
+            },
         };
         view = later.unwrap_or(view);
     }
@@ -161,18 +166,17 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
 /// stops, and 424 when the workflow did not complete. (Not 5xx: clients retry those, and that would start it again.)
 fn waited(view: &ExecutionView) -> Response {
     match view.row.status {
-        Status::Completed => Json(json!({
-            "workflow_name": view.row.workflow,
-            "execution_id": view.row.id,
-            "result": view.result.as_ref().map_or(Value::Null, Text::value),
-        }))
+        Status::Completed => Part::with(
+            json!({ "workflow_name": view.row.workflow, "execution_id": view.row.id }),
+            [("result", view.result.as_ref().into())],
+        )
         .into_response(),
-        Status::Running => Json(wire::execution(view)).into_response(),
+        Status::Running => wire::execution(view).into_response(),
         status => {
             let why = view.failure.as_ref().map_or_else(String::new, |failure| format!(": {failure}"));
             let detail = format!("the workflow '{}' ended as {}{why}", view.row.workflow, status.as_str());
-            let body = json!({ "detail": detail, "execution": wire::execution(view) });
-            (StatusCode::FAILED_DEPENDENCY, Json(body)).into_response()
+            let body = Part::object([("detail", json!(detail).into()), ("execution", wire::execution(view))]);
+            (StatusCode::FAILED_DEPENDENCY, body).into_response()
         }
     }
 }

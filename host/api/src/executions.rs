@@ -3,28 +3,31 @@
 use airlock_engine::{
     Digest, ExecutionId,
     engine::{ControlError, ExecutionView, ResetRequest, Upgrade},
-    history::HistorySize,
+    history::{HistorySize, Record, StoredRecord},
     ids::InvalidId,
     store::{ExecutionRow, ListFilter, Status},
 };
+use async_stream::stream;
 use axum::{
     Json,
+    body::Body,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
     ApiState,
+    body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
-    page::{JsonBody, Query},
-    wire,
+    pages::{Pages, Parts, Unread},
+    part::Part,
+    query::Query,
+    streams, unserved, wire,
 };
-
-/// Records that are read at once.
-pub(crate) const PAGE: usize = 500;
 
 /// The execution with this id, if the caller may see it: one's own, and everybody's for the owner.
 pub(crate) fn find(state: &ApiState, caller: &Caller, id: &str) -> ApiResult<ExecutionView> {
@@ -44,19 +47,20 @@ pub(crate) async fn get(
     Path(id): Path<String>,
     caller: Caller,
     query: Query,
-) -> ApiResult<Json<Value>> {
-    let view = find(&state, &caller, &id)?;
-    let mut value = wire::execution(&view);
-    if query.flag("include_search_keys")? == Some(true) {
-        let keys: Map<String, Value> = state
-            .engine
-            .search_keys(view.row.key)?
-            .into_iter()
-            .map(|(name, value)| (name, value.into()))
-            .collect();
-        value["search_keys"] = keys.into();
-    }
-    Ok(Json(value))
+) -> ApiResult<Part> {
+    let with_keys = query.flag("include_search_keys")? == Some(true);
+    // A large result is opened and read here.
+    let read = tokio::task::spawn_blocking(move || {
+        let view = find(&state, &caller, &id)?;
+        let shown = wire::execution(&view);
+        if !with_keys {
+            return Ok(shown);
+        }
+        let keys = state.engine.search_keys(view.row.key)?;
+        let keys: Map<String, Value> = keys.into_iter().map(|(name, value)| (name, value.into())).collect();
+        Ok(shown.and("search_keys", Value::from(keys).into()))
+    });
+    read.await.unwrap_or_else(|_| Err(unserved::panicked()))
 }
 
 /// `GET /v1/workflows/executions/{execution_id}/history`: every record with the number of its first event.
@@ -64,31 +68,109 @@ pub(crate) async fn history(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Response> {
     let view = find(&state, &caller, &id)?;
-    whole_history(&state, &view)
+    whole_history(&state, &caller, &view).await
 }
 
-pub(crate) fn whole_history(state: &ApiState, view: &ExecutionView) -> ApiResult<Json<Value>> {
-    let (mut records, mut index, mut size) = (Vec::new(), 0u32, HistorySize::default());
-    loop {
-        let page = state.engine.history(view.row.key, index, PAGE)?;
-        if page.is_empty() {
-            break;
+/// An event of a history, as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    event_id: u64,
+    history_bytes: u64,
+    event_time: String,
+    at_ms: u64,
+    sequence: u64,
+    record: &'a Record,
+}
+
+/// Writes the records of a page behind those before. Whether there were any before is in `size`.
+fn written(records: &[StoredRecord], size: &mut HistorySize) -> serde_json::Result<Parts> {
+    let mut parts = Parts::default();
+    for stored in records {
+        if size.events > 0 {
+            parts.push(b",");
         }
-        for stored in page {
-            index += 1;
-            records.push(json!({
-                "event_id": size.events + 1, "history_bytes": size.bytes, "event_time": wire::time(stored.at), "at_ms": stored.at,
-                "sequence": stored.first_event, "record": stored.record,
-            }));
-            size.add(&stored.record);
+        parts.push_json(&Written {
+            event_id: size.events + 1,
+            history_bytes: size.bytes,
+            event_time: wire::time(stored.at),
+            at_ms: stored.at,
+            sequence: stored.first_event,
+            record: &stored.record,
+        })?;
+        size.add(&stored.record);
+    }
+    Ok(parts)
+}
+
+/// A history that is so small is one answer with a length.
+const SMALL: usize = 64 << 10;
+
+/// The whole history of a run: written record by record as it is read, and read as it is taken.
+pub(crate) async fn whole_history(
+    state: &ApiState,
+    caller: &Caller,
+    view: &ExecutionView,
+) -> ApiResult<Response> {
+    let about = json!({
+        "execution_id": view.row.id, "run_id": view.row.run_id.to_string(), "workflow_name": view.row.workflow,
+        "digest": view.row.digest.to_string(),
+    });
+    let about = about.to_string();
+    let mut text = format!("{},\"events\":[", about.trim_end_matches('}')).into_bytes();
+    let (mut pages, mut size) = (Pages::new(state, caller, view.row.key), HistorySize::default());
+    // The beginning before the answer, so that what goes wrong with it has a status of its own.
+    while text.len() <= SMALL {
+        let Some(parts) = next_page(&mut pages, &mut size).await? else {
+            text.extend_from_slice(b"]}");
+            let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(JSON))];
+            return Ok((headers, Body::from(text)).into_response());
+        };
+        for part in parts {
+            text.extend_from_slice(&part);
         }
     }
-    Ok(Json(json!({
-        "execution_id": view.row.id, "run_id": view.row.run_id.to_string(), "workflow_name": view.row.workflow,
-        "digest": view.row.digest.to_string(), "events": records,
-    })))
+    let rest = stream! {
+        yield Ok(text);
+        loop {
+            match next_page(&mut pages, &mut size).await {
+                Ok(Some(parts)) => for part in parts {
+                    yield Ok(part);
+                },
+                Ok(None) => {
+                    yield Ok(b"]}".to_vec());
+                    return;
+                }
+                Err(why) => {
+                    tracing::warn!(%why, "an answer with a history ends early");
+                    yield Err(why.into());
+                    return;
+                }
+            }
+        }
+    };
+    Ok(streams::text(state, caller, JSON, rest))
+}
+
+const JSON: &str = "application/json";
+
+/// The texts of the next page, `None` at the end.
+async fn next_page(pages: &mut Pages, size: &mut HistorySize) -> Result<Option<Vec<Vec<u8>>>, Unread> {
+    let mut after = *size;
+    let page = pages.next(move |records| {
+        let end = records.is_empty();
+        match written(&records, &mut after) {
+            Ok(parts) => {
+                let (parts, bytes) = parts.finish();
+                (Ok((after, (!end).then_some(parts))), bytes)
+            }
+            Err(error) => (Err(error), 0),
+        }
+    });
+    let (after, parts) = page.await?.map_err(|_| Unread::Gone)?;
+    *size = after;
+    Ok(parts)
 }
 
 /// `POST /v1/workflows/executions/{execution_id}/cancel`

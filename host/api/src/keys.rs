@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 const TABLE: &str = "api_keys";
@@ -19,10 +20,15 @@ const TABLE: &str = "api_keys";
 /// One installation is one organisation with one workspace.
 const HOME: &str = "default";
 
+/// The wall clock may be set: whoever waits for a key's end looks at it so often.
+const LONGEST_LOOK: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// All keys. Checked in memory: a request costs no query.
 pub struct Keys {
     records: Arc<dyn Records>,
     by_hash: RwLock<HashMap<[u8; 32], Key>>,
+    /// Told whenever a key is revoked.
+    revoked: watch::Sender<()>,
 }
 
 /// What may be done with a key.
@@ -93,7 +99,7 @@ impl Keys {
                 by_hash.insert(hash, key);
             }
         }
-        Ok(Arc::new(Self { records, by_hash: RwLock::new(by_hash) }))
+        Ok(Arc::new(Self { records, by_hash: RwLock::new(by_hash), revoked: watch::Sender::new(()) }))
     }
 
     /// Makes the owner's key if there is no key at all. `hand_over` gets its text and puts it where the owner finds it;
@@ -156,7 +162,11 @@ impl Keys {
 
     /// Whose key this is. Found by its hash, so how long it takes says nothing about other keys.
     pub(crate) fn check(&self, text: &str) -> Result<Key, Refused> {
-        let key = self.by_hash.read().get(&hash(text)).cloned().ok_or(Refused::Unknown)?;
+        self.good(&hash(text))
+    }
+
+    fn good(&self, hash: &[u8; 32]) -> Result<Key, Refused> {
+        let key = self.by_hash.read().get(hash).cloned().ok_or(Refused::Unknown)?;
         if key.revoked_at.is_some() {
             Err(Refused::Revoked)
         } else if key.expires_at.is_some_and(|at| at <= Utc::now()) {
@@ -166,13 +176,36 @@ impl Keys {
         }
     }
 
-    /// Ends a key. `None` if there is none with this id.
+    /// Resolves when a key stops to be good: at once if it has.
+    pub(crate) fn over(self: &Arc<Self>, key: &Key) -> impl Future<Output = Refused> + Send + 'static {
+        let (keys, mut revoked, mut hash) = (Arc::clone(self), self.revoked.subscribe(), [0; 32]);
+        // Every stored key has one; of another one nothing is known.
+        let _ = hex::decode_to_slice(&key.hash, &mut hash);
+        async move {
+            loop {
+                let key = match keys.good(&hash) {
+                    Ok(key) => key,
+                    Err(why) => return why,
+                };
+                let left = key.expires_at.map(|at| (at - Utc::now()).to_std().unwrap_or_default());
+                tokio::select! {
+                    // The sender lives as long as the keys.
+                    _ = revoked.changed() => {}
+                    () = tokio::time::sleep(left.unwrap_or_default().min(LONGEST_LOOK)), if left.is_some() => {}
+                }
+            }
+        }
+    }
+
+    /// Ends a key, and what was asked for with it. `None` if there is none with this id.
     pub(crate) fn revoke(&self, id: &str) -> Result<Option<Key>, RecordsError> {
         let mut keys = self.by_hash.write();
         let Some(key) = keys.values_mut().find(|key| key.id == id) else { return Ok(None) };
         let revoked = Key { revoked_at: Some(key.revoked_at.unwrap_or_else(Utc::now)), ..key.clone() };
         self.save(&revoked)?;
         *key = revoked.clone();
+        drop(keys);
+        self.revoked.send_replace(());
         Ok(Some(revoked))
     }
 

@@ -1,11 +1,15 @@
 //! The HTTP API: the wire contract of the public Python client, and airlock's own additions under `/v1/airlock/…`.
 //!
 //! Promises: every route but `/health` and the API's own description wants an API key; errors have the shapes that the
-//! client understands, say what to do, and never hold a secret; an answer is written at once. It knows nothing of how
+//! client understands, say what to do, and never hold a secret; an answer is written at once. What strangers and callers
+//! may use up is bounded: connections, their time, the memory of bodies and answers ([`Limits`]). It knows nothing of how
 //! executions run or of what a credential is.
 
 mod audit;
+mod body;
+mod budget;
 mod caller;
+mod connections;
 mod connector_rules;
 mod connectors;
 mod description;
@@ -15,11 +19,14 @@ mod execute;
 mod executions;
 mod input;
 mod keys;
+mod limits;
 mod messages;
 mod oauth;
 mod oauth_pages;
 mod own;
-mod page;
+mod pages;
+mod part;
+mod query;
 mod questions;
 mod router;
 mod runs;
@@ -28,11 +35,14 @@ mod serve;
 mod slots;
 mod state;
 mod stream;
+mod streams;
 mod unserved;
+mod visit;
 mod wire;
 mod workflows;
 
 pub use keys::{Keys, Role};
+pub use limits::{Limits, Network, NoNetwork};
 pub use router::router;
 pub use serve::serve;
 pub use state::ApiState;

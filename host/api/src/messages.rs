@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 
 use crate::{
     ApiState,
+    body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
     execute::ExecuteBody,
     executions,
     input::{Invocation, seconds},
-    page::JsonBody,
+    part::Part,
+    streams::{self, Over},
     wire, workflows,
 };
 
@@ -47,10 +49,10 @@ pub(crate) async fn query(
     Path(id): Path<String>,
     caller: Caller,
     JsonBody(body): JsonBody<Invocation>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Part> {
     let view = executions::find(&state, &caller, &id)?;
     let answer = state.engine.query(&view.row, body.message(&caller)?).await?;
-    Ok(Json(json!({ "query_name": body.name, "result": answer })))
+    Ok(Part::object([("query_name", json!(body.name).into()), ("result", (&answer).into())]))
 }
 
 /// `POST /v1/workflows/executions/{execution_id}/updates`: answers when the update is done.
@@ -59,11 +61,12 @@ pub(crate) async fn update(
     Path(id): Path<String>,
     caller: Caller,
     JsonBody(body): JsonBody<Invocation>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Part> {
     let (update_id, update_state) = send_update(&state, &caller, &id, &body).await?;
     match update_state {
         UpdateState::Completed(Ok(result)) => {
-            Ok(Json(json!({ "update_name": body.name, "result": result, "update_id": update_id })))
+            let names = json!({ "update_name": body.name, "update_id": update_id });
+            Ok(Part::with(names, [("result", (&result).into())]))
         }
         UpdateState::Completed(Err(failure)) | UpdateState::Rejected(failure) => {
             Err(MessageError::Failed(failure).into())
@@ -84,9 +87,9 @@ pub(crate) async fn update_state(
     Path(id): Path<String>,
     caller: Caller,
     JsonBody(body): JsonBody<Invocation>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Part> {
     let (update_id, update_state) = send_update(&state, &caller, &id, &body).await?;
-    Ok(Json(described(&update_id, &update_state)))
+    Ok(described(&update_id, &update_state))
 }
 
 /// `GET /v1/airlock/executions/{execution_id}/updates/{update_id}`
@@ -94,12 +97,12 @@ pub(crate) async fn get_update(
     State(state): State<ApiState>,
     Path((id, update_id)): Path<(String, String)>,
     caller: Caller,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Part> {
     let view = executions::find(&state, &caller, &id)?;
     let found = state.engine.update_state(&view.row, &update_id)?;
     let found = found
         .ok_or_else(|| ApiError::not_found(format!("the execution '{id}' has no update '{update_id}'")))?;
-    Ok(Json(described(&update_id, &found)))
+    Ok(described(&update_id, &found))
 }
 
 async fn send_update(
@@ -115,23 +118,30 @@ async fn send_update(
     let sent = state.engine.update(&view.row, update_id, body.message(caller)?, stage, limit);
     tokio::select! {
         sent = sent => Ok(sent?),
-        () = state.closing.cancelled() => Err(ApiError::Status(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the daemon is shutting down: the update goes on after its restart".into(),
-        )),
+        why = streams::over(state, caller) => Err(match why {
+            Over::Closing => ApiError::Status(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the daemon is shutting down: the update goes on after its restart".into(),
+            ),
+            Over::Key(why) => ApiError::Status(StatusCode::UNAUTHORIZED, why.to_string()),
+        }),
     }
 }
 
-fn described(update_id: &str, state: &UpdateState) -> Value {
-    let failure = |failure: &airlock_engine::Failure| json!({ "kind": failure.kind, "message": failure.message, "details": failure.details });
-    let (word, result, failure) = match state {
-        UpdateState::Sent => ("sent", Value::Null, Value::Null),
-        UpdateState::Accepted => ("accepted", Value::Null, Value::Null),
-        UpdateState::Rejected(why) => ("rejected", Value::Null, failure(why)),
-        UpdateState::Completed(Ok(result)) => ("completed", result.value(), Value::Null),
-        UpdateState::Completed(Err(why)) => ("completed", Value::Null, failure(why)),
+fn described(update_id: &str, state: &UpdateState) -> Part {
+    let failure = |failure: &airlock_engine::Failure| {
+        let words = json!({ "kind": failure.kind, "message": failure.message });
+        Part::with(words, [("details", failure.details.as_ref().into())])
     };
-    json!({ "update_id": update_id, "state": word, "result": result, "failure": failure })
+    let nothing = || Part::Value(Value::Null);
+    let (word, result, failure) = match state {
+        UpdateState::Sent => ("sent", nothing(), nothing()),
+        UpdateState::Accepted => ("accepted", nothing(), nothing()),
+        UpdateState::Rejected(why) => ("rejected", nothing(), failure(why)),
+        UpdateState::Completed(Ok(result)) => ("completed", result.into(), nothing()),
+        UpdateState::Completed(Err(why)) => ("completed", nothing(), failure(why)),
+    };
+    Part::with(json!({ "update_id": update_id, "state": word }), [("result", result), ("failure", failure)])
 }
 
 /// `POST /v1/airlock/workflows/{workflow}/signal-with-start`: the body of a start with a `signal` in it. Signals the
@@ -141,7 +151,7 @@ pub(crate) async fn signal_with_start(
     Path(workflow): Path<String>,
     caller: Caller,
     JsonBody(mut body): JsonBody<ExecuteBody>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Part> {
     let workflow = match state.engine.guests().serving(&workflow) {
         Some(_) => workflow,
         None => workflows::find(&state, &workflow)?.name,
@@ -155,5 +165,5 @@ pub(crate) async fn signal_with_start(
     body.id_reuse_policy = Some(reuse);
     let request = body.request(&state, workflow, &caller).await?;
     let view = state.engine.signal_with_start(request, signal_id, message).await?;
-    Ok(Json(wire::execution(&view)))
+    Ok(wire::execution(&view))
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     ApiState,
     oauth_pages::{self, confirm, connected},
-    page::Query,
+    query::Query,
 };
 
 /// What the page's own form sends back, which no other page knows.

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use crate::{
     ApiState, Role,
+    body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
-    page::{JsonBody, Query},
+    query::Query,
     slots, wire,
 };
 
@@ -25,10 +26,15 @@ pub(crate) async fn health() -> Json<Value> {
 
 /// `GET /v1/airlock/status`
 pub(crate) async fn status(State(state): State<ApiState>, _: Caller) -> Json<Value> {
+    let (held, most, refused) = state.budget.figures();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "executions": state.engine.stats(),
         "sandbox": (state.sandbox)(),
+        "http": {
+            "connections": state.places.figures(),
+            "memory": { "held": held, "most": most, "refused": refused },
+        },
     }))
 }
 

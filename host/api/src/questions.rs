@@ -19,10 +19,11 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     ApiState,
+    body::JsonBody,
     caller::Caller,
     error::{self, ApiError, ApiResult},
     executions,
-    page::JsonBody,
+    streams::{self, Over},
     wire,
 };
 
@@ -97,10 +98,13 @@ pub(crate) async fn answer(
         Ok(()) => Ok(delivered("the answer is delivered")),
         Err(AnswerError::Unknown(_)) => tokio::select! {
             answered = tell_workflow(&state, row, &task_id, &input, &caller) => answered,
-            () = state.closing.cancelled() => Err(ApiError::Status(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the daemon is shutting down: ask after its restart whether the question is still open".into(),
-            )),
+            why = streams::over(&state, &caller) => Err(match why {
+                Over::Closing => ApiError::Status(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the daemon is shutting down: ask after its restart whether the question is still open".into(),
+                ),
+                Over::Key(why) => ApiError::Status(StatusCode::UNAUTHORIZED, why.to_string()),
+            }),
         },
         Err(error) => Err(refused(error)),
     }

@@ -16,7 +16,9 @@ use crate::{
     ApiState, audit, connector_rules as rules, connectors as c,
     description::{Description, document},
     execute, executions as x, messages as m, oauth, own, questions as q, runs, schedules as s, stream,
-    unserved, workflows as w,
+    unserved,
+    visit::attend,
+    workflows as w,
 };
 
 /// A path, and what answers.
@@ -167,6 +169,7 @@ pub fn router(state: ApiState) -> Router {
         .fallback(unserved::unknown)
         .method_not_allowed_fallback(unserved::wrong_method)
         .layer(CatchPanicLayer::custom(|_| unserved::panicked().into_response()))
+        .layer(middleware::from_fn_with_state(state.clone(), attend))
         .layer(middleware::from_fn(trace))
         .with_state(state)
 }

@@ -8,6 +8,7 @@ use airlock_engine::{
 use axum::{
     Json,
     extract::{Path, State},
+    response::Response,
 };
 use chrono::DateTime;
 use serde_json::{Value, json};
@@ -18,8 +19,9 @@ use crate::{
     caller::Caller,
     error::{ApiError, ApiResult},
     executions,
-    page::Query,
-    wire, workflows,
+    part::Part,
+    query::Query,
+    unserved, wire, workflows,
 };
 
 /// `GET /v1/workflows/runs`
@@ -166,8 +168,10 @@ pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(run_id): Path<String>,
     caller: Caller,
-) -> ApiResult<Json<Value>> {
-    Ok(Json(wire::execution(&find(&state, &caller, &run_id)?)))
+) -> ApiResult<Part> {
+    // A large result is opened and read here.
+    let read = tokio::task::spawn_blocking(move || Ok(wire::execution(&find(&state, &caller, &run_id)?)));
+    read.await.unwrap_or_else(|_| Err(unserved::panicked()))
 }
 
 /// `GET /v1/workflows/runs/{run_id}/history`
@@ -175,8 +179,9 @@ pub(crate) async fn history(
     State(state): State<ApiState>,
     Path(run_id): Path<String>,
     caller: Caller,
-) -> ApiResult<Json<Value>> {
-    executions::whole_history(&state, &find(&state, &caller, &run_id)?)
+) -> ApiResult<Response> {
+    let view = find(&state, &caller, &run_id)?;
+    executions::whole_history(&state, &caller, &view).await
 }
 
 #[cfg(test)]

@@ -15,30 +15,32 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     ApiState,
+    body::{JsonBody, Tree},
     caller::Caller,
     error::{ApiError, ApiResult},
     input,
-    page::{JsonBody, Query},
+    part::Part,
+    query::Query,
     slots, wire, workflows,
 };
 
 /// `WorkflowScheduleRequest`. What concerns deployments is accepted and has no effect here.
 #[derive(Deserialize)]
 pub(crate) struct CreateBody {
-    schedule: Value,
+    schedule: Tree,
     workflow_identifier: Option<String>,
     workflow_registration_id: Option<String>,
     /// The old name of `workflow_registration_id`.
     workflow_version_id: Option<String>,
     schedule_id: Option<String>,
     /// Ours, as in a start: the same as `extensions` in the schedule.
-    extensions: Option<Value>,
+    extensions: Option<Tree>,
 }
 
 /// `WorkflowScheduleUpdateRequest`
 #[derive(Deserialize)]
 pub(crate) struct UpdateBody {
-    schedule: Map<String, Value>,
+    schedule: Tree,
 }
 
 /// `WorkflowSchedulePauseRequest`
@@ -62,11 +64,7 @@ pub(crate) struct BackfillBody {
 }
 
 /// `GET /v1/workflows/schedules`, in the order of their ids; all of them when no page size is given.
-pub(crate) async fn list(
-    State(state): State<ApiState>,
-    caller: Caller,
-    query: Query,
-) -> ApiResult<Json<Value>> {
+pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Query) -> ApiResult<Part> {
     let page_size = match query.get("page_size") {
         None | Some("" | "0") => usize::MAX,
         Some(_) => query.page_size("page_size", 50)?,
@@ -103,16 +101,17 @@ pub(crate) async fn list(
     let more = found.len() > page_size;
     found.truncate(page_size);
     let next = found.last().filter(|_| more).map(|view| view.id.clone());
-    let schedules: Vec<Value> = found.iter().map(shown).collect();
-    Ok(Json(json!({ "schedules": schedules, "next_page_token": next })))
+    let schedules = Part::List(found.iter().map(shown).collect());
+    Ok(Part::object([("schedules", schedules), ("next_page_token", json!(next).into())]))
 }
 
 /// `POST /v1/workflows/schedules`
 pub(crate) async fn create(
     State(state): State<ApiState>,
     caller: Caller,
-    JsonBody(mut body): JsonBody<CreateBody>,
+    JsonBody(body): JsonBody<CreateBody>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
+    let Tree(mut schedule) = body.schedule;
     let workflow =
         match (body.workflow_identifier, body.workflow_registration_id.or(body.workflow_version_id)) {
             (Some(identifier), None) => match state.engine.guests().serving(&identifier) {
@@ -126,7 +125,7 @@ pub(crate) async fn create(
                 return Err(ApiError::invalid(&["body", "workflow_identifier"], message));
             }
         };
-    let inner_id = match body.schedule.get("schedule_id") {
+    let inner_id = match schedule.get("schedule_id") {
         None | Some(Value::Null) => None,
         Some(Value::String(id)) => Some(id.clone()),
         Some(_) => return Err(ApiError::invalid(&["body", "schedule", "schedule_id"], "it must be a text")),
@@ -138,9 +137,9 @@ pub(crate) async fn create(
         }
         (outer, inner) => outer.or(inner),
     };
-    if let Some(fields) = body.schedule.as_object_mut() {
+    if let Some(fields) = schedule.as_object_mut() {
         decode_input(fields)?;
-        if let Some(extensions) = body.extensions {
+        if let Some(Tree(extensions)) = body.extensions {
             let inner = fields.entry("extensions").or_insert(Value::Null);
             if !inner.is_null() && *inner != extensions {
                 let message = "extensions and schedule.extensions differ: give one of them";
@@ -149,11 +148,12 @@ pub(crate) async fn create(
             *inner = extensions;
         }
     }
-    let definition = Definition::read(&body.schedule).map_err(|problem| invalid(vec![problem]))?;
+    let definition = Definition::read(&schedule).map_err(|problem| invalid(vec![problem]))?;
     let extensions = definition.extensions().map_err(|problem| invalid(vec![problem]))?;
     let new = NewSchedule { id, workflow: workflow.clone(), owner: caller.principal.clone(), definition };
     let id = state.schedules.create(new).await?;
-    let warnings = slots::warnings(&state, &caller, &workflow, &extensions).await;
+    let mut warnings = slots::warnings(&state, &caller, &workflow, &extensions).await;
+    warnings.extend(comes_no_more(&find(&state, &caller, &id).await?));
     Ok((StatusCode::CREATED, Json(answer(&id, warnings))))
 }
 
@@ -162,8 +162,8 @@ pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-) -> ApiResult<Json<Value>> {
-    Ok(Json(shown(&find(&state, &caller, &id).await?)))
+) -> ApiResult<Part> {
+    Ok(shown(&find(&state, &caller, &id).await?))
 }
 
 /// `PATCH /v1/workflows/schedules/{schedule_id}`: only the keys that are present change.
@@ -171,19 +171,23 @@ pub(crate) async fn update(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-    JsonBody(mut body): JsonBody<UpdateBody>,
+    JsonBody(UpdateBody { schedule: Tree(schedule) }): JsonBody<UpdateBody>,
 ) -> ApiResult<Json<Value>> {
     find(&state, &caller, &id).await?;
-    decode_input(&mut body.schedule)?;
-    state.schedules.update(&caller.principal.workspace, &id, &body.schedule).await?;
-    let warnings = match body.schedule.contains_key("extensions") {
+    let Value::Object(mut schedule) = schedule else {
+        return Err(ApiError::invalid(&["body", "schedule"], "it is a JSON object of what is to change"));
+    };
+    decode_input(&mut schedule)?;
+    state.schedules.update(&caller.principal.workspace, &id, &schedule).await?;
+    let changed = find(&state, &caller, &id).await?;
+    let mut warnings = match schedule.contains_key("extensions") {
         false => Vec::new(),
         true => {
-            let changed = find(&state, &caller, &id).await?;
             let extensions = changed.definition.extensions().unwrap_or_default();
             slots::warnings(&state, &caller, &changed.workflow, &extensions).await
         }
     };
+    warnings.extend(comes_no_more(&changed));
     Ok(Json(answer(&id, warnings)))
 }
 
@@ -266,6 +270,16 @@ pub(crate) async fn backfill(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// A schedule that is not paused and has no times.
+fn comes_no_more(view: &ScheduleView) -> Option<String> {
+    let silent = !view.state.paused && view.future.is_empty() && view.state.remaining != Some(0);
+    silent.then(|| {
+        "no time of it lies ahead, as far as one can see: it starts nothing by itself; look at its times, skip, start_at and \
+         end_at"
+            .into()
+    })
+}
+
 /// `WorkflowScheduleResponse`, with what its executions will lack as far as that is known now.
 fn answer(id: &str, warnings: Vec<String>) -> Value {
     match warnings.is_empty() {
@@ -312,7 +326,7 @@ fn time(seconds: i64) -> String {
 }
 
 /// `ScheduleDefinitionOutput`, with what has become of its times beside what the client knows.
-fn shown(view: &ScheduleView) -> Value {
+fn shown(view: &ScheduleView) -> Part {
     let (definition, state) = (&view.definition, &view.state);
     let future: Vec<Value> = view.future.iter().map(|&at| json!({ "scheduled_at": time(at) })).collect();
     let recent: Vec<Value> = state
@@ -331,10 +345,9 @@ fn shown(view: &ScheduleView) -> Value {
         json!({ "scheduled_at": time(failure.scheduled_at), "failed_at": wire::time(failure.failed_at),
             "reason": failure.reason })
     });
-    json!({
+    let about = json!({
         "schedule_id": view.id,
         "workflow_name": view.workflow,
-        "input": definition.input.value(),
         "paused": state.paused,
         "note": state.note,
         "calendars": definition.calendars,
@@ -360,7 +373,8 @@ fn shown(view: &ScheduleView) -> Value {
         "scheduled": counters(&state.scheduled),
         "by_hand": counters(&state.by_hand),
         "last_failure": failure,
-    })
+    });
+    Part::with(about, [("input", (&definition.input).into())])
 }
 
 /// Problems in the definition as the client's lists of keys.

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use airlock_connectors::{Connectors, MasterKeySource};
 use airlock_engine::{Engine, schedule::Scheduler};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::Keys;
+use crate::{
+    Keys, Limits,
+    budget::{Budget, Turns},
+    connections::Places,
+};
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -21,7 +26,16 @@ pub struct ApiState {
     pub(crate) master_key: Arc<dyn MasterKeySource>,
     /// Cancelled when the daemon stops: streams end then.
     pub(crate) closing: CancellationToken,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) places: Arc<Places>,
+    /// Pages of histories that are read at the same time.
+    pub(crate) readers: Arc<Semaphore>,
 }
+
+/// What one page of a history holds at most while it is read: its large payloads, and all that a history has beside them.
+const LARGEST_PAGE: usize = 96 << 20;
 
 impl ApiState {
     /// State for a router. `sandbox` gives the figures that the status shows of the sandbox.
@@ -34,6 +48,38 @@ impl ApiState {
         master_key: Arc<dyn MasterKeySource>,
     ) -> Self {
         let closing = CancellationToken::new();
-        Self { engine, schedules, connectors, keys, sandbox, master_key, closing }
+        let limits = Arc::new(Limits::default());
+        Self {
+            engine,
+            schedules,
+            connectors,
+            keys,
+            sandbox,
+            master_key,
+            closing,
+            budget: Budget::new(limits.bytes),
+            turns: Turns::new(limits.requests_per_user()),
+            places: Places::new(Arc::clone(&limits)),
+            readers: Arc::new(Semaphore::new(readers(&limits))),
+            limits,
+        }
     }
+
+    /// The same with other bounds.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        let limits = Arc::new(limits);
+        Self {
+            budget: Budget::new(limits.bytes),
+            turns: Turns::new(limits.requests_per_user()),
+            places: Places::new(Arc::clone(&limits)),
+            readers: Arc::new(Semaphore::new(readers(&limits))),
+            limits,
+            ..self
+        }
+    }
+}
+
+fn readers(limits: &Limits) -> usize {
+    (limits.bytes / LARGEST_PAGE).clamp(2, 8)
 }

@@ -1,21 +1,20 @@
 //! Events as they happen (server-sent events), and stored ones in pages.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use airlock_engine::{
-    Engine, ExecutionId,
+    Engine, ExecutionId, Json as Text,
     engine::Progress,
-    history::{Command, Record},
+    history::{Command, Record, StoredRecord},
     store::{ExecutionRow, ListFilter, Sort, Status, StoreError},
 };
 use axum::{
-    Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
-    response::sse::{Event as Frame, KeepAlive, Sse},
+    response::{Response, sse::Event as Frame},
 };
-use futures::{Stream, future::select_all};
-use serde_json::{Value, json};
+use futures::future::select_all;
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::{
@@ -23,12 +22,12 @@ use crate::{
     caller::Caller,
     error::{ApiError, ApiResult},
     events::{Event, Events},
-    executions::{self, PAGE},
-    page::Query,
+    executions,
+    pages::{Pages, Unread},
+    part::Part,
+    query::Query,
+    streams, unserved,
 };
-
-/// A client reads for 300 s without a byte before it gives up (contract §1.6); well under that.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Query keys that are not metadata filters.
 const KNOWN: &[&str] = &[
@@ -77,22 +76,22 @@ impl Filter {
         })
     }
 
-    fn passes(&self, event: &Event) -> bool {
-        let (kind, attributes) = (event.body["event_type"].as_str().unwrap_or(""), &event.body["attributes"]);
-        let is =
-            |wanted: &Option<String>, value: &Value| wanted.as_ref().is_none_or(|wanted| value == wanted);
-        let of_activity = kind.starts_with("ACTIVITY");
+    fn passes(&self, event: &Event, workflow: &str) -> bool {
+        let is = |wanted: &Option<String>, value: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| value == Some(wanted))
+        };
+        let of_activity = event.kind.starts_with("ACTIVITY");
         !self.nothing
             && event.number >= self.from
-            && (self.types.is_empty() || self.types.iter().any(|wanted| wanted == kind))
+            && (self.types.is_empty() || self.types.iter().any(|wanted| wanted == event.kind))
             && match self.scope.as_deref() {
                 Some("activity") => of_activity,
                 Some("workflow") => !of_activity,
                 _ => true,
             }
-            && is(&self.activity_name, &attributes["activity_name"])
-            && is(&self.activity_id, &attributes["task_id"])
-            && is(&self.workflow_name, &event.body["workflow_name"])
+            && is(&self.activity_name, event.attributes.text_of("activity_name"))
+            && is(&self.activity_id, event.attributes.text_of("task_id"))
+            && is(&self.workflow_name, Some(workflow))
     }
 }
 
@@ -102,7 +101,7 @@ pub(crate) async fn events(
     caller: Caller,
     query: Query,
     headers: HeaderMap,
-) -> ApiResult<Sse<impl Stream<Item = Result<Frame, Infallible>>>> {
+) -> ApiResult<Response> {
     let ids = ["root_workflow_exec_id", "workflow_exec_id", "parent_workflow_exec_id"];
     let Some(id) = ids.iter().find_map(|key| query.filter(key)) else {
         let detail = "one of root_workflow_exec_id, workflow_exec_id and parent_workflow_exec_id is needed";
@@ -110,7 +109,7 @@ pub(crate) async fn events(
     };
     executions::find(&state, &caller, id)?;
     let filter = Filter::new(&query, &headers)?;
-    follow(&state, Scope::new(&query)?, filter)
+    Ok(follow(&state, &caller, Scope::new(&query)?, filter))
 }
 
 /// `GET /v1/workflows/executions/{execution_id}/stream`
@@ -120,10 +119,10 @@ pub(crate) async fn execution(
     caller: Caller,
     query: Query,
     headers: HeaderMap,
-) -> ApiResult<Sse<impl Stream<Item = Result<Frame, Infallible>>>> {
+) -> ApiResult<Response> {
     let view = executions::find(&state, &caller, &id)?;
     let scope = Scope { id: Some(view.row.id), ..Scope::default() };
-    follow(&state, scope, Filter::new(&query, &headers)?)
+    Ok(follow(&state, &caller, scope, Filter::new(&query, &headers)?))
 }
 
 /// Whose events are wanted.
@@ -192,21 +191,61 @@ impl Scope {
 struct Followed {
     row: ExecutionRow,
     progress: watch::Receiver<Progress>,
-    events: Events,
-    index: u32,
+    /// Elsewhere while a page is read.
+    events: Option<Events>,
+    pages: Pages,
     /// All of it is sent.
     done: bool,
     /// Another run follows it.
     continued: bool,
 }
 
-/// Stored events first, then those that come, until the execution ends or the daemon stops.
-fn follow(
-    state: &ApiState,
-    scope: Scope,
-    filter: Filter,
-) -> ApiResult<Sse<impl Stream<Item = Result<Frame, Infallible>> + use<>>> {
-    let (engine, closing) = (state.engine.clone(), state.closing.clone());
+/// What a page of a history says to a stream.
+struct Told {
+    events: Events,
+    frames: Vec<(u64, String)>,
+    children: usize,
+    continued: bool,
+    last: bool,
+}
+
+/// Reads a page. `ended`: the run has.
+fn told(mut events: Events, records: &[StoredRecord], filter: &Filter, ended: bool) -> (Told, usize) {
+    let last = records.is_empty();
+    let mut found: Vec<Event> = Vec::new();
+    for stored in records {
+        found.extend(events.of(stored));
+    }
+    if last && ended {
+        found.extend(events.end());
+    }
+    let mut frames: Vec<(u64, String)> = Vec::new();
+    for event in found.into_iter().filter(|event| filter.passes(event, events.workflow())) {
+        // An event has a JSON form: names are texts.
+        frames.push((event.number, serde_json::to_string(&events.frame(&event)).unwrap_or_default()));
+    }
+    let bytes = frames.iter().map(|(_, frame)| frame.capacity()).sum();
+    let continued = records.iter().any(|stored| matches!(stored.record, Record::Continued { .. }));
+    let children = records.iter().map(|stored| children(&stored.record)).sum();
+    (Told { events, frames, children, continued, last }, bytes)
+}
+
+impl Followed {
+    async fn read(&mut self, filter: &Arc<Filter>, ended: bool) -> Result<Told, Unread> {
+        let (row, filter) = (self.row.clone(), Arc::clone(filter));
+        let events = self.events.take().unwrap_or_else(|| Events::new(row));
+        self.pages.next(move |records| told(events, &records, &filter, ended)).await
+    }
+}
+
+/// Stored events first, then those that come, until the execution ends.
+fn follow(state: &ApiState, caller: &Caller, scope: Scope, filter: Filter) -> Response {
+    let (engine, filter) = (state.engine.clone(), Arc::new(filter));
+    let pages = {
+        let (state, caller) = (state.clone(), caller.clone());
+        move |key| Pages::new(&state, &caller, key)
+    };
+    let mut waiting = caller.visit.charge();
     let stream = async_stream::stream! {
         let mut followed: Vec<Followed> = Vec::new();
         let (mut wanted_children, mut look) = (0usize, true);
@@ -224,45 +263,45 @@ fn follow(
                         continue;
                     }
                     if let Ok(Some(follow)) = engine.follow(row.key) {
-                        let events = Events::new(row.clone());
+                        let (events, pages) = (Some(Events::new(row.clone())), pages(row.key));
                         let progress = follow.progress;
-                        followed.push(Followed { row, progress, events, index: 0, done: false, continued: false });
+                        followed.push(Followed { row, progress, events, pages, done: false, continued: false });
                     }
                 }
             }
             // Events of several runs are sent in the order in which they happened.
-            let mut batch: Vec<(u64, String)> = Vec::new();
+            let (mut batch, mut held): (Vec<(u64, String)>, usize) = (Vec::new(), 0);
             let several = followed.iter().filter(|run| !run.done).count() > 1;
             for run in followed.iter_mut().filter(|run| !run.done) {
                 // Before the read, so that nothing that comes meanwhile is missed.
                 let ended = run.progress.borrow_and_update().ended;
                 loop {
-                    let page = match engine.history(run.row.key, run.index, PAGE) {
-                        Ok(page) => page,
+                    let told = match run.read(&filter, ended).await {
+                        Ok(told) => told,
                         Err(error) => {
                             tracing::error!(%error, "an event stream ends early");
+                            // A comment: clients read on over it, people see it.
+                            yield Ok(Frame::default().comment(error.to_string()));
                             return;
                         }
                     };
-                    let last = page.is_empty();
-                    run.index += page.len() as u32;
-                    let mut found: Vec<Event> = Vec::new();
-                    for stored in &page {
-                        wanted_children += children(&stored.record);
-                        run.continued |= matches!(stored.record, Record::Continued { .. });
-                        found.extend(run.events.of(stored));
-                    }
-                    if last && ended {
-                        found.extend(run.events.end());
-                    }
-                    let frames = found.into_iter().filter(|event| filter.passes(event));
-                    batch.extend(frames.map(|event| (event.number, run.events.frame(&event).to_string())));
-                    if !several {
-                        for (number, frame) in batch.drain(..) {
+                    wanted_children += told.children;
+                    run.continued |= told.continued;
+                    run.events = Some(told.events);
+                    if several {
+                        held += told.frames.iter().map(|(_, frame)| frame.capacity()).sum::<usize>();
+                        batch.extend(told.frames);
+                        if let Err(full) = waiting.set(held) {
+                            tracing::warn!(%full, "an event stream ends early");
+                            yield Ok(Frame::default().comment(full.to_string()));
+                            return;
+                        }
+                    } else {
+                        for (number, frame) in told.frames {
                             yield Ok(Frame::default().id(number.to_string()).data(frame));
                         }
                     }
-                    if last {
+                    if told.last {
                         break;
                     }
                 }
@@ -275,6 +314,7 @@ fn follow(
             for (number, frame) in batch {
                 yield Ok(Frame::default().id(number.to_string()).data(frame));
             }
+            let _ = waiting.set(0);
             if look {
                 continue;
             }
@@ -294,11 +334,10 @@ fn follow(
             tokio::select! {
                 _ = changed => {}
                 () = tokio::time::sleep(CHILD_PAUSE), if expects => look = true,
-                () = closing.cancelled() => return,
             }
         }
     };
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive")))
+    streams::events::<_, Infallible>(state, caller, stream)
 }
 
 /// Children that a turn wants.
@@ -311,12 +350,12 @@ fn children(record: &Record) -> usize {
     }
 }
 
-/// `GET /v1/workflows/events/list`: stored events in their order. The cursor is the number of the next event.
-pub(crate) async fn list(
-    State(state): State<ApiState>,
-    caller: Caller,
-    query: Query,
-) -> ApiResult<Json<Value>> {
+/// A page of stored events ends when it holds so many bytes.
+const LIST_BYTES: usize = 8 << 20;
+
+/// `GET /v1/workflows/events/list`: stored events in their order. The cursor is the number of the next event. A page of
+/// large events has fewer than were asked for, and a cursor.
+pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Query) -> ApiResult<Part> {
     let limit = query.page_size("limit", 100)?;
     let from: u64 = query.number("cursor")?.unwrap_or(0);
     let Some(id) = ["root_workflow_exec_id", "workflow_exec_id"].iter().find_map(|key| query.filter(key))
@@ -326,33 +365,64 @@ pub(crate) async fn list(
     };
     executions::find(&state, &caller, id)?;
     let run = query.filter("workflow_run_id");
-    let mut found: Vec<Event> = Vec::new();
+    let (mut found, mut held, mut charge): (Vec<Listed>, usize, _) = (Vec::new(), 0, caller.visit.charge());
     for row in Scope::new(&query)?.rows(&state.engine)? {
         if run.is_some_and(|run| run != row.run_id.to_string()) {
             continue;
         }
-        let (key, ended) = (row.key, row.status != Status::Running);
-        let (mut events, mut index, mut taken) = (Events::new(row), 0, 0);
+        let mut pages = Pages::new(&state, &caller, row.key);
+        let ended = row.status != Status::Running;
+        let (mut events, mut taken, mut bytes) = (Events::new(row), 0, 0);
         // One more than asked for, to see whether there is a next page.
-        while taken <= limit {
-            let page = state.engine.history(key, index, PAGE)?;
-            let last = page.is_empty();
-            index += page.len() as u32;
-            let mut more: Vec<Event> = page.iter().flat_map(|stored| events.of(stored)).collect();
-            if last && ended {
-                more.extend(events.end());
-            }
-            let before = found.len();
-            found.extend(more.into_iter().filter(|event| event.number >= from));
-            taken += found.len() - before;
+        while taken <= limit && bytes <= LIST_BYTES {
+            let page = pages.next(move |records| listed(events, &records, from, ended));
+            let (back, more, last) = page.await?;
+            events = back;
+            taken += more.len();
+            bytes += more.iter().map(|(_, text)| text.capacity()).sum::<usize>();
+            found.extend(more);
+            charge.set(held + bytes).map_err(ApiError::no_room_for_answer)?;
             if last {
                 break;
             }
         }
+        held += bytes;
     }
-    found.sort_by_key(|event| event.number);
-    let next = found.get(limit).map(|event| event.number.to_string());
-    found.truncate(limit);
-    let bodies: Vec<Value> = found.into_iter().map(|event| event.body).collect();
-    Ok(Json(json!({ "events": bodies, "next_cursor": next })))
+    found.sort_by_key(|(number, _)| *number);
+    let mut room = LIST_BYTES;
+    let fitting = found.iter().take(limit).take_while(|(_, text)| {
+        // One at least, however large it is.
+        let fits = room == LIST_BYTES || text.len() <= room;
+        room = room.saturating_sub(text.len());
+        fits
+    });
+    let count = fitting.count();
+    let next = found.get(count).map(|(number, _)| number.to_string());
+    found.truncate(count);
+    let events = found.into_iter().map(|(_, text)| Text::parse(text).map(|text| Part::from(&text)));
+    let events = events.collect::<Result<_, _>>().map_err(|_| unserved::panicked())?;
+    Ok(Part::object([("events", Part::List(events)), ("next_cursor", json!(next).into())]))
+}
+
+/// An event's number and text.
+type Listed = (u64, String);
+
+fn listed(
+    mut events: Events,
+    records: &[StoredRecord],
+    from: u64,
+    ended: bool,
+) -> ((Events, Vec<Listed>, bool), usize) {
+    let last = records.is_empty();
+    let mut found: Vec<Event> = records.iter().flat_map(|stored| events.of(stored)).collect();
+    if last && ended {
+        found.extend(events.end());
+    }
+    let wanted = found.into_iter().filter(|event| event.number >= from);
+    // An event has a JSON form: names are texts.
+    let texts: Vec<Listed> = wanted
+        .map(|event| (event.number, serde_json::to_string(&events.body(&event)).unwrap_or_default()))
+        .collect();
+    let bytes = texts.iter().map(|(_, text)| text.capacity()).sum();
+    ((events, texts, last), bytes)
 }

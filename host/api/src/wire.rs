@@ -5,6 +5,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::part::Part;
+
 /// For ids that follow from names, so that they are the same on every start.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6169_726c_6f63_6b00_8000_7065_7273_6973);
 
@@ -46,17 +48,14 @@ pub(crate) fn row(row: &ExecutionRow) -> Value {
 
 /// `WorkflowExecutionResponse`, with `failure`, `blocked`, `paused` and `digest` beside what the client
 /// knows.
-pub(crate) fn execution(view: &ExecutionView) -> Value {
+pub(crate) fn execution(view: &ExecutionView) -> Part {
+    let failure = view.failure.as_ref().map_or(Part::Value(Value::Null), |failure| {
+        let words = json!({ "kind": failure.kind, "message": failure.message });
+        Part::with(words, [("details", failure.details.as_ref().into())])
+    });
     let mut value = row(&view.row);
-    value["result"] = view.result.as_ref().map_or(Value::Null, airlock_engine::Json::value);
-    value["failure"] = match &view.failure {
-        Some(failure) => json!({
-            "kind": failure.kind, "message": failure.message, "details": failure.details.as_ref().map(|d| d.value()),
-        }),
-        None => Value::Null,
-    };
     value["blocked"] = json!(view.blocked);
     value["paused"] = json!(view.paused);
     value["digest"] = json!(view.row.digest.to_string());
-    value
+    Part::with(value, [("result", view.result.as_ref().into()), ("failure", failure)])
 }

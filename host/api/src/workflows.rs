@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 
 use crate::{
     ApiState,
+    body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
-    page::{JsonBody, Query},
+    query::Query,
     wire,
 };
 
@@ -238,6 +239,11 @@ pub(crate) async fn get(
     Ok(Json(json!({ "workflow": find(&state, &identifier)?.full() })))
 }
 
+/// What workflows are called and whether they are shown is the same for everybody, so it is the owners' to say.
+fn for_everybody(caller: &Caller) -> ApiResult<()> {
+    caller.must_be_owner()
+}
+
 /// `WorkflowUpdateRequest`: what is absent or null stays.
 #[derive(Deserialize)]
 pub(crate) struct Update {
@@ -251,9 +257,10 @@ pub(crate) struct Update {
 pub(crate) async fn update(
     State(state): State<ApiState>,
     Path(identifier): Path<String>,
-    _: Caller,
+    caller: Caller,
     JsonBody(body): JsonBody<Update>,
 ) -> ApiResult<Json<Value>> {
+    for_everybody(&caller)?;
     let mut workflow = find(&state, &identifier)?;
     if let Some(name) = body.display_name {
         if name.trim().is_empty() || name.chars().count() > 128 {
@@ -285,9 +292,10 @@ pub(crate) struct Tags {
 pub(crate) async fn add_tags(
     State(state): State<ApiState>,
     Path(identifier): Path<String>,
-    _: Caller,
+    caller: Caller,
     JsonBody(body): JsonBody<Tags>,
 ) -> ApiResult<StatusCode> {
+    for_everybody(&caller)?;
     let mut workflow = find(&state, &identifier)?;
     workflow.notes.tags = tidy(std::mem::take(&mut workflow.notes.tags), body.tags)?;
     save(&state, &workflow)?;
@@ -315,8 +323,9 @@ fn tidy(mut tags: Vec<String>, more: Vec<String>) -> ApiResult<Vec<String>> {
 pub(crate) async fn archive(
     State(state): State<ApiState>,
     Path(identifier): Path<String>,
-    _: Caller,
+    caller: Caller,
 ) -> ApiResult<Json<Value>> {
+    for_everybody(&caller)?;
     Ok(Json(json!({ "workflow": set_archived(&state, &identifier, true)? })))
 }
 
@@ -324,8 +333,9 @@ pub(crate) async fn archive(
 pub(crate) async fn unarchive(
     State(state): State<ApiState>,
     Path(identifier): Path<String>,
-    _: Caller,
+    caller: Caller,
 ) -> ApiResult<Json<Value>> {
+    for_everybody(&caller)?;
     Ok(Json(json!({ "workflow": set_archived(&state, &identifier, false)? })))
 }
 
@@ -345,18 +355,20 @@ pub(crate) struct Bulk {
 /// `PUT /v1/workflows/archive`
 pub(crate) async fn archive_many(
     State(state): State<ApiState>,
-    _: Caller,
+    caller: Caller,
     JsonBody(body): JsonBody<Bulk>,
 ) -> ApiResult<Json<Value>> {
+    for_everybody(&caller)?;
     many(&state, &body, true, "archived")
 }
 
 /// `PUT /v1/workflows/unarchive`
 pub(crate) async fn unarchive_many(
     State(state): State<ApiState>,
-    _: Caller,
+    caller: Caller,
     JsonBody(body): JsonBody<Bulk>,
 ) -> ApiResult<Json<Value>> {
+    for_everybody(&caller)?;
     many(&state, &body, false, "unarchived")
 }
 

@@ -1,5 +1,5 @@
 //! What the process asks of the system: no core dumps, because a crash must not write secrets to a disk (THREATS row 18),
-//! and a quiet end for commands whose reader has gone.
+//! as many open files as it may have, and a quiet end for commands whose reader has gone.
 
 /// Forbids core dumps, and other users' debuggers, for this process.
 #[allow(unsafe_code)]
@@ -20,4 +20,39 @@ pub(crate) fn no_core_dumps() {
 pub(crate) fn end_quietly_with_the_reader() {
     // SAFETY: sets the default action of one signal, before any thread is started.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// How many files and connections this process may have open: as many as the system lets it, from now on.
+#[allow(unsafe_code)]
+pub(crate) fn open_files() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call fills a live struct.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        tracing::warn!("the limit of open files cannot be read");
+        return 1_024;
+    }
+    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the call reads a live struct, and changes a limit of this process alone.
+    if limit.rlim_cur < limit.rlim_max
+        && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0
+    {
+        return wanted.rlim_cur;
+    }
+    limit.rlim_cur
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a03_the_limit_of_open_files_is_raised_as_far_as_it_goes() {
+        let raised = open_files();
+        let text = std::fs::read_to_string("/proc/self/limits").expect("the system says");
+        let line = text.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+        let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+        assert_eq!(numbers[0], numbers[1], "soft and hard");
+        assert_eq!(numbers[0], raised.to_string());
+        assert_eq!(open_files(), raised);
+    }
 }

@@ -15,6 +15,7 @@ mod hardening;
 mod help;
 mod keys;
 mod logging;
+mod machine;
 mod master_key;
 mod output;
 mod plugins;
@@ -160,6 +161,21 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
                     "executions: {} open, {} in memory",
                     count("/executions/open"),
                     count("/executions/loaded")
+                );
+                println!(
+                    "connections: {} of {} open, {} refused",
+                    count("/http/connections/open"),
+                    count("/http/connections/most"),
+                    count("/http/connections/refused")
+                );
+                let megabytes = |pointer: &str| {
+                    status.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or_default() >> 20
+                };
+                println!(
+                    "requests: {} MB of {} MB held, {} refused",
+                    megabytes("/http/memory/held"),
+                    megabytes("/http/memory/most"),
+                    count("/http/memory/refused")
                 );
             });
             Ok(Ended::Well)

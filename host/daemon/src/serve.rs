@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use airlock_api::{ApiState, Keys};
+use airlock_api::{ApiState, Keys, Limits};
 use airlock_connectors::{Connectors, ConnectorsConfig, Keyring};
 use airlock_engine::{Engine, EngineConfig, records::Records, schedule::Scheduler};
 use airlock_sandbox::{Sandbox, SandboxConfig};
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
-    hardening, logging, master_key,
+    hardening, logging, machine, master_key,
     runtime::runtime,
     settings::{Flags, Settings},
 };
@@ -28,16 +28,17 @@ pub(crate) fn main(flags: &Flags) -> anyhow::Result<()> {
     let settings = Settings::load(flags)?;
     logging::start(&settings.log, &settings.log_format)?;
     hardening::no_core_dumps();
+    let limits = settings.http.limits(hardening::open_files(), machine::memory());
     // More threads than cores: some of them wait for the disk.
     let threads = std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).max(4));
     let runtime = runtime(threads)?;
-    let outcome = runtime.block_on(serve(settings));
+    let outcome = runtime.block_on(serve(settings, limits));
     // Guests that do not stop are not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
     // First of all, so that a port in use does not cost a start.
     let listener = tokio::net::TcpListener::bind(settings.listen).await.with_context(|| {
         format!(
@@ -104,6 +105,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let audited = connectors.clone();
     let state =
         ApiState::new(Arc::clone(&engine), schedules, connectors, keys, Arc::new(stats), Arc::new(source));
+    let state = state.with_limits(limits);
     tokio::spawn(wait_for_signal(stop.clone())?);
     println!("airlock is ready on http://{address}");
     airlock_api::serve(listener, state, stop).await.context("the socket failed")?;

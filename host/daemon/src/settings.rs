@@ -1,5 +1,7 @@
 //! What the daemon is told: flags before variables before the file before defaults.
 
+mod http;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -12,6 +14,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use url::Url;
 
+use self::http::{Http, HttpFile, HttpFlags};
 use crate::logging;
 
 /// Flags and variables of `airlock serve`.
@@ -74,6 +77,8 @@ pub(crate) struct Flags {
     /// The largest input of an execution or a message, in bytes [default: 15000000].
     #[arg(long, env = "AIRLOCK_MAX_INPUT_BYTES")]
     pub(crate) max_input_bytes: Option<usize>,
+    #[command(flatten)]
+    pub(crate) http: HttpFlags,
 }
 
 /// The same in a file.
@@ -101,6 +106,8 @@ struct File {
     #[serde(default)]
     object_store_options: BTreeMap<String, String>,
     max_input_bytes: Option<usize>,
+    #[serde(default)]
+    http: HttpFile,
 }
 
 /// What holds.
@@ -122,6 +129,7 @@ pub(crate) struct Settings {
     pub(crate) audit_retention: Option<Duration>,
     pub(crate) objects: ObjectConfig,
     pub(crate) max_input_bytes: usize,
+    pub(crate) http: Http,
 }
 
 /// Where the operator keeps the master key; neither: in the data folder.
@@ -239,6 +247,7 @@ impl Settings {
                 options: file.object_store_options.into_iter().collect(),
             },
             max_input_bytes,
+            http: Http::load(flags.http, file.http)?,
         })
     }
 }

@@ -169,7 +169,24 @@ pub struct Plan {
     upcoming: Option<(UnixSeconds, After, UnixMs)>,
     /// What runs was told to stop for the first one that waits.
     stopping: bool,
+    /// The times that were shown last.
+    shown: Option<Shown>,
 }
+
+/// Times of the future that were looked for, and as long as they are the answer.
+#[derive(Debug, Clone)]
+struct Shown {
+    from: UnixSeconds,
+    until: UnixSeconds,
+    count: usize,
+    times: Vec<UnixSeconds>,
+}
+
+/// Where nothing was found nobody looks again for so many seconds.
+const LOOK_AGAIN: i64 = 60;
+
+/// So much looking it is worth to count times that passed by.
+const COUNTING: u32 = 200_000;
 
 impl Plan {
     /// The plan of a new schedule: times after `now` count.
@@ -180,7 +197,7 @@ impl Plan {
 
     /// A plan whose state was saved.
     pub fn restored(id: String, spec: Spec, state: State) -> Self {
-        Self { id, spec, state, upcoming: None, stopping: false }
+        Self { id, spec, state, upcoming: None, stopping: false, shown: None }
     }
 
     /// What is to be saved.
@@ -204,14 +221,24 @@ impl Plan {
         }
     }
 
-    /// The next times at which it fires by itself.
-    pub fn future(&self, now: UnixMs, count: usize) -> Vec<UnixSeconds> {
+    /// The next times at which it fires by itself. Asked again before the first of them, it has the answer.
+    pub fn future(&mut self, now: UnixMs, count: usize) -> Vec<UnixSeconds> {
         if self.state.paused {
             return Vec::new();
         }
-        let left =
+        let count =
             self.state.remaining.map_or(count, |left| usize::try_from(left).unwrap_or(count).min(count));
-        self.spec.upcoming(self.state.handled.max(seconds(now)), left)
+        let from = self.state.handled.max(seconds(now));
+        if let Some(shown) = &self.shown
+            && shown.count == count
+            && (shown.from..shown.until).contains(&from)
+        {
+            return shown.times.clone();
+        }
+        let times = self.spec.upcoming(from, count);
+        let until = times.first().copied().unwrap_or(from.saturating_add(LOOK_AGAIN));
+        self.shown = Some(Shown { from, until, count, times: times.clone() });
+        times
     }
 
     /// What to do at this moment.
@@ -447,6 +474,7 @@ impl Plan {
         self.begin_at(now);
         self.spec = spec;
         self.upcoming = None;
+        self.shown = None;
         if let Some(remaining) = remaining {
             self.state.remaining = remaining;
         }
@@ -465,8 +493,9 @@ impl Plan {
     /// Times up to now that nobody looked at are skipped.
     fn pass_by(&mut self, now: UnixMs) {
         // A bounded number is counted one by one.
-        for _ in 0..100_000 {
-            match self.spec.after(self.state.handled) {
+        let mut patience = COUNTING;
+        while patience > 0 {
+            match self.spec.after_within(self.state.handled, &mut patience) {
                 After::At(time) if unix_ms(time) <= now && self.state.remaining != Some(0) => {
                     self.state.scheduled.skipped += 1;
                     self.state.handled = time;

@@ -38,6 +38,9 @@ const AT_ONCE: usize = 32;
 const DECISIONS: usize = 10_000;
 const STARTS: usize = 64;
 
+/// So long a schedule decides before others have their turn.
+const LONGEST_TURN: Duration = Duration::from_millis(100);
+
 /// So many characters an id of a schedule may have: ids of executions are made from it.
 const LONGEST_ID: usize = 200;
 
@@ -432,7 +435,11 @@ impl Scheduler {
     async fn decide(&self, key: &Key, entry: &mut Entry) -> Result<Option<UnixMs>, String> {
         self.make_sure(key, entry).map_err(|error| error.to_string())?;
         let mut starts = 0;
+        let began = std::time::Instant::now();
         for _ in 0..DECISIONS {
+            if began.elapsed() > LONGEST_TURN {
+                break;
+            }
             let now = (self.clock)();
             match entry.plan.next(now) {
                 Next::Decided => entry.dirty = true,
@@ -534,6 +541,7 @@ impl Scheduler {
             new.definition.extensions().map_err(|problem| ScheduleError::Invalid(vec![problem]))?;
         self.executions.check(&new.workflow, &new.definition.input, &extensions).await?;
         let now = (self.clock)();
+        it_comes(&spec, now)?;
         let entry = Entry {
             plan: Plan::new(id.clone(), spec, now),
             id: id.clone(),
@@ -568,7 +576,7 @@ impl Scheduler {
     /// One schedule.
     pub async fn get(&self, workspace: &WorkspaceId, id: &str) -> Option<ScheduleView> {
         let entry = self.entries.lock().get(&key(workspace, id)).cloned()?;
-        let entry = entry.lock().await;
+        let mut entry = entry.lock().await;
         (!entry.deleted).then(|| entry.view((self.clock)()))
     }
 
@@ -582,10 +590,14 @@ impl Scheduler {
         };
         let mut views = Vec::new();
         for entry in entries {
-            let entry = entry.lock().await;
-            if !entry.deleted {
-                views.push(entry.view((self.clock)()));
+            {
+                let mut entry = entry.lock().await;
+                if !entry.deleted {
+                    views.push(entry.view((self.clock)()));
+                }
             }
+            // Looking for times costs something: others have their turn.
+            tokio::task::yield_now().await;
         }
         views
     }
@@ -609,6 +621,7 @@ impl Scheduler {
             let definition =
                 entry.definition.changed(changes).map_err(|problem| ScheduleError::Invalid(vec![problem]))?;
             let spec = Spec::new(&definition).map_err(ScheduleError::Invalid)?;
+            it_comes(&spec, now)?;
             let remaining = changes.contains_key("max_executions").then(|| spec.max_executions());
             entry.plan.update(spec, remaining, now);
             entry.definition = definition;
@@ -729,6 +742,14 @@ impl Scheduler {
     }
 }
 
+/// One that never comes would be looked at for ever.
+fn it_comes(spec: &Spec, now: UnixMs) -> Result<(), ScheduleError> {
+    match spec.never_comes(seconds(now)) {
+        None => Ok(()),
+        Some(why) => Err(ScheduleError::Invalid(vec![Problem::new("/skip", why)])),
+    }
+}
+
 /// Makes the id of a triggered execution different from all others.
 fn token() -> String {
     format!("{:08x}", rand::random::<u32>())
@@ -768,7 +789,7 @@ impl Entry {
         serde_json::to_vec(&stored).map_err(|error| RecordsError::Store(error.to_string()))
     }
 
-    fn view(&self, now: UnixMs) -> ScheduleView {
+    fn view(&mut self, now: UnixMs) -> ScheduleView {
         ScheduleView {
             id: self.id.clone(),
             workflow: self.workflow.clone(),

@@ -23,8 +23,15 @@ pub enum After {
     Never,
 }
 
-/// So many skipped pieces (days, hours, minutes or single times) are passed in one look.
+/// So much looking one question is worth: each look for the next time of a pattern, and each skip that a time is held
+/// against, counts as one.
 const PATIENCE: u32 = 20_000;
+
+/// So much it is worth to find out whether a new schedule comes at all.
+const CAREFUL: u32 = 50_000;
+
+/// A schedule that is skipped for so many seconds on end is taken for one that never comes.
+const LONGEST_SKIP: i64 = 366 * 86_400;
 
 /// The amount of jitter follows from this, the schedule and the time.
 const JITTER: Uuid = Uuid::from_u128(0x6169_726c_6f63_6b00_8000_6a69_7474_6572);
@@ -32,34 +39,83 @@ const JITTER: Uuid = Uuid::from_u128(0x6169_726c_6f63_6b00_8000_6a69_7474_6572);
 impl Spec {
     /// The first time after `time`.
     pub fn after(&self, time: UnixSeconds) -> After {
+        self.after_within(time, &mut PATIENCE.clone())
+    }
+
+    /// The same for as much looking as is left, and one piece at least.
+    pub(super) fn after_within(&self, time: UnixSeconds, patience: &mut u32) -> After {
         let mut cursor = time.saturating_add(1).max(self.first);
-        for _ in 0..PATIENCE {
+        // What comes next of each pattern, as long as the cursor has not passed it.
+        let mut nexts = vec![Some(UnixSeconds::MIN); self.patterns.len()];
+        loop {
             if cursor > self.last {
                 return After::Never;
             }
-            let patterns = self.patterns.iter().filter_map(|pattern| pattern.from(cursor));
+            for (pattern, next) in self.patterns.iter().zip(&mut nexts) {
+                if next.is_some_and(|next| next < cursor) {
+                    *next = pattern.from(cursor);
+                    *patience = patience.saturating_sub(1);
+                }
+            }
             let intervals = self.intervals.iter().filter_map(|every| every.from(cursor));
-            let Some(found) = patterns.chain(intervals).min().filter(|&found| found <= self.last) else {
+            let found = nexts.iter().copied().flatten().chain(intervals).min();
+            let Some(found) = found.filter(|&found| found <= self.last) else {
                 return After::Never;
             };
             match self.skipped_until(found) {
                 None => return After::At(found),
                 Some(until) => cursor = until,
             }
+            *patience = patience.saturating_sub(u32::try_from(self.skip.len()).unwrap_or(u32::MAX));
+            if *patience == 0 {
+                return After::NothingUntil(cursor - 1);
+            }
         }
-        After::NothingUntil(cursor - 1)
     }
 
-    /// Up to `count` times after `time`.
+    /// Up to `count` times after `time`. Fewer when too much is skipped between them.
     pub fn upcoming(&self, time: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
-        let mut times = Vec::new();
-        let mut last = time;
+        let (mut times, mut last, mut patience) = (Vec::new(), time, PATIENCE);
         while times.len() < count {
-            let After::At(next) = self.after(last) else { break };
+            let After::At(next) = self.after_within(last, &mut patience) else { break };
             times.push(next);
             last = next;
         }
         times
+    }
+
+    /// Why a schedule that is made now never comes, if all of it is skipped. One whose times have passed is another
+    /// matter.
+    pub fn never_comes(&self, now: UnixSeconds) -> Option<String> {
+        if self.skip.is_empty() {
+            return None;
+        }
+        if self.skips_the_clock() {
+            return Some("every time of the day that it has is skipped, so it never comes".into());
+        }
+        let unskipped = Self { skip: Vec::new(), ..self.clone() };
+        match self.after_within(now, &mut CAREFUL.clone()) {
+            After::Never if matches!(unskipped.after(now), After::At(_)) => {
+                Some("all of its times are skipped, so it never comes".into())
+            }
+            After::NothingUntil(until) if until.saturating_sub(now) > LONGEST_SKIP => {
+                let until = DateTime::from_timestamp(until, 0).unwrap_or_default();
+                Some(format!("all of its times up to {} are skipped, so it never comes", until.date_naive()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether those skips that hold on all days take every time of the clock at which it could fire.
+    fn skips_the_clock(&self) -> bool {
+        let mut left = match self.intervals.is_empty() && self.patterns.iter().all(|it| it.zone == self.zone)
+        {
+            true => Clock::of(&self.patterns),
+            false => Clock([(1 << 60) - 1; 24 * 60]),
+        };
+        let taken = Clock::of(self.skip.iter().filter(|pattern| pattern.every_day));
+        left.0.iter_mut().zip(taken.0).for_each(|(left, taken)| *left &= !taken);
+        left.0.iter().all(|minute| *minute == 0)
     }
 
     /// When the execution for `time` is to start: as much later as jitter says, and before the next time.
@@ -85,6 +141,27 @@ impl Spec {
         let matching =
             self.skip.iter().filter(|pattern| pattern.cron.is_time_matching(&local).unwrap_or(false));
         matching.map(|pattern| pattern.end_of_piece(time, local)).max()
+    }
+}
+
+/// Seconds of a day, sixty to a minute.
+struct Clock([u64; 24 * 60]);
+
+impl Clock {
+    /// Those that the patterns have, on whatever days.
+    fn of<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Self {
+        let mut clock = [0; 24 * 60];
+        for pattern in patterns {
+            let fields = &pattern.cron.pattern;
+            let seconds = fields.seconds.values().into_iter().fold(0, |mask, second| mask | 1u64 << second);
+            let minutes = fields.minutes.values();
+            for hour in fields.hours.values() {
+                for minute in &minutes {
+                    clock[usize::from(hour) * 60 + usize::from(*minute)] |= seconds;
+                }
+            }
+        }
+        Self(clock)
     }
 }
 
@@ -243,6 +320,87 @@ mod tests {
         let mean = amounts.iter().sum::<u64>() / 1000;
         assert!((4_500..5_500).contains(&mean), "the amounts are spread: {mean}");
         assert_ne!(spec.due("s", 10), spec.due("t", 10));
+    }
+
+    #[test]
+    fn a26_a_question_for_times_costs_the_same_whatever_the_schedule_is() {
+        let whole = |high: i64| json!([{ "start": 0, "end": high }]);
+        let part = |low: i64, high: i64, step: i64| json!([{ "start": low, "end": high, "step": step }]);
+        let every_second = json!({ "second": whole(59), "minute": whole(59), "hour": whole(23) });
+        let with = |field: &str, range: &Value| {
+            let mut calendar = every_second.clone();
+            calendar[field] = range.clone();
+            calendar
+        };
+        let crons = |text: &str| vec![json!(text); 100];
+        let now = at("2026-01-01T00:00:00Z");
+        let mut all = Vec::new();
+        for (field, low, high) in
+            [("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day_of_week", 0, 6), ("month", 1, 12)]
+        {
+            let halves = [part(low, high, 2), part(low + 1, high, 2)];
+            let skip: Vec<Value> = (0..20).map(|n| with(field, &halves[n % 2])).collect();
+            for text in ["* * * * *", "* * * * * *", "59 59 23 * * *", "0 0 29 2 +MON"] {
+                all.push(json!({ "cron_expressions": crons(text), "skip": skip }));
+                all.push(json!({ "cron_expressions": crons(text), "skip": [with(field, &halves[0])] }));
+            }
+            all.push(json!({ "intervals": [{ "every": "PT1S" }], "skip": skip }));
+        }
+        for definition in all {
+            let (spec, mut patience) = (spec(definition.clone()), PATIENCE);
+            let first = spec.after_within(now, &mut patience);
+            assert!(
+                matches!(first, After::At(_)) || patience == 0 || first == After::Never,
+                "{definition}: {first:?}"
+            );
+            // Whoever goes on from there comes to the same times as one who looks without a limit.
+            let (mut cursor, mut steps) = (now, 0);
+            while let After::NothingUntil(until) = spec.after(cursor) {
+                assert!(until > cursor, "{definition}");
+                (cursor, steps) = (until, steps + 1);
+                if steps == 5 {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a26_a_schedule_whose_times_are_all_skipped_is_told_so() {
+        let whole = |high: i64| json!([{ "start": 0, "end": high }]);
+        let every_second = json!({ "second": whole(59), "minute": whole(59), "hour": whole(23) });
+        let with = |field: &str, range: Value| {
+            let mut calendar = every_second.clone();
+            calendar[field] = range;
+            calendar
+        };
+        let range = |low: i64, high: i64| json!([{ "start": low, "end": high }]);
+        let says = |skip: Value| {
+            let definition = json!({ "cron_expressions": ["* * * * *", "*/7 3 * * *"], "skip": skip });
+            spec(definition).never_comes(at("2026-06-01T00:00:00Z"))
+        };
+        for never in [
+            json!([every_second]),
+            json!([with("second", range(0, 29)), with("second", range(30, 59))]),
+            json!([with("minute", range(0, 30)), with("minute", range(31, 59))]),
+            json!([with("hour", range(0, 11)), with("hour", range(12, 23))]),
+            json!([with("day_of_week", range(0, 2)), with("day_of_week", range(3, 6))]),
+            json!([with("month", range(1, 5)), with("month", range(6, 12))]),
+            json!([with("day_of_month", range(1, 15)), with("day_of_month", range(16, 31))]),
+            json!([{ "minute": whole(59), "hour": whole(23) }]),
+        ] {
+            let why = says(never.clone());
+            assert!(why.is_some_and(|why| why.contains("never comes")), "{never}");
+        }
+        for comes in [
+            json!([with("second", range(1, 59))]),
+            json!([with("hour", range(0, 22))]),
+            json!([with("month", range(1, 11))]),
+            json!([with("day_of_week", range(0, 5))]),
+            json!([with("year", range(2026, 2026))]),
+        ] {
+            assert_eq!(says(comes.clone()), None, "{comes}");
+        }
     }
 
     #[test]

@@ -1,46 +1,10 @@
-//! Reading requests: bodies as JSON, query parameters that may repeat.
+//! Query parameters, which may repeat.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
-use axum::{
-    body::{Body, to_bytes},
-    extract::{FromRequest, FromRequestParts, Request},
-    http::{StatusCode, request::Parts},
-};
-use serde::de::DeserializeOwned;
+use axum::{extract::FromRequestParts, http::request::Parts};
 
 use crate::error::{ApiError, ApiResult};
-
-/// A body may be so big; inputs of executions have a limit of their own.
-pub(crate) const BODY_LIMIT: usize = 16 << 20;
-
-/// How long a request's body may take to come.
-const BODY_TIME: Duration = Duration::from_secs(60);
-
-/// A JSON body. An empty one stands for `{}`, because clients send none where everything is optional.
-pub(crate) struct JsonBody<T>(pub(crate) T);
-
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request<Body>, _: &S) -> Result<Self, ApiError> {
-        let read = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), BODY_LIMIT)).await;
-        let read = read.map_err(|_| {
-            let detail = format!("the body did not come within {BODY_TIME:?}");
-            ApiError::Status(StatusCode::REQUEST_TIMEOUT, detail)
-        })?;
-        let bytes = read.map_err(|_| {
-            let detail = format!("the body is larger than {BODY_LIMIT} bytes");
-            ApiError::Status(StatusCode::PAYLOAD_TOO_LARGE, detail)
-        })?;
-        let text = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes[..] };
-        // The one reader of documents from outside comes first: what it refuses, serde_json would take for something else.
-        match airlock_engine::json::check_bytes(text).and_then(|_| serde_json::from_slice(text)) {
-            Ok(value) => Ok(Self(value)),
-            Err(error) => Err(ApiError::invalid(&["body"], format!("the body is not as expected: {error}"))),
-        }
-    }
-}
 
 /// The query, with every value of every key.
 pub(crate) struct Query(HashMap<String, Vec<String>>);
