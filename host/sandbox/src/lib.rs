@@ -37,6 +37,7 @@ mod limits;
 mod output;
 mod plugin;
 mod policy;
+mod printable;
 mod runtime;
 mod sandbox;
 mod storage;
@@ -46,4 +47,5 @@ mod workflow;
 
 pub use config::{Limits, PoolSize, SandboxConfig};
 pub use error::SandboxError;
+pub use printable::printable;
 pub use sandbox::{Sandbox, SandboxStats};
