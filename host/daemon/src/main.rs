@@ -89,10 +89,21 @@ enum Command {
     Version,
     /// A small MCP server with a few tools, for trying things out.
     DemoServer(demo_server::Arguments),
+    /// Compile one component: the daemon runs this in a process of its own.
+    #[command(name = serve::COMPILER, hide = true, disable_help_flag = true)]
+    CompileComponent {
+        /// Limits and the rest, as the daemon writes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        order: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Before anything else is set up: it only has what it was started with.
+    if let Command::CompileComponent { order } = &arguments.command {
+        return airlock_sandbox::compile_component(order);
+    }
     if !matches!(arguments.command, Command::Serve(_) | Command::DemoServer(_)) {
         hardening::end_quietly_with_the_reader();
     }
@@ -114,7 +125,7 @@ fn main() -> ExitCode {
 async fn dispatch(command: Command, options: &client::Options, output: Output) -> anyhow::Result<Ended> {
     let daemon = || Daemon::new(options);
     match command {
-        Command::Serve(_) => Ok(Ended::Well),
+        Command::Serve(_) | Command::CompileComponent { .. } => Ok(Ended::Well),
         Command::DemoServer(arguments) => demo_server::main(arguments).await,
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
@@ -146,6 +157,14 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
                     "executions: {} open, {} in memory",
                     count("/executions/open"),
                     count("/executions/loaded")
+                );
+                let megabytes = |pointer: &str| {
+                    status.pointer(pointer).and_then(|bytes| bytes.as_u64()).unwrap_or(0) >> 20
+                };
+                println!(
+                    "guests: {} MB of memory, {} MB is the limit",
+                    megabytes("/sandbox/guest_memory"),
+                    megabytes("/sandbox/guest_memory_limit")
                 );
             });
             Ok(Ended::Well)

@@ -15,6 +15,7 @@ mod children;
 mod messages;
 mod preflight;
 mod questions;
+mod relief;
 mod reset;
 mod retention;
 mod start;
@@ -243,6 +244,8 @@ impl Engine {
             closing: AtomicBool::new(false),
             turns: watch::Sender::new(0),
         });
+        let relief: Weak<Self> = Arc::downgrade(&engine);
+        engine.guests.relieved_by(relief);
         tokio::spawn(timers::run(Arc::downgrade(&engine)));
         if let Some(keep) = engine.config.retention {
             tokio::spawn(retention::run(Arc::downgrade(&engine), keep));
@@ -543,23 +546,12 @@ impl Engine {
         }
         while self.loaded.load(Ordering::Relaxed) > self.config.max_cached_instances {
             let Some((key, stamp)) = idle.pop_front() else { break };
-            let mut cells = self.cells.lock();
-            let Some(old) = cells.by_key.get(&key) else { continue };
-            if old.stamp.load(Ordering::Relaxed) != stamp {
-                continue;
-            }
-            let old = Arc::clone(old);
+            let Some(old) = self.resting(key, stamp) else { continue };
             if !old.unload() {
                 continue;
             }
             self.loaded.fetch_sub(1, Ordering::Relaxed);
-            // The map's and ours: nobody follows it, and nothing runs for it.
-            if Arc::strong_count(&old) == 2 && old.progress.receiver_count() == 0 && old.is_quiet() {
-                cells.by_key.remove(&key);
-                if cells.by_id.get(&old.row.id) == Some(&key) {
-                    cells.by_id.remove(&old.row.id);
-                }
-            }
+            self.forget_quiet(&old);
         }
     }
 }

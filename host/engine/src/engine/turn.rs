@@ -584,6 +584,7 @@ pub(super) fn init(id: &crate::ExecutionId, started: &Started, started_at: UnixM
         execution_id: id.clone(),
         run_id: started.run_id,
         input: started.input.clone(),
+        holder: started.principal.user.to_string(),
         seed: started.seed,
         started_at_ms: started_at,
         parent: started.parent.as_ref().map(|parent| parent.id.clone()),
