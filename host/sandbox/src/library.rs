@@ -4,7 +4,7 @@ use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 use airlock_engine::{Digest, guests::GuestError};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::component::Component;
 
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
     storage::{CompiledCode, Components},
 };
 
+/// Components that are asked what they hold at the same time.
+const DESCRIBING: usize = 8;
+
 /// A place for a plugin; whoever comes while it is loaded waits for it.
 type Place = Arc<OnceCell<Arc<Plugin>>>;
 
@@ -25,6 +28,8 @@ pub(crate) struct Library {
     components: Components,
     compiled: CompiledCode,
     compiler: Compiler,
+    /// Components that are asked what they hold: each needs an instance, of which there are only some for this.
+    describing: Semaphore,
     places: Mutex<HashMap<Digest, Place>>,
 }
 
@@ -39,7 +44,14 @@ impl Library {
         let compiled = CompiledCode::open(data_dir, runtime.compatibility())?;
         let compiler =
             Compiler::new(compiling, runtime.engine(), runtime.compatibility(), runtime.is_pooled());
-        Ok(Arc::new(Self { runtime, components, compiled, compiler, places: Mutex::default() }))
+        Ok(Arc::new(Self {
+            runtime,
+            components,
+            compiled,
+            compiler,
+            describing: Semaphore::new(DESCRIBING),
+            places: Mutex::default(),
+        }))
     }
 
     /// How often something was compiled since the start.
@@ -129,6 +141,8 @@ impl Library {
         bytes: Arc<Vec<u8>>,
     ) -> Result<Arc<Plugin>, Rejection> {
         let component = self.component(digest, bytes).await?;
+        // Never closed.
+        let _place = self.describing.acquire().await;
         Ok(Arc::new(plugin::load(&self.runtime, &component, digest, name.into()).await?))
     }
 

@@ -69,7 +69,7 @@ impl Policy {
         let reader = Reader { text };
         // The message of the parser is of its own words and of what TOML expects there.
         let file = DeTable::parse(text)
-            .map_err(|error| reader.wrong(error.span().unwrap_or(0..0), error.message().to_owned()))?;
+            .map_err(|error| reader.wrong(error.span().unwrap_or(0..0), error.message()))?;
         let mut policy = Self::none(limits);
         for (key, value) in file.get_ref() {
             match key.get_ref().as_ref() {
