@@ -315,7 +315,7 @@ impl Engine {
                     trapped_for_good(live, message);
                     return Ok(());
                 }
-                Err(error) => return Err(StoreError::Failed(error.to_string())),
+                Err(error) => return Err(StoreError::Guests(error.to_string())),
             }
         }
         Ok(())
@@ -341,7 +341,7 @@ impl Engine {
             Err(Rebuild::Guest(GuestError::Trapped(message) | GuestError::Invalid(message))) => {
                 trapped_for_good(live, message);
             }
-            Err(Rebuild::Guest(error)) => return Err(StoreError::Failed(error.to_string())),
+            Err(Rebuild::Guest(error)) => return Err(StoreError::Guests(error.to_string())),
         }
         Ok(false)
     }
@@ -435,7 +435,7 @@ impl Engine {
                             .guests
                             .definition(&digest)
                             .await
-                            .map_err(|error| StoreError::Failed(error.to_string()))?;
+                            .map_err(|error| StoreError::Guests(error.to_string()))?;
                         machine = Some(Machine::read(definition, digest, cell.row.run_id, *started, at));
                     }
                     (Some(machine), record) => machine
