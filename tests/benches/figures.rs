@@ -125,6 +125,7 @@ async fn sandbox_figures() -> (f64, f64) {
     fs::copy(guest("bench"), plugins.join("bench.wasm")).expect("copies");
     let sandbox =
         Sandbox::open(SandboxConfig::new(&plugins, folder.path().join("data"))).await.expect("opens");
+    sandbox.settled(Duration::MAX).await;
     let digest = sandbox.serving("sequence").expect("the bench guest is served");
     let execution_id = ExecutionId::generate();
 
@@ -133,6 +134,7 @@ async fn sandbox_figures() -> (f64, f64) {
         input: Json::null(),
         execution_id: execution_id.clone(),
         workflow: "noop-once".into(),
+        holder: "user".into(),
         idempotency_key: "bench".into(),
         attempt: 1,
         heartbeat_details: None,
@@ -154,6 +156,7 @@ async fn sandbox_figures() -> (f64, f64) {
         execution_id,
         run_id: RunId::generate(),
         input: Json::from(json!({ "steps": steps })),
+        holder: "user".into(),
         seed: 7,
         started_at_ms: 1_000,
         parent: None,

@@ -158,8 +158,10 @@ impl Daemon {
             // The line's end says that it is all there.
             let key = fs::read_to_string(&key_file).ok().filter(|key| key.ends_with('\n'))?;
             let client = Client::new(&url, key.trim());
-            let (status, _) = client.try_call(reqwest::Method::GET, "/health", None).await.ok()?;
-            status.is_success().then_some(client)
+            // Plugins are loaded in the background.
+            let (status, answer) =
+                client.try_call(reqwest::Method::GET, "/v1/airlock/status", None).await.ok()?;
+            (status.is_success() && answer["sandbox"]["loading"] != true).then_some(client)
         })
         .await;
     }

@@ -100,6 +100,7 @@ impl From<StoreError> for ApiError {
             StoreError::Full | StoreError::ReadOnly(_) => StatusCode::INSUFFICIENT_STORAGE,
             StoreError::Conflict => StatusCode::CONFLICT,
             StoreError::Corrupt(_) | StoreError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            StoreError::Guests(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::Status(status, error.to_string())
     }

@@ -124,7 +124,10 @@ pub(crate) async fn execute(
     // A name that is served needs no look through the list.
     let workflow = match state.engine.guests().serving(&identifier) {
         Some(_) => identifier,
-        None => workflows::find(&state, &identifier)?.name,
+        None => {
+            state.engine.guests().loaded().await;
+            workflows::find(&state, &identifier)?.name
+        }
     };
     start(&state, workflow, caller, body).await
 }

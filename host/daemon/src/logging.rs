@@ -1,4 +1,6 @@
-//! The daemon's log, on standard error.
+//! The daemon's log, on standard error. What others wrote stands in many of its lines, so each line is made printable as a whole.
+
+use std::io::{self, Write};
 
 use anyhow::{Context as _, bail};
 use tracing::level_filters::LevelFilter;
@@ -29,12 +31,74 @@ pub(crate) fn start(level: &str, format: &str) -> anyhow::Result<()> {
         ours.iter().fold(Targets::new().with_default(others), |all, ours| all.with_target(*ours, level));
     // rmcp logs what servers answer, also in its warnings and errors; ours name the connector and say what happened.
     let targets = targets.with_target("rmcp", LevelFilter::OFF);
-    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let layer = fmt::layer().with_ansi(false);
     let layer = match format {
-        "text" => layer.boxed(),
-        "json" => layer.json().boxed(),
+        "text" => layer.with_writer(|| Printable(io::stderr())).boxed(),
+        // Escaped by its form.
+        "json" => layer.with_writer(io::stderr).json().boxed(),
         other => bail!("'{other}' is not a log format: use text or json"),
     };
     tracing_subscriber::registry().with(layer.with_filter(targets)).init();
     Ok(())
+}
+
+/// Writes each event as one line: line ends and commands of terminals that stand in it are written out. The log gives one
+/// event at a time, with the end of its line.
+struct Printable<W>(W);
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let (line, end) = text.strip_suffix('\n').map_or((&*text, ""), |line| (line, "\n"));
+        // At once, so that lines of several threads do not mix.
+        self.0.write_all(format!("{}{end}", airlock_sandbox::printable(line)).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a23_whatever_stands_in_a_field_an_event_is_one_line_of_the_text_log() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = fmt::layer().with_ansi(false).with_writer(move || Printable(writer.clone()));
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let evil = "a\n2026-11-29T00:00:00Z ERROR airlock: forged\r\u{1b}[2J\u{9b}31m\u{202e}b\u{2028}c";
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(shown = %evil, quoted = ?evil, plain = evil, "{evil}");
+            tracing::info!(message = evil);
+            tracing::warn!("second");
+        });
+        let text = String::from_utf8(kept.0.lock().clone()).expect("text");
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(
+            !text.chars().any(|c| c.is_control() && c != '\n' || "\u{202e}\u{2028}".contains(c)),
+            "{text:?}"
+        );
+        assert!(text.contains("forged") && text.ends_with("second\n"), "{text}");
+    }
 }

@@ -95,10 +95,21 @@ enum Command {
     Version,
     /// A small MCP server with a few tools, for trying things out.
     DemoServer(demo_server::Arguments),
+    /// Compile one component: the daemon runs this in a process of its own.
+    #[command(name = serve::COMPILER, hide = true, disable_help_flag = true)]
+    CompileComponent {
+        /// Limits and the rest, as the daemon writes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        order: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Before anything else is set up: it only has what it was started with.
+    if let Command::CompileComponent { order } = &arguments.command {
+        return airlock_sandbox::compile_component(order);
+    }
     if !matches!(arguments.command, Command::Serve(_) | Command::DemoServer(_)) {
         hardening::end_quietly_with_the_reader();
     }
@@ -129,7 +140,7 @@ fn failed(error: &anyhow::Error) -> Ended {
 async fn dispatch(command: Command, options: &client::Options, output: Output) -> anyhow::Result<Ended> {
     let daemon = || Daemon::new(options);
     match command {
-        Command::Serve(_) => Ok(Ended::Well),
+        Command::Serve(_) | Command::CompileComponent { .. } => Ok(Ended::Well),
         Command::DemoServer(arguments) => demo_server::main(arguments).await,
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
@@ -176,6 +187,11 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
                     megabytes("/http/memory/held"),
                     megabytes("/http/memory/most"),
                     count("/http/memory/refused")
+                );
+                println!(
+                    "guests: {} MB of memory, {} MB is the limit",
+                    megabytes("/sandbox/guest_memory"),
+                    megabytes("/sandbox/guest_memory_limit")
                 );
             });
             Ok(Ended::Well)

@@ -52,6 +52,7 @@ pub(crate) async fn main(arguments: Arguments, output: Output) -> anyhow::Result
     fs::copy(&component, plugins.join("plugin.wasm"))
         .with_context(|| format!("the component {} cannot be read", component.display()))?;
     let sandbox = Sandbox::open(SandboxConfig::new(&plugins, folder.path().join("data"))).await?;
+    sandbox.settled(std::time::Duration::MAX).await;
     let plugin = sandbox.plugins().into_iter().next().context("the component was not taken up")?;
     if let PluginState::Rejected { error } = plugin.state {
         bail!("the component cannot be used: {error}");
@@ -88,6 +89,7 @@ async fn replay(
                 execution_id: history.execution_id.clone(),
                 run_id: started.run_id,
                 input: started.input.clone(),
+                holder: started.principal.user.to_string(),
                 seed: started.seed,
                 started_at_ms: at_ms,
                 parent: started.parent.as_ref().map(|parent| parent.id.clone()),

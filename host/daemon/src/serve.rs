@@ -10,7 +10,7 @@ use std::{
 use airlock_api::{ApiState, Keys, Limits};
 use airlock_connectors::{Connectors, ConnectorsConfig, Keyring};
 use airlock_engine::{Engine, EngineConfig, records::Records, schedule::Scheduler};
-use airlock_sandbox::{Sandbox, SandboxConfig};
+use airlock_sandbox::{Program, Sandbox, SandboxConfig};
 use airlock_store::SqliteStore;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +22,12 @@ use crate::{
     runtime::runtime,
     settings::{Flags, Settings},
 };
+
+/// The command with which the daemon's own program compiles a component.
+pub(crate) const COMPILER: &str = "compile-component";
+
+/// How long schedules wait for plugins that are loaded at the start, and how long it is until the daemon calls itself ready.
+const LOADING: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Runs the daemon until it is asked to stop.
 pub(crate) fn main(flags: &Flags) -> anyhow::Result<()> {
@@ -81,7 +87,10 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
         }
         master_key::write_private(&file, key)
     })?;
-    let sandbox = Sandbox::open(SandboxConfig::new(&settings.plugins, &settings.data)).await?;
+    let mut config = SandboxConfig::new(&settings.plugins, &settings.data);
+    config.guest_memory_bytes = settings.guest_memory;
+    config.compiling.program = Some(own_program());
+    let sandbox = Sandbox::open(config).await?;
     let tools = Arc::new(connectors.clone());
     let config = EngineConfig {
         retention: settings.retention,
@@ -93,26 +102,47 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
     let schedules = Scheduler::open(records, Arc::new(Arc::clone(&engine)))?;
 
     let stop = CancellationToken::new();
+    let loading = Arc::clone(&sandbox);
     let stats = move || {
         let stats = sandbox.stats();
         serde_json::json!({
             "compiled": stats.compiles, "components": stats.components, "workflow_instances": stats.workflow_instances,
-            "running_activities": stats.running_activities, "pooled": stats.pooled,
+            "running_activities": stats.running_activities, "pooled": stats.pooled, "loading": stats.loading,
+            "guest_memory": stats.guest_memory, "guest_memory_limit": stats.guest_memory_limit,
+            "guest_memory_refused": stats.guest_memory_refused, "guest_memory_relieved": stats.guest_memory_relieved,
         })
     };
-    // Plugins have been loaded by now: what was missed during downtime finds its workflows.
-    tokio::spawn(Arc::clone(&schedules).run());
+    let starting = Arc::clone(&schedules);
+    // The API does not wait for plugins. Schedules do: what was missed during downtime finds its workflows.
+    tokio::spawn(async move {
+        if !loading.settled(LOADING).await {
+            tracing::warn!(
+                "some plugins are still being loaded; the rest of the daemon goes on without them"
+            );
+        }
+        println!("airlock is ready on http://{address}");
+        starting.run().await;
+    });
     let audited = connectors.clone();
     let state =
         ApiState::new(Arc::clone(&engine), schedules, connectors, keys, Arc::new(stats), Arc::new(source));
     let state = state.with_limits(limits);
     tokio::spawn(wait_for_signal(stop.clone())?);
-    println!("airlock is ready on http://{address}");
     airlock_api::serve(listener, state, stop).await.context("the socket failed")?;
     tracing::info!("the daemon stops");
     engine.shutdown().await;
     audited.keep_audit_head()?;
     Ok(())
+}
+
+/// This program, also when its file was replaced since it was started.
+fn own_program() -> Program {
+    let myself = Path::new("/proc/self/exe");
+    let path = match std::env::current_exe() {
+        Ok(path) if !myself.exists() => path,
+        _ => myself.into(),
+    };
+    Program { path, arguments: vec![COMPILER.to_owned()] }
 }
 
 /// Writes down now and then where the audit log ends, so that a cut-off end is noticed. That also removes what is older than

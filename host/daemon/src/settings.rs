@@ -79,6 +79,10 @@ pub(crate) struct Flags {
     pub(crate) max_input_bytes: Option<usize>,
     #[command(flatten)]
     pub(crate) http: HttpFlags,
+    /// The memory that all workflows and activities may hold together: 512M, 8G [default: half of what the machine or the
+    /// control group has].
+    #[arg(long, env = "AIRLOCK_GUEST_MEMORY", value_name = "SIZE", value_parser = a_size)]
+    pub(crate) guest_memory: Option<String>,
 }
 
 /// The same in a file.
@@ -108,6 +112,7 @@ struct File {
     max_input_bytes: Option<usize>,
     #[serde(default)]
     http: HttpFile,
+    guest_memory: Option<String>,
 }
 
 /// What holds.
@@ -130,6 +135,7 @@ pub(crate) struct Settings {
     pub(crate) objects: ObjectConfig,
     pub(crate) max_input_bytes: usize,
     pub(crate) http: Http,
+    pub(crate) guest_memory: Option<u64>,
 }
 
 /// Where the operator keeps the master key; neither: in the data folder.
@@ -248,8 +254,33 @@ impl Settings {
             },
             max_input_bytes,
             http: Http::load(flags.http, file.http)?,
+            guest_memory: match flags.guest_memory.or(file.guest_memory) {
+                None => None,
+                Some(text) => Some(size(&text).filter(|size| *size >= LEAST_GUEST_MEMORY).with_context(|| {
+                    format!("the guest_memory '{text}' is not a size from 64M on such as 512M or 8G")
+                })?),
+            },
         })
     }
+}
+
+/// With less than this not even one guest runs well.
+const LEAST_GUEST_MEMORY: u64 = 64 << 20;
+
+/// A flag that holds a size.
+fn a_size(text: &str) -> Result<String, String> {
+    size(text).map(|_| text.to_owned()).ok_or_else(|| "give a size such as 512M or 8G".to_owned())
+}
+
+/// A number with a unit: `M`, `G` or `T`, in powers of 1024.
+fn size(text: &str) -> Option<u64> {
+    let unit: u64 = match text.chars().last()? {
+        'M' | 'm' => 1 << 20,
+        'G' | 'g' => 1 << 30,
+        'T' | 't' => 1 << 40,
+        _ => return None,
+    };
+    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit)
 }
 
 /// A flag that holds a time. What it may be is said where all sources are put together.
@@ -356,6 +387,18 @@ mod tests {
             let flags = Flags { audit_retention: Some(bad.into()), ..Flags::default() };
             let error = format!("{:#}", with_file("", flags).expect_err("is refused"));
             assert!(error.contains(&format!("audit_retention '{bad}'")) && error.contains("365d"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_guests_is_a_size_with_a_unit() {
+        let settings = with_file("guest_memory = \"2G\"", Flags::default()).expect("is valid");
+        assert_eq!(settings.guest_memory, Some(2 << 30));
+        assert_eq!(with_file("", Flags::default()).expect("is valid").guest_memory, None);
+        for bad in ["", "G", "1", "-1G", "1.5G", "63M", "99999999999999T", "€"] {
+            let flags = Flags { guest_memory: Some(bad.into()), ..Flags::default() };
+            let error = format!("{:#}", with_file("", flags).expect_err("is refused"));
+            assert!(error.contains(&format!("guest_memory '{bad}'")) && error.contains("512M"), "{error}");
         }
     }
 

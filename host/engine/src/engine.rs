@@ -17,6 +17,7 @@ mod crashes;
 mod messages;
 mod preflight;
 mod questions;
+mod relief;
 mod reset;
 mod retention;
 mod start;
@@ -274,6 +275,8 @@ impl Engine {
         });
         // Before anything runs: what has crashed the process too often is not to run.
         let suspected = engine.hold_back().await?;
+        let relief: Weak<Self> = Arc::downgrade(&engine);
+        engine.guests.relieved_by(relief);
         tokio::spawn(timers::run(Arc::downgrade(&engine)));
         if let Some(keep) = engine.config.retention {
             tokio::spawn(retention::run(Arc::downgrade(&engine), keep));
@@ -604,23 +607,12 @@ impl Engine {
         }
         while self.loaded.load(Ordering::Relaxed) > self.config.max_cached_instances {
             let Some((key, stamp)) = idle.pop_front() else { break };
-            let mut cells = self.cells.lock();
-            let Some(old) = cells.by_key.get(&key) else { continue };
-            if old.stamp.load(Ordering::Relaxed) != stamp {
-                continue;
-            }
-            let old = Arc::clone(old);
+            let Some(old) = self.resting(key, stamp) else { continue };
             if !old.unload() {
                 continue;
             }
             self.loaded.fetch_sub(1, Ordering::Relaxed);
-            // The map's and ours: nobody follows it, and nothing runs for it.
-            if Arc::strong_count(&old) == 2 && old.progress.receiver_count() == 0 && old.is_quiet() {
-                cells.by_key.remove(&key);
-                if cells.by_id.get(&old.row.id) == Some(&key) {
-                    cells.by_id.remove(&old.row.id);
-                }
-            }
+            self.forget_quiet(&old);
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The engine's view of guest code. The sandbox implements it.
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -19,6 +23,10 @@ pub trait Guests: Send + Sync + 'static {
 
     /// The code that serves new executions of a workflow now.
     fn serving(&self, workflow: &str) -> Option<Digest>;
+
+    /// Waits, for some seconds at most, until plugins that are new have been judged: at a start they are loaded in the
+    /// background. Whoever misses a workflow looks again afterwards.
+    async fn loaded(&self) {}
 
     /// What a component holds. Works for every digest that an execution is pinned to, also after its file has left the folder.
     async fn definition(&self, digest: &Digest) -> Result<Arc<PluginDefinition>, GuestError>;
@@ -40,6 +48,19 @@ pub trait Guests: Send + Sync + 'static {
 
     /// Keeps the code of these digests (and of all files in the folder); other stored code may be removed.
     fn retain(&self, needed: &HashSet<Digest>);
+
+    /// Names who makes room when guests need memory that there is not. Without any, they are refused.
+    fn relieved_by(&self, relief: Weak<dyn Relief>) {
+        drop(relief);
+    }
+}
+
+/// Makes room in memory.
+pub trait Relief: Send + Sync + 'static {
+    /// Drops instances that wait, of this user or of anybody, until they held `bytes` together. Gives what they held.
+    ///
+    /// It is called in the middle of a guest's turn, so it must not wait for one.
+    fn relieve(&self, bytes: u64, of: Option<&str>) -> u64;
 }
 
 /// A file in the plugin folder.
@@ -83,6 +104,8 @@ pub enum PluginState {
         /// Why, and what to do.
         error: String,
     },
+    /// It is new and has not been judged yet; its digest is not known.
+    Loading,
 }
 
 /// What a workflow instance is created from.
@@ -96,6 +119,8 @@ pub struct WorkflowInit {
     pub run_id: RunId,
     /// The input, valid for the workflow's schema.
     pub input: Json,
+    /// The user to whom its memory is counted.
+    pub holder: String,
     /// For all randomness of the run.
     pub seed: u64,
     /// Unix time in milliseconds.
@@ -114,6 +139,11 @@ pub trait WorkflowInstance: Send {
 
     /// Asks the workflow something. Its state is the same afterwards. After an error the instance is not used again.
     async fn query(&mut self, name: &str, input: &Json) -> Result<Outcome, GuestError>;
+
+    /// Bytes of memory that it holds and gives back when it is dropped.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// One turn of a workflow.
@@ -142,6 +172,8 @@ pub struct ActivityCall {
     pub execution_id: ExecutionId,
     /// Name of the workflow that scheduled it.
     pub workflow: String,
+    /// The user to whom its memory is counted.
+    pub holder: String,
     /// Stable over attempts.
     pub idempotency_key: String,
     /// 1 for the first.

@@ -321,4 +321,7 @@ pub enum StoreError {
     /// Anything else the database says.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// Not the store's fault: there is nothing to record, since a guest cannot be run now. The sentence says why.
+    #[error("{0}")]
+    Guests(String),
 }

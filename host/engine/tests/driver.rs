@@ -15,7 +15,7 @@ use airlock_engine::{
     WorkflowDefinition, WorkspaceId,
     engine::{ControlError, ExecutionView, MessageError, ResetRequest, StartError, StartRequest},
     guests::{
-        Activation, ActivityCall, ActivityError, ActivityHost, GuestError, Guests, PluginStatus,
+        Activation, ActivityCall, ActivityError, ActivityHost, GuestError, Guests, PluginStatus, Relief,
         WorkflowInit, WorkflowInstance,
     },
     history::{Command, Job, Message, Outcome, Record, StoredRecord, TaskEvent, TaskPhase, UnixMs},
@@ -25,7 +25,7 @@ use airlock_engine::{
         ToolCall, Tools,
     },
 };
-use airlock_patience::LIMIT;
+use airlock_patience::{LIMIT, eventually};
 use airlock_store::SqliteStore;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -44,6 +44,8 @@ struct Play {
     /// The code that executions began with is not there any more; other code serves.
     replaced: AtomicBool,
     gate: Notify,
+    /// Who makes room in memory.
+    relief: parking_lot::Mutex<Option<std::sync::Weak<dyn Relief>>>,
 }
 
 struct Instance {
@@ -116,6 +118,10 @@ impl WorkflowInstance for Instance {
 
     async fn query(&mut self, name: &str, _: &Json) -> Result<Outcome, GuestError> {
         Ok(Ok(Json::from(json!({ "asked": name, "done": self.done }))))
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.input["bytes"].as_u64().unwrap_or(0)
     }
 }
 
@@ -249,6 +255,10 @@ impl Guests for Cast {
     }
 
     fn retain(&self, _: &HashSet<Digest>) {}
+
+    fn relieved_by(&self, relief: std::sync::Weak<dyn Relief>) {
+        *self.0.relief.lock() = Some(relief);
+    }
 }
 
 /// A connector that wants authorisation until it is given.
@@ -478,6 +488,33 @@ async fn an_execution_that_was_dropped_from_memory_goes_on_from_its_history() {
     assert_eq!(view.row.status, Status::Completed);
     assert!(stage.play.created.load(Ordering::SeqCst) > 1, "the instance was built again");
     assert_eq!(stage.engine.stats().loaded, 0);
+}
+
+#[tokio::test]
+async fn a04_executions_that_wait_are_dropped_from_memory_by_what_they_hold_and_whose_they_are() {
+    let stage = Stage::new().await;
+    let relief = stage.play.relief.lock().as_ref().and_then(std::sync::Weak::upgrade).expect("the engine");
+    assert_eq!(relief.relieve(1, None), 0);
+    let mut ids = Vec::new();
+    for bytes in [10, 4_000, 20, 6_000, 30] {
+        let view = stage.start("cooperative", json!({ "bytes": bytes })).await.expect("starts");
+        ids.push(view.row.id);
+    }
+    let loaded = || stage.engine.stats().loaded;
+    eventually(LIMIT, "all of them to wait", async || (loaded() == 5).then_some(())).await;
+    assert_eq!(relief.relieve(1_000, Some("nobody")), 0);
+    // Small ones are not built again for the sake of others that hold much.
+    assert_eq!(relief.relieve(3_000, None), 4_000);
+    assert_eq!(loaded(), 4);
+    assert_eq!(relief.relieve(6_015, Some("ada")), 6_030);
+    assert_eq!(loaded(), 1);
+    assert_eq!(relief.relieve(1_000, None), 30);
+    assert_eq!((loaded(), relief.relieve(1_000, None)), (0, 0));
+    // Nothing is lost.
+    for id in &ids {
+        let answer = stage.engine.query(id, message("progress")).await;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
 }
 
 #[tokio::test]

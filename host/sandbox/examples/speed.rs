@@ -57,6 +57,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::copy(plugin, plugins.join("plugin.wasm"))?;
     let opening = Instant::now();
     let sandbox = Sandbox::open(SandboxConfig::new(&plugins, folder.path().join("data"))).await?;
+    sandbox.settled(Duration::MAX).await;
     println!("open_cold_ms           {:>9.1}", opening.elapsed().as_secs_f64() * 1e3);
     let Some(digest) = sandbox.serving(&workflow) else {
         return Err(format!("no such workflow: {:?}", sandbox.plugins()).into());
@@ -64,12 +65,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     drop(sandbox);
     let opening = Instant::now();
     let sandbox = Sandbox::open(SandboxConfig::new(&plugins, folder.path().join("data"))).await?;
+    sandbox.settled(Duration::MAX).await;
     println!("open_warm_ms           {:>9.1}", opening.elapsed().as_secs_f64() * 1e3);
 
     let host: Arc<dyn ActivityHost> = Arc::new(Nobody);
     let call = ActivityCall {
         activity,
         input: Json::null(),
+        holder: "user".into(),
         execution_id: "execution".parse()?,
         workflow: workflow.clone(),
         idempotency_key: "key".into(),
@@ -89,6 +92,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             execution_id: "execution".parse()?,
             run_id: RunId::generate(),
             input: Json::null(),
+            holder: "user".into(),
             seed: 1,
             started_at_ms: 1,
             parent: None,

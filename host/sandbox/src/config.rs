@@ -13,6 +13,11 @@ pub struct SandboxConfig {
     pub pool: PoolSize,
     /// What one guest may use.
     pub limits: Limits,
+    /// What all guests may use together, in bytes of linear memory and tables. None: half of what the machine has, or the
+    /// control group of this process.
+    pub guest_memory_bytes: Option<u64>,
+    /// How components are compiled.
+    pub compiling: Compiling,
     /// How often the folder is looked through even when no change was reported; covers file systems that report none.
     pub rescan_interval: Duration,
     /// How long size and time of a file must stand still before it is taken up.
@@ -29,6 +34,8 @@ impl SandboxConfig {
             data_dir: data_dir.into(),
             pool: PoolSize::default(),
             limits: Limits::default(),
+            guest_memory_bytes: None,
+            compiling: Compiling::default(),
             rescan_interval: Duration::from_secs(2),
             settle_time: Duration::from_millis(150),
             retain_grace: Duration::from_secs(60),
@@ -57,6 +64,80 @@ impl Default for PoolSize {
             keep_resident_bytes: 256 << 10,
             warm_slots: 64,
         }
+    }
+}
+
+/// How components are compiled, and what compiling one may use.
+#[derive(Debug, Clone)]
+pub struct Compiling {
+    /// The program that compiles in a process of its own. None: in this process, where none of the limits below hold.
+    pub program: Option<Program>,
+    /// Address space of the process, whatever the component's size.
+    pub memory_base: u64,
+    /// The same for each megabyte of the component; together at most 4 GiB.
+    pub memory_per_mb: u64,
+    /// Size of the compiled code.
+    pub code_bytes: u64,
+    /// Processor time of the process, whatever the component's size.
+    pub cpu_base: Duration,
+    /// The same for each megabyte of the component, up to 256 of them.
+    pub cpu_per_mb: Duration,
+    /// Threads of the process.
+    pub threads: usize,
+    /// Processes that compile at once, in each of two lanes: the quick one, and the slow one.
+    pub at_once: usize,
+    /// After so long a process belongs to the slow lane, and is stopped and begins again there when that is full.
+    pub patience: Duration,
+}
+
+/// A program that calls [`crate::compile_component`] with the words that follow `arguments`.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What comes first on its command line.
+    pub arguments: Vec<String>,
+}
+
+impl Default for Compiling {
+    fn default() -> Self {
+        Self {
+            program: None,
+            memory_base: 1 << 30,
+            memory_per_mb: 96 << 20,
+            code_bytes: 1 << 30,
+            cpu_base: Duration::from_secs(10),
+            cpu_per_mb: Duration::from_secs(6),
+            threads: 2,
+            at_once: 2,
+            patience: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Compiling {
+    /// The address space for a component of this size.
+    pub(crate) fn memory(&self, bytes: u64) -> u64 {
+        self.memory_base.saturating_add(self.memory_per_mb.saturating_mul(bytes >> 20)).min(4 << 30)
+    }
+
+    /// The processor time for a component of this size.
+    pub(crate) fn cpu(&self, bytes: u64) -> Duration {
+        let megabytes = (bytes >> 20).min(256) as u32;
+        self.cpu_base.saturating_add(self.cpu_per_mb.saturating_mul(megabytes))
+    }
+}
+
+/// The limits, to be told apart from others.
+impl std::fmt::Display for Compiling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { memory_base, memory_per_mb, code_bytes, cpu_base, cpu_per_mb, .. } = self;
+        write!(
+            f,
+            "{memory_base} {memory_per_mb} {code_bytes} {} {}",
+            cpu_base.as_millis(),
+            cpu_per_mb.as_millis()
+        )
     }
 }
 

@@ -7,7 +7,9 @@
 //! - Memory, tables, handles, processor time, stack depth, what crosses the boundary, events and log lines are
 //!   limited. A guest that goes over a limit ends; the host and the other guests go on.
 //! - What is broken in the plugin folder is rejected with a sentence that says what to do, and disturbs nobody.
-//! - Code is compiled once for each digest and engine, also over restarts.
+//! - Code is compiled once for each digest and engine, also over restarts; in a process of its own, with limits, if the
+//!   configuration names a program for it. What cannot be compiled is remembered, and makes nobody else wait.
+//! - All guests together hold no more memory than one budget, of which no user has more than half while others wait.
 //!
 //! It knows nothing of histories, connectors or credentials: it cannot name a secret's type.
 
@@ -29,6 +31,8 @@ mod bindings {
 }
 
 mod activity;
+mod anatomy;
+mod compiler;
 mod config;
 mod error;
 mod folder;
@@ -37,6 +41,7 @@ mod limits;
 mod output;
 mod plugin;
 mod policy;
+mod printable;
 mod runtime;
 mod sandbox;
 mod storage;
@@ -44,6 +49,8 @@ mod trap;
 mod wire;
 mod workflow;
 
-pub use config::{Limits, PoolSize, SandboxConfig};
+pub use compiler::compile_component;
+pub use config::{Compiling, Limits, PoolSize, Program, SandboxConfig};
 pub use error::SandboxError;
+pub use printable::printable;
 pub use sandbox::{Sandbox, SandboxStats};

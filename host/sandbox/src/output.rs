@@ -1,4 +1,5 @@
-//! What a guest writes: log lines through `log` and whatever it prints. All of it ends in the daemon's log, cut and rate limited.
+//! What a guest writes: log lines through `log` and whatever it prints. All of it ends in the daemon's log, cut, rate limited, and
+//! [`printable`]: a guest's line is one line.
 
 use std::{
     pin::Pin,
@@ -14,7 +15,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use crate::{config::Limits, limits::rate::Rate};
+use crate::{config::Limits, limits::rate::Rate, printable::printable};
 
 /// Bytes of standard error that are kept to explain a trap.
 const TAIL_BYTES: usize = 4 << 10;
@@ -50,8 +51,13 @@ struct State {
 impl Output {
     /// Takes everything, until [`Output::silence`].
     pub(crate) fn new(origin: Origin, limits: &Limits) -> Arc<Self> {
+        let Origin { plugin, execution, part } = origin;
         Arc::new(Self {
-            origin,
+            origin: Origin {
+                plugin: printable(&plugin).into(),
+                execution: printable(&execution).into_owned(),
+                part: printable(&part).into_owned(),
+            },
             line_bytes: limits.log_line_bytes,
             state: Mutex::new(State {
                 silent: false,
@@ -84,7 +90,8 @@ impl Output {
             return;
         }
         self.tell_dropped(state);
-        self.origin.emit(level, cut(text, self.line_bytes));
+        // Cut first, so that no more is looked at than fits; what is written out may be longer.
+        self.origin.emit(level, cut(&printable(cut(text, self.line_bytes)), self.line_bytes));
     }
 
     fn tell_dropped(&self, state: &mut State) {

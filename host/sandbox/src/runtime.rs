@@ -15,7 +15,10 @@ use crate::{
     bindings::airlock::plugin::{activity_context, auth, events, log, tools, types},
     config::{Limits, PoolSize},
     error::SandboxError,
-    limits::ticker::Ticker,
+    limits::{
+        budget::{Budget, NoRoom},
+        ticker::Ticker,
+    },
     workflow::{self, state::WorkflowState},
 };
 
@@ -48,6 +51,7 @@ pub(crate) struct Runtime {
     engine: Engine,
     ticker: Ticker,
     limits: Arc<Limits>,
+    budget: Arc<Budget>,
     instances: u32,
     pooled: bool,
     activities: Linker<ActivityState>,
@@ -57,7 +61,13 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     /// Starts an engine with a pool of this size; without a pool when there is no address space for it.
-    pub(crate) fn new(pool: &PoolSize, limits: &Limits) -> Result<Self, SandboxError> {
+    ///
+    /// The guests hold at most `guest_memory_bytes` together.
+    pub(crate) fn new(
+        pool: &PoolSize,
+        limits: &Limits,
+        guest_memory_bytes: u64,
+    ) -> Result<Self, SandboxError> {
         let failed = |error: wasmtime::Error| SandboxError::Engine(format!("{error:#}"));
         let instances =
             pool.workflow_instances.saturating_add(pool.running_activities).saturating_add(SPARE_INSTANCES);
@@ -74,9 +84,7 @@ impl Runtime {
                     "no pool of {instances} instances can be reserved; guests start more slowly. \
                      Allow the process more address space (ulimit -v) or configure a smaller pool",
                 );
-                let mut config = settings();
-                config.memory_reservation(SMALL_RESERVATION).memory_reservation_for_growth(SMALL_RESERVATION);
-                (Engine::new(&config).map_err(failed)?, false)
+                (compiling_engine(false).map_err(failed)?, false)
             }
         };
         let ticker = Ticker::start(&engine)
@@ -91,6 +99,7 @@ impl Runtime {
             engine,
             ticker,
             limits: Arc::new(limits.clone()),
+            budget: Budget::new(guest_memory_bytes),
             instances,
             pooled,
             activities,
@@ -108,6 +117,11 @@ impl Runtime {
 
     pub(crate) fn limits(&self) -> &Arc<Limits> {
         &self.limits
+    }
+
+    /// The memory of all guests.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// The imports of activities.
@@ -132,6 +146,9 @@ impl Runtime {
 
     /// The error for the engine when the host, and not the guest, is why an instance could not be made.
     pub(crate) fn host_fault(&self, error: &wasmtime::Error) -> Option<GuestError> {
+        if let Some(no_room) = error.downcast_ref::<NoRoom>() {
+            return Some(GuestError::Host(no_room.to_string()));
+        }
         if error.is::<PoolConcurrencyLimitError>() {
             return Some(GuestError::Host(format!(
                 "all {} guest instances are in use: try again later, or configure a larger pool",
@@ -187,6 +204,15 @@ fn settings() -> Config {
     config
 }
 
+/// An engine without a pool, whose code is for one that has a pool or has none.
+pub(crate) fn compiling_engine(pooled: bool) -> wasmtime::Result<Engine> {
+    let mut config = settings();
+    if !pooled {
+        config.memory_reservation(SMALL_RESERVATION).memory_reservation_for_growth(SMALL_RESERVATION);
+    }
+    Engine::new(&config)
+}
+
 fn pooling(pool: &PoolSize, limits: &Limits, instances: u32) -> wasmtime::Result<PoolingAllocationConfig> {
     if limits.memory_ceiling_bytes as u64 > MEMORY_RESERVATION {
         wasmtime::bail!("a guest's memory can be at most {} MB", MEMORY_RESERVATION >> 20);
@@ -212,7 +238,8 @@ fn pooling(pool: &PoolSize, limits: &Limits, instances: u32) -> wasmtime::Result
     Ok(pooling)
 }
 
-fn compatibility(engine: &Engine) -> String {
+/// Names the version, settings and processor of an engine.
+pub(crate) fn compatibility(engine: &Engine) -> String {
     struct Sha(Sha256);
     impl std::hash::Hasher for Sha {
         fn finish(&self) -> u64 {

@@ -2,7 +2,10 @@
 
 use wasmtime_wasi::I32Exit;
 
-use crate::limits::{meter::OutOfTime, space::Refused};
+use crate::{
+    limits::{meter::OutOfTime, space::Refused},
+    printable::printable,
+};
 
 /// The host will not do this for the guest; the sentence says what to do instead.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -52,7 +55,7 @@ pub(crate) fn explain(error: &wasmtime::Error, circumstances: &Circumstances<'_>
             text.push_str(" (`limits.memory_mb` in the plugin's policy file raises it)");
         }
     }
-    text
+    printable(&text).into_owned()
 }
 
 fn describe(trap: wasmtime::Trap, panic: Option<&str>) -> String {

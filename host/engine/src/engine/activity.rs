@@ -66,6 +66,7 @@ impl Engine {
             input: input.clone(),
             execution_id: cell.row.id.clone(),
             workflow: started.workflow.clone(),
+            holder: started.principal.user.to_string(),
             idempotency_key: origin.idempotency_key.clone(),
             attempt,
             heartbeat_details: details.clone(),

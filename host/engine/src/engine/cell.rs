@@ -176,6 +176,18 @@ impl Cell {
         !mailbox.driven && self.live.lock().take().is_some()
     }
 
+    /// The same for one whose instance holds at least so many bytes. What it held.
+    pub(super) fn unload_large(&self, least: u64) -> Option<u64> {
+        let mailbox = self.mailbox.lock();
+        let mut live = self.live.lock();
+        let held = live.as_ref()?.instance.as_ref()?.held_bytes();
+        if mailbox.driven || held < least {
+            return None;
+        }
+        *live = None;
+        Some(held)
+    }
+
     /// Nothing is known here that the history does not hold.
     pub(super) fn is_quiet(&self) -> bool {
         let mailbox = self.mailbox.lock();

@@ -437,6 +437,9 @@ impl Engine {
             return Err(StartError::TooLarge { bytes, limit });
         }
         let unknown = || StartError::UnknownWorkflow(birth.workflow.clone());
+        if self.guests.serving(&birth.workflow).is_none() {
+            self.guests.loaded().await;
+        }
         let digest = self.guests.serving(&birth.workflow).ok_or_else(unknown)?;
         let definition = self.guests.definition(&digest).await?;
         let workflow = definition.workflow(&birth.workflow).ok_or_else(unknown)?;

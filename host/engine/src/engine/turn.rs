@@ -323,7 +323,7 @@ impl Engine {
                     trapped_for_good(live, message);
                     return Ok(());
                 }
-                Err(error) => return Err(StoreError::Failed(error.to_string())),
+                Err(error) => return Err(StoreError::Guests(error.to_string())),
             }
         }
         Ok(())
@@ -349,7 +349,7 @@ impl Engine {
             Err(Rebuild::Guest(GuestError::Trapped(message) | GuestError::Invalid(message))) => {
                 trapped_for_good(live, message);
             }
-            Err(Rebuild::Guest(error)) => return Err(StoreError::Failed(error.to_string())),
+            Err(Rebuild::Guest(error)) => return Err(StoreError::Guests(error.to_string())),
         }
         Ok(false)
     }
@@ -444,7 +444,7 @@ impl Engine {
                             .guests
                             .definition(&digest)
                             .await
-                            .map_err(|error| StoreError::Failed(error.to_string()))?;
+                            .map_err(|error| StoreError::Guests(error.to_string()))?;
                         machine = Some(Machine::read(definition, digest, cell.row.run_id, *started, at));
                     }
                     (Some(machine), record) => machine
@@ -593,6 +593,7 @@ pub(super) fn init(id: &crate::ExecutionId, started: &Started, started_at: UnixM
         execution_id: id.clone(),
         run_id: started.run_id,
         input: started.input.clone(),
+        holder: started.principal.user.to_string(),
         seed: started.seed,
         started_at_ms: started_at,
         parent: started.parent.as_ref().map(|parent| parent.id.clone()),

@@ -11,7 +11,7 @@ use wasmtime::Store;
 use super::state::ActivityState;
 use crate::{
     config::Limits,
-    limits::meter::Meter,
+    limits::{meter::Meter, space::Space},
     output::{Origin, Output},
     plugin::Plugin,
     policy::Policy,
@@ -40,7 +40,13 @@ pub(crate) async fn run(runtime: &Runtime, plugin: &Plugin, attempt: Attempt) ->
         },
         limits,
     );
-    let state = ActivityState::new(host, limits.clone(), policy, output.clone()).map_err(|error| {
+    let share = runtime
+        .budget()
+        .admit(&call.holder, plugin.initial_bytes())
+        .await
+        .map_err(|no_room| GuestError::Host(no_room.to_string()))?;
+    let space = Space::new(policy.memory_bytes, limits.table_elements, runtime.budget(), share);
+    let state = ActivityState::new(host, limits.clone(), policy, space, output.clone()).map_err(|error| {
         GuestError::Host(format!("a folder granted to the plugin cannot be opened: {}", error.root_cause()))
     })?;
     let mut store = Store::new(runtime.engine(), state);

@@ -34,6 +34,7 @@ impl ActivityState {
         host: Arc<dyn ActivityHost>,
         limits: Arc<Limits>,
         policy: Arc<Policy>,
+        space: Space,
         output: Arc<Output>,
     ) -> wasmtime::Result<Self> {
         let mut table = ResourceTable::new();
@@ -41,7 +42,7 @@ impl ActivityState {
         let mut state = Self {
             host,
             table,
-            space: Space::new(policy.memory_bytes, limits.table_elements),
+            space,
             events: Rate::new(limits.events_per_second),
             open_calls: 0,
             limits,

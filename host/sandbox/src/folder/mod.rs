@@ -1,5 +1,6 @@
 //! The plugin folder: what is in it, what became of it, and what serves.
 
+mod judgement;
 mod scan;
 mod served;
 mod stamp;

@@ -1,9 +1,11 @@
-//! One look through the folder: takes up what is new, drops what is gone, rejects what is wrong.
+//! One look through the folder: has judged what is new, takes up what was judged well, drops what is gone.
+//!
+//! Each file is judged in a task of its own, so that what takes long, or never ends, makes no other file wait.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+    io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -12,21 +14,24 @@ use airlock_engine::{
     Digest,
     guests::{PluginState, PluginStatus},
 };
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinSet},
+};
 
 use super::{
+    judgement::{Candidate, Granted, Judgement, Judging, Outcome, read_policy},
     served::Served,
     stamp::{self, Stamp},
 };
-use crate::{
-    config::Limits,
-    library::Library,
-    plugin::{Plugin, Rejection, check_header},
-    policy::Policy,
-    storage::digest_of,
-};
+use crate::{config::Limits, library::Library, plugin::Rejection};
 
 /// A file that does not parse may still be growing: it is rejected only when it has stood still this long.
 const UNFINISHED: Duration = Duration::from_millis(700);
+
+/// What a file that is gone served goes on serving for so long at most, while a new file is judged: it may be the same one
+/// under another name.
+const RENAMED: Duration = Duration::from_secs(5);
 
 /// The folder, file by file.
 pub(crate) struct Folder {
@@ -34,6 +39,11 @@ pub(crate) struct Folder {
     settle_time: Duration,
     limits: Arc<Limits>,
     entries: BTreeMap<String, Entry>,
+    judging: JoinSet<Judgement>,
+    /// Told when a judgement is there.
+    news: Arc<Notify>,
+    /// Every file that was there at the beginning has been judged once.
+    looked_through: bool,
 }
 
 /// A file.
@@ -41,23 +51,31 @@ struct Entry {
     seen: Stamp,
     /// Since when it looks like that.
     since: Instant,
+    /// What is being judged, and the task that does.
+    judging: Option<(Stamp, AbortHandle)>,
     /// What was judged last.
     judged: Option<Stamp>,
     serving: Option<Serving>,
     rejected: Option<Rejected>,
+    /// As it was when the file was seen first: it holds until the file was judged.
+    first_policy: Granted,
+    first_seen: SystemTime,
+    /// Since when there is no such file.
+    gone: Option<Instant>,
 }
 
-/// A version that passed.
+/// A version that serves.
 struct Serving {
-    plugin: Arc<Plugin>,
-    policy: Option<Arc<Policy>>,
+    candidate: Candidate,
     bytes: u64,
     at: SystemTime,
 }
 
-/// The latest version, if it did not.
+/// The latest version, if it does not serve.
 struct Rejected {
     rejection: Rejection,
+    /// It would serve if other files did not.
+    candidate: Option<Candidate>,
     digest: Digest,
     bytes: u64,
     at: SystemTime,
@@ -71,157 +89,251 @@ pub(crate) struct Scanned {
     pub(crate) again: Option<Duration>,
 }
 
-struct Judgement {
-    digest: Digest,
-    verdict: Result<(Arc<Plugin>, Option<Arc<Policy>>), Rejection>,
-}
-
 impl Folder {
     pub(crate) fn new(dir: PathBuf, settle_time: Duration, limits: Arc<Limits>) -> Self {
-        Self { dir, settle_time, limits, entries: BTreeMap::new() }
+        Self {
+            dir,
+            settle_time,
+            limits,
+            entries: BTreeMap::new(),
+            judging: JoinSet::new(),
+            news: Arc::default(),
+            looked_through: false,
+        }
+    }
+
+    /// Told when there is a reason to look again.
+    pub(crate) fn news(&self) -> &Arc<Notify> {
+        &self.news
+    }
+
+    /// Whether a file has not been judged as it is now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.entries.values().any(|entry| entry.gone.is_none() && entry.judged != Some(entry.seen))
     }
 
     /// Looks through the folder. Fails when it cannot be read; everything stays as it was then.
     pub(crate) async fn scan(&mut self, library: &Arc<Library>) -> io::Result<Scanned> {
         let listed = stamp::list(&self.dir)?;
-        let mut changed = self.drop_missing(&listed);
-        let mut again: Option<Duration> = None;
+        let mut scanned = Scanned { changed: self.miss(&listed), again: None };
         for (name, stamp) in listed {
-            let age = self.see(&name, stamp);
-            // Seen above; a name that is not there any more needs no judgement.
-            let Some(entry) = self.entries.get(&name) else { continue };
-            if entry.judged == Some(stamp) {
-                continue;
-            }
-            if age < self.settle_time {
-                again = earlier(again, self.settle_time - age);
-                continue;
-            }
-            match self.judge(library, &name, stamp).await {
-                Some(judgement) if is_unfinished(&judgement) && age < UNFINISHED => {
-                    again = earlier(again, UNFINISHED - age);
+            scanned.changed |= self.see(&name, stamp).await;
+        }
+        while let Some(judged) = self.judging.try_join_next() {
+            match judged {
+                Ok(judgement) => self.hear(library, judgement, &mut scanned).await,
+                // One that was stopped is of a file that is gone or has changed.
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => {
+                    tracing::error!(%error, "a plugin could not be judged; trying again");
+                    self.forget_lost();
                 }
-                Some(judgement) => {
-                    self.accept(&name, stamp, judgement);
-                    changed = true;
-                }
-                None => again = earlier(again, self.settle_time),
             }
         }
-        if changed {
+        for (name, entry) in &mut self.entries {
+            let stamp = entry.seen;
+            let under_way = entry.judging.as_ref().is_some_and(|(judging, _)| *judging == stamp);
+            if entry.judged == Some(stamp) || under_way || entry.gone.is_some() {
+                continue;
+            }
+            let age = entry.since.elapsed();
+            if age < self.settle_time {
+                scanned.again = earlier(scanned.again, self.settle_time - age);
+                continue;
+            }
+            if let Some((_, task)) = entry.judging.take() {
+                task.abort();
+            }
+            let judging = Judging {
+                dir: self.dir.clone(),
+                name: name.clone(),
+                stamp,
+                limits: self.limits.clone(),
+                library: library.clone(),
+            };
+            let news = self.news.clone();
+            let task = self.judging.spawn(async move {
+                let judgement = judging.run().await;
+                news.notify_one();
+                judgement
+            });
+            entry.judging = Some((stamp, task));
+        }
+        scanned.changed |= self.drop_gone();
+        if scanned.changed {
             self.retry_duplicates(library).await;
         }
-        Ok(Scanned { changed, again })
+        self.looked_through |= !self.is_busy();
+        Ok(scanned)
     }
 
-    fn drop_missing(&mut self, listed: &BTreeMap<String, Stamp>) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|name, _| {
-            let stays = listed.contains_key(name);
-            if !stays {
+    /// Notes which files are gone. Whether there are such.
+    fn miss(&mut self, listed: &BTreeMap<String, Stamp>) -> bool {
+        let mut changed = false;
+        for (name, entry) in &mut self.entries {
+            if listed.contains_key(name) {
+                changed |= entry.gone.take().is_some();
+            } else if entry.gone.is_none() {
+                changed = true;
+                entry.gone = Some(Instant::now());
                 tracing::info!(plugin = %name, "plugin removed; executions that run on it go on");
+                if let Some((_, task)) = entry.judging.take() {
+                    task.abort();
+                }
             }
-            stays
-        });
+        }
+        changed
+    }
+
+    /// Drops what is gone. Whether there was such.
+    fn drop_gone(&mut self) -> bool {
+        let before = self.entries.len();
+        let new = self.entries.values().any(|entry| entry.gone.is_none() && entry.judged.is_none());
+        self.entries.retain(|_, entry| entry.gone.is_none_or(|since| new && since.elapsed() < RENAMED));
         before != self.entries.len()
     }
 
-    /// Notes how a file looks now, and says since when.
-    fn see(&mut self, name: &str, stamp: Stamp) -> Duration {
+    /// Notes how a file looks now. Whether it is a new one.
+    async fn see(&mut self, name: &str, stamp: Stamp) -> bool {
         let now = Instant::now();
         // A file that was written long before it was first seen has stood still all the time.
         let since = now.checked_sub(stamp.age()).unwrap_or(now);
-        let entry = self.entries.entry(name.to_owned()).or_insert_with(|| Entry {
+        if let Some(entry) = self.entries.get_mut(name) {
+            if entry.seen != stamp {
+                (entry.seen, entry.since) = (stamp, since);
+            }
+            return false;
+        }
+        let (dir, owned, limits) = (self.dir.clone(), name.to_owned(), self.limits.clone());
+        let read = tokio::task::spawn_blocking(move || read_policy(&dir, &owned, &limits)).await;
+        let entry = Entry {
             seen: stamp,
             since,
+            judging: None,
             judged: None,
             serving: None,
             rejected: None,
-        });
-        if entry.seen != stamp {
-            (entry.seen, entry.since) = (stamp, since);
+            first_policy: read.unwrap_or_else(|error| Err(Rejection::Host(error.to_string()))),
+            first_seen: SystemTime::now(),
+            gone: None,
+        };
+        self.entries.insert(name.to_owned(), entry);
+        true
+    }
+
+    /// Files whose task is gone without a judgement are judged again.
+    fn forget_lost(&mut self) {
+        for entry in self.entries.values_mut() {
+            if entry.judging.as_ref().is_some_and(|(_, task)| task.is_finished()) {
+                entry.judging = None;
+            }
         }
-        now.duration_since(entry.since)
     }
 
-    /// Reads and loads a file; none if it changed meanwhile.
-    async fn judge(&self, library: &Arc<Library>, name: &str, stamp: Stamp) -> Option<Judgement> {
-        let (dir, owned, limits) = (self.dir.clone(), name.to_owned(), self.limits.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let files = read(&dir, &owned, stamp, &limits);
-            let unchanged = Stamp::of(&dir, &owned).ok().flatten() == Some(stamp);
-            unchanged.then_some(files)
-        });
-        let unread = |rejection| Some(Judgement { digest: Digest([0; 32]), verdict: Err(rejection) });
-        let Files { contents, digest, policy } = match read.await {
-            Ok(None) => return None,
-            Ok(Some(Ok(files))) => files,
-            Ok(Some(Err(rejection))) => return unread(rejection),
-            Err(error) => return unread(Rejection::Host(error.to_string())),
-        };
-        let verdict = async {
-            check_header(&contents)?;
-            let policy = policy?;
-            let plugin = library.take_up(digest, name, contents.clone()).await?;
-            self.check_duplicates(name, &plugin)?;
-            library.keep(&plugin, name, contents).await?;
-            Ok((plugin, policy))
-        };
-        Some(Judgement { digest, verdict: verdict.await })
-    }
-
-    fn check_duplicates(&self, name: &str, plugin: &Plugin) -> Result<(), Rejection> {
-        for (other, entry) in self.entries.iter().filter(|(other, _)| *other != name) {
-            let Some(serving) = &entry.serving else { continue };
-            for workflow in &plugin.definition().workflows {
-                if serving.plugin.definition().workflow(&workflow.name).is_some() {
-                    return Err(Rejection::Duplicate {
-                        workflow: workflow.name.clone(),
-                        other: other.clone(),
-                    });
+    /// A file was judged.
+    async fn hear(&mut self, library: &Arc<Library>, judgement: Judgement, scanned: &mut Scanned) {
+        let Judgement { name, stamp, outcome } = judgement;
+        let Some(entry) = self.entries.get_mut(&name) else { return };
+        if entry.judging.as_ref().is_none_or(|(judging, _)| *judging != stamp) {
+            return;
+        }
+        entry.judging = None;
+        let age = entry.since.elapsed();
+        match outcome {
+            None => scanned.again = earlier(scanned.again, self.settle_time),
+            Some(outcome) if is_unfinished(&outcome) && age < UNFINISHED => {
+                scanned.again = earlier(scanned.again, UNFINISHED - age);
+            }
+            Some(outcome) => {
+                entry.judged = Some(stamp);
+                scanned.changed = true;
+                let Outcome { digest, verdict } = outcome;
+                let bytes = stamp.component.bytes;
+                match verdict {
+                    Ok(candidate) => self.place(library, &name, candidate, bytes).await,
+                    Err(rejection) => self.reject(&name, rejection, None, digest, bytes),
                 }
             }
         }
-        Ok(())
     }
 
-    fn accept(&mut self, name: &str, stamp: Stamp, judgement: Judgement) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        let (at, bytes, digest) = (SystemTime::now(), stamp.component.bytes, judgement.digest);
-        entry.judged = Some(stamp);
-        match judgement.verdict {
-            Ok((plugin, policy)) => {
-                let definition = plugin.definition();
-                tracing::info!(
-                    plugin = name, %digest,
-                    workflows = definition.workflows.len(), activities = definition.activities.len(),
-                    "plugin ready",
-                );
-                entry.rejected = None;
-                entry.serving = Some(Serving { plugin, policy, bytes, at });
+    /// Lets a version serve, unless another file serves one of its workflows.
+    async fn place(&mut self, library: &Arc<Library>, name: &str, candidate: Candidate, bytes: u64) {
+        while let Some((workflow, other)) = self.conflict(name, &candidate) {
+            if self.entries.get(&other).is_some_and(|entry| entry.gone.is_some()) {
+                self.entries.remove(&other);
+                continue;
             }
-            Err(rejection) => {
-                tracing::error!(plugin = name, error = %rejection, earlier_version_serves = entry.serving.is_some(), "plugin rejected");
-                entry.rejected = Some(Rejected { rejection, digest, bytes, at });
-            }
+            // While the folder is looked through for the first time, which one was judged first is chance: names decide.
+            let displaced = match self.entries.get_mut(&other) {
+                Some(entry) if !self.looked_through && other.as_str() > name => entry.serving.take(),
+                _ => None,
+            };
+            let duplicate = |other: String| Rejection::Duplicate { workflow: workflow.clone(), other };
+            let Some(displaced) = displaced else {
+                let digest = candidate.plugin.digest();
+                return self.reject(name, duplicate(other), Some(candidate), digest, bytes);
+            };
+            let digest = displaced.candidate.plugin.digest();
+            let rejection = duplicate(name.to_owned());
+            self.reject(&other, rejection, Some(displaced.candidate), digest, displaced.bytes);
         }
+        let digest = candidate.plugin.digest();
+        if let Err(rejection) = library.rename(&candidate.plugin, name).await {
+            return self.reject(name, rejection, None, digest, bytes);
+        }
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let definition = candidate.plugin.definition();
+        tracing::info!(
+            plugin = name, %digest,
+            workflows = definition.workflows.len(), activities = definition.activities.len(),
+            "plugin ready",
+        );
+        entry.rejected = None;
+        entry.serving = Some(Serving { candidate, bytes, at: SystemTime::now() });
+    }
+
+    /// A workflow of the candidate that another file serves, and that file.
+    fn conflict(&self, name: &str, candidate: &Candidate) -> Option<(String, String)> {
+        self.entries.iter().filter(|(other, _)| *other != name).find_map(|(other, entry)| {
+            let served = entry.serving.as_ref()?.candidate.plugin.definition();
+            let workflows = &candidate.plugin.definition().workflows;
+            let both = workflows.iter().find(|workflow| served.workflow(&workflow.name).is_some())?;
+            Some((both.name.clone(), other.clone()))
+        })
+    }
+
+    fn reject(
+        &mut self,
+        name: &str,
+        rejection: Rejection,
+        candidate: Option<Candidate>,
+        digest: Digest,
+        bytes: u64,
+    ) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        tracing::error!(plugin = name, error = %rejection, earlier_version_serves = entry.serving.is_some(), "plugin rejected");
+        entry.rejected = Some(Rejected { rejection, candidate, digest, bytes, at: SystemTime::now() });
     }
 
     /// What was rejected because another file served its workflow may be free now.
     async fn retry_duplicates(&mut self, library: &Arc<Library>) {
-        let waiting: Vec<(String, Stamp)> = self
+        let waiting: Vec<String> = self
             .entries
             .iter()
-            .filter(|(_, entry)| {
-                entry.rejected.as_ref().is_some_and(|it| matches!(it.rejection, Rejection::Duplicate { .. }))
-            })
-            .filter_map(|(name, entry)| Some((name.clone(), entry.judged?)))
+            .filter(|(_, entry)| entry.gone.is_none())
+            .filter(|(_, entry)| entry.rejected.as_ref().is_some_and(|it| it.candidate.is_some()))
+            .map(|(name, _)| name.clone())
             .collect();
-        for (name, stamp) in waiting {
-            if let Some(judgement) = self.judge(library, &name, stamp).await
-                && judgement.verdict.is_ok()
-            {
-                self.accept(&name, stamp, judgement);
+        for name in waiting {
+            let rejected = self.entries.get(&name).and_then(|entry| entry.rejected.as_ref());
+            let Some((candidate, bytes)) = rejected.and_then(|it| Some((it.candidate.clone()?, it.bytes)))
+            else {
+                continue;
+            };
+            let other = self.conflict(&name, &candidate).and_then(|(_, other)| self.entries.get(&other));
+            if other.is_none_or(|entry| entry.gone.is_some()) {
+                self.place(library, &name, candidate, bytes).await;
             }
         }
     }
@@ -230,61 +342,41 @@ impl Folder {
     pub(crate) fn picture(&self) -> Served {
         let mut served = Served::default();
         for (name, entry) in &self.entries {
-            served.statuses.extend(entry.status(name));
-            let broken = match &entry.rejected {
-                Some(Rejected { rejection: Rejection::Policy { .. }, .. }) => entry.rejected.as_ref(),
-                _ => None,
+            if entry.gone.is_none() {
+                served.statuses.push(entry.status(name));
+            }
+            let key: Arc<str> = name.as_str().into();
+            let mut grant = |granted: &Granted| match granted {
+                Ok(Some(policy)) => drop(served.policies.insert(key.clone(), policy.clone())),
+                Ok(None) => {}
+                Err(broken) => drop(served.broken_policies.insert(key.clone(), broken.to_string())),
             };
-            if let Some(serving) = &entry.serving {
-                let digest = serving.plugin.digest();
-                served.digests.insert(digest);
-                let workflows = &serving.plugin.definition().workflows;
-                served.workflows.extend(workflows.iter().map(|workflow| (workflow.name.clone(), digest)));
-                if let Some(policy) = &serving.policy {
-                    served.policies.insert(name.as_str().into(), policy.clone());
+            match (&entry.serving, &entry.rejected) {
+                (Some(serving), _) => grant(&Ok(serving.candidate.policy.clone())),
+                (None, None) => grant(&entry.first_policy),
+                (None, Some(Rejected { candidate: Some(candidate), .. })) => {
+                    grant(&Ok(candidate.policy.clone()))
                 }
-            } else if let Some(broken) = broken {
-                served.broken_policies.insert(name.as_str().into(), broken.rejection.to_string());
+                (None, Some(Rejected { rejection: rejection @ Rejection::Policy { .. }, .. })) => {
+                    grant(&Err(rejection.clone()));
+                }
+                (None, Some(_)) => {}
+            }
+            let waiting = entry.rejected.as_ref().and_then(|rejected| rejected.candidate.as_ref());
+            served.digests.extend(waiting.map(|candidate| candidate.plugin.digest()));
+            if let Some(serving) = &entry.serving {
+                let plugin = &serving.candidate.plugin;
+                served.digests.insert(plugin.digest());
+                let names = plugin.definition().workflows.iter().map(|workflow| workflow.name.clone());
+                served.workflows.extend(names.map(|workflow| (workflow, plugin.digest())));
             }
         }
         served
     }
 }
 
-/// A plugin's files as they were read.
-struct Files {
-    contents: Arc<Vec<u8>>,
-    digest: Digest,
-    policy: Result<Option<Arc<Policy>>, Rejection>,
-}
-
-fn read(dir: &Path, name: &str, stamp: Stamp, limits: &Limits) -> Result<Files, Rejection> {
-    let bytes = stamp.component.bytes;
-    if bytes > limits.component_bytes {
-        return Err(Rejection::TooLarge { bytes, limit: limits.component_bytes });
-    }
-    let contents = fs::read(dir.join(format!("{name}.wasm")))
-        .map_err(|error| Rejection::Unreadable(error.to_string()))?;
-    Ok(Files {
-        digest: digest_of(&contents),
-        contents: Arc::new(contents),
-        policy: read_policy(dir, name, limits),
-    })
-}
-
-fn read_policy(dir: &Path, name: &str, limits: &Limits) -> Result<Option<Arc<Policy>>, Rejection> {
-    let file = format!("{name}.toml");
-    let path = dir.join(&file);
-    let wrong = |reason: String| Rejection::Policy { file, reason };
-    match fs::read_to_string(path) {
-        Ok(text) => Policy::parse(&text, limits).map(|policy| Some(Arc::new(policy))).map_err(wrong),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(wrong(format!("it cannot be read: {error}"))),
-    }
-}
-
-fn is_unfinished(judgement: &Judgement) -> bool {
-    judgement.verdict.as_ref().is_err_and(Rejection::may_be_unfinished)
+fn is_unfinished(outcome: &Outcome) -> bool {
+    outcome.verdict.as_ref().is_err_and(Rejection::may_be_unfinished)
 }
 
 fn earlier(a: Option<Duration>, b: Duration) -> Option<Duration> {
@@ -292,28 +384,29 @@ fn earlier(a: Option<Duration>, b: Duration) -> Option<Duration> {
 }
 
 impl Entry {
-    /// None while it was never judged.
-    fn status(&self, name: &str) -> Option<PluginStatus> {
+    fn status(&self, name: &str) -> PluginStatus {
+        let status = |digest, bytes, loaded_at, state| PluginStatus {
+            name: name.to_owned(),
+            digest,
+            bytes,
+            loaded_at,
+            state,
+        };
         match (&self.rejected, &self.serving) {
             (Some(rejected), serving) => {
                 let earlier =
                     if serving.is_some() { " (the earlier version of the file goes on serving)" } else { "" };
-                Some(PluginStatus {
-                    name: name.to_owned(),
-                    digest: rejected.digest,
-                    bytes: rejected.bytes,
-                    loaded_at: rejected.at,
-                    state: PluginState::Rejected { error: format!("{}{earlier}", rejected.rejection) },
-                })
+                let error = format!("{}{earlier}", rejected.rejection);
+                status(rejected.digest, rejected.bytes, rejected.at, PluginState::Rejected { error })
             }
-            (None, Some(serving)) => Some(PluginStatus {
-                name: name.to_owned(),
-                digest: serving.plugin.digest(),
-                bytes: serving.bytes,
-                loaded_at: serving.at,
-                state: PluginState::Ready { definition: serving.plugin.definition().clone() },
-            }),
-            (None, None) => None,
+            (None, Some(serving)) => {
+                let plugin = &serving.candidate.plugin;
+                let definition = plugin.definition().clone();
+                status(plugin.digest(), serving.bytes, serving.at, PluginState::Ready { definition })
+            }
+            (None, None) => {
+                status(Digest([0; 32]), self.seen.component.bytes, self.first_seen, PluginState::Loading)
+            }
         }
     }
 }

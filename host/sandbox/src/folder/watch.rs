@@ -18,15 +18,17 @@ const GATHER: Duration = Duration::from_millis(20);
 type Looked = io::Result<Option<Duration>>;
 
 /// Looks through the folder after every change, and now and then without one, as long as there is somebody who looks.
+///
+/// `changes` is told of changes by others as well.
 pub(crate) async fn watch<F>(
     look: impl Fn() -> F,
     dir: PathBuf,
     rescan_interval: Duration,
     mut again: Option<Duration>,
+    changes: Arc<Notify>,
 ) where
     F: Future<Output = Option<Looked>>,
 {
-    let changes = Arc::new(Notify::new());
     let mut watcher = start(&dir, &changes);
     let mut readable = true;
     loop {

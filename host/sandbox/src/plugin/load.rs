@@ -24,7 +24,7 @@ pub(crate) async fn load(
     name: Arc<str>,
 ) -> Result<Plugin, Rejection> {
     shape::check_interfaces(runtime.engine(), component)?;
-    check_demands(runtime, component)?;
+    let initial_bytes = check_demands(runtime, component)?;
     // So that the first call does not wait for it.
     component
         .initialize_copy_on_write_image()
@@ -37,11 +37,19 @@ pub(crate) async fn load(
         .await
         .map_err(|error| Rejection::Describe(error.to_string()))?;
     let definition = definition::check(described, runtime.limits())?;
-    Ok(Plugin { digest, name: RwLock::new(name), definition: Arc::new(definition), activities, workflows })
+    Ok(Plugin {
+        digest,
+        name: RwLock::new(name),
+        definition: Arc::new(definition),
+        initial_bytes,
+        activities,
+        workflows,
+    })
 }
 
-/// What one instance would need, against what one instance may have.
-fn check_demands(runtime: &Runtime, component: &Component) -> Result<(), Rejection> {
+/// What one instance would need, against what one instance may have. Gives the bytes of memory that it begins with, or
+/// somewhat less if it has several memories.
+fn check_demands(runtime: &Runtime, component: &Component) -> Result<u64, Rejection> {
     let limits = runtime.limits();
     let Some(required) = component.resources_required() else {
         return Err(Rejection::WrongTypes("it takes core modules as imports".to_owned()));
@@ -69,5 +77,5 @@ fn check_demands(runtime: &Runtime, component: &Component) -> Result<(), Rejecti
             limits.table_elements
         )));
     }
-    Ok(())
+    Ok(bytes)
 }

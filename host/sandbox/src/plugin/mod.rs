@@ -20,6 +20,8 @@ pub(crate) struct Plugin {
     /// The name of the file that it has, or had last. It says whose policy holds.
     name: RwLock<Arc<str>>,
     definition: Arc<PluginDefinition>,
+    /// What an instance holds when it begins.
+    initial_bytes: u64,
     activities: PluginPre<ActivityState>,
     workflows: PluginPre<WorkflowState>,
 }
@@ -39,6 +41,10 @@ impl Plugin {
 
     pub(crate) fn definition(&self) -> &Arc<PluginDefinition> {
         &self.definition
+    }
+
+    pub(crate) fn initial_bytes(&self) -> u64 {
+        self.initial_bytes
     }
 
     pub(crate) fn activities(&self) -> &PluginPre<ActivityState> {

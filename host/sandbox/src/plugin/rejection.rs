@@ -42,6 +42,11 @@ pub(crate) enum Rejection {
     /// More than the sandbox has for one guest.
     #[error("it needs {0}; build it smaller, or raise the sandbox's limit in the configuration")]
     TooDemanding(String),
+    /// Compiling it would take too long, or did.
+    #[error(
+        "it has {0}: it is not compiled. Split large functions, build it in release mode, leave out what is not used"
+    )]
+    TooIntricate(String),
     /// `describe` went wrong.
     #[error(
         "it cannot say what it holds: {0}; `definitions.describe` must answer at once and without calling the host"

@@ -52,9 +52,8 @@ impl Components {
         self.dir.join(format!("{digest}.name"))
     }
 
-    /// Keeps a component that has this name now.
-    pub(crate) fn keep(&self, digest: &Digest, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.rename(digest, name)?;
+    /// Keeps a component.
+    pub(crate) fn keep(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.bytes_path(digest);
         match fs::metadata(&path) {
             Ok(metadata) if metadata.len() == bytes.len() as u64 => Ok(()),

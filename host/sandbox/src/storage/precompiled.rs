@@ -10,9 +10,10 @@ use wasmtime::{Engine, component::Component};
 #[allow(unsafe_code)]
 pub(super) fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: `Component::deserialize_file` asks for two things. The contents must come from wasmtime's compiler: they
-    // were written by `CompiledCode::get` from `Engine::precompile_component`, into a folder with mode 0700, and their
-    // digest has been compared. And the file must not change while it is mapped: such files are made under another
-    // name and moved into place, never written again, and removing one leaves its mapping intact. Version and settings
-    // of the engine are checked by wasmtime itself.
+    // are what `Engine::precompile_component` gave, in this process or in one of the same program (`compiler::process`),
+    // which had no other way to write than this file and has ended. The file lies in a folder with mode 0700, and its
+    // digest, taken by this process after that end, has been noted or compared. And the file must not change while it is
+    // mapped: such files are made under another name and moved into place, never written again, and removing one leaves
+    // its mapping intact. Version and settings of the engine are checked by wasmtime itself.
     unsafe { Component::deserialize_file(engine, path) }
 }

@@ -15,7 +15,7 @@ use super::state::WorkflowState;
 use crate::{
     activity::hostcall_fuel,
     bindings::{self, PluginPre, exports::airlock::plugin::definitions::PluginDefinition},
-    limits::meter::Meter,
+    limits::{budget::Budget, meter::Meter, space::Space},
     output::{Origin, Output},
     plugin::Plugin,
     runtime::Runtime,
@@ -52,7 +52,9 @@ pub(crate) async fn create(
     let output = Output::new(origin, limits);
     // Nothing is known of the first turn yet, and a constructor that logs would do so again in each replay.
     output.silence(true);
-    let state = WorkflowState::new(init.seed, init.started_at_ms, memory_bytes, limits, output);
+    let budget = runtime.budget();
+    let space = Space::new(memory_bytes, limits.table_elements, budget, budget.share(&init.holder));
+    let state = WorkflowState::new(init.seed, init.started_at_ms, space, limits, output);
     let mut store = Store::new(runtime.engine(), state);
     let meter = prepare(&runtime, &mut store);
     let made = meter
@@ -90,7 +92,10 @@ pub(crate) async fn describe(
     let limits = runtime.limits();
     let output =
         Output::new(Origin { plugin, execution: String::new(), part: "describe".to_owned() }, limits);
-    let state = WorkflowState::new(0, 0, limits.memory_bytes, limits, output);
+    // It is gone in a moment, and nobody's: it has a budget of its own.
+    let budget = Budget::new(2 * limits.memory_bytes as u64);
+    let space = Space::new(limits.memory_bytes, limits.table_elements, &budget, budget.share(""));
+    let state = WorkflowState::new(0, 0, space, limits, output);
     let mut store = Store::new(runtime.engine(), state);
     let meter = prepare(runtime, &mut store);
     let described = meter
@@ -193,5 +198,9 @@ impl WorkflowInstance for Instance {
             wire::answer(answer, self.runtime.limits()).map_err(|error| GuestError::Invalid(error.0))?;
         self.broken = false;
         Ok(answer)
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.store.data().space.held()
     }
 }

@@ -31,7 +31,7 @@ impl WorkflowState {
     pub(super) fn new(
         seed: u64,
         started_at_ms: u64,
-        memory_bytes: usize,
+        space: Space,
         limits: &Limits,
         output: Arc<Output>,
     ) -> Self {
@@ -39,7 +39,7 @@ impl WorkflowState {
         table.set_max_capacity(limits.handles);
         Self {
             table,
-            space: Space::new(memory_bytes, limits.table_elements),
+            space,
             output,
             random: Seeded::new(seed),
             payload_bytes: limits.payload_bytes,

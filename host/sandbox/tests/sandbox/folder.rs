@@ -58,7 +58,13 @@ async fn a_renamed_file_goes_on_serving_under_its_new_name() {
     let sandbox = room.open().await;
     let digest = digest_of(&sandbox, "a");
     fs::rename(room.plugins().join("a.wasm"), room.plugins().join("b.wasm")).unwrap();
-    until("the new name", || status(&sandbox, "b").is_some()).await;
+    let is_ready =
+        |name| status(&sandbox, name).is_some_and(|it| matches!(it.state, PluginState::Ready { .. }));
+    until("the new name", || {
+        assert_eq!(sandbox.serving("one-step"), Some(digest));
+        is_ready("b")
+    })
+    .await;
     assert_eq!(sandbox.serving("one-step"), Some(digest));
     assert_eq!(sandbox.plugins().len(), 1);
     assert_eq!(sandbox.stats().compiles, 1);

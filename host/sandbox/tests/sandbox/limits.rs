@@ -1,13 +1,20 @@
 //! One hostile guest for each limit. After each, the host and other guests go on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use airlock_engine::{Digest, guests::Guests, history::Job};
+use airlock_engine::{
+    Digest,
+    guests::{GuestError, Guests, Relief, WorkflowInstance},
+    history::Job,
+};
 use airlock_sandbox::{Limits, Sandbox};
 
 use crate::{
     guests::by_hand,
-    room::{Host, Room, call, digest_of, init, run, run_wrong, status, turn},
+    room::{Host, Room, call, digest_of, init, run, run_wrong, status, turn, until},
 };
 
 /// Little of everything, and so much processor time that only an endless loop uses it up on any machine.
@@ -224,9 +231,88 @@ async fn without_address_space_for_a_pool_guests_run_all_the_same() {
     room.put("hostile.wasm", crate::guests::hostile());
     let mut config = room.config();
     config.pool.workflow_instances = 100_000;
-    let sandbox = Sandbox::open(config).await.unwrap();
+    let sandbox = crate::room::open(config).await;
     assert!(!sandbox.stats().pooled);
     let digest = digest_of(&sandbox, "hostile");
     still_works(&sandbox, &digest).await;
     assert!(run_wrong(&sandbox, &digest, "grow").await.contains("memory limit of 256 MB"));
+}
+
+/// Workflows that wait in memory, oldest first.
+#[derive(Default)]
+struct Waiting(parking_lot::Mutex<Vec<Box<dyn WorkflowInstance>>>);
+
+impl Relief for Waiting {
+    fn relieve(&self, bytes: u64, of: Option<&str>) -> u64 {
+        let mut freed = 0;
+        while freed < bytes && of.is_none_or(|user| user == "user") && !self.0.lock().is_empty() {
+            let oldest = self.0.lock().remove(0);
+            freed += oldest.held_bytes();
+        }
+        freed
+    }
+}
+
+/// A sandbox whose guests have 64 MB together, and as many waiting workflows as fit in there.
+async fn full() -> (Room, Arc<Sandbox>, Digest, Arc<Waiting>) {
+    let room = Room::new();
+    room.put("hostile.wasm", crate::guests::hostile());
+    let mut config = room.config();
+    config.guest_memory_bytes = Some(64 << 20);
+    config.pool.workflow_instances = 200;
+    let sandbox = crate::room::open(config).await;
+    let digest = digest_of(&sandbox, "hostile");
+    let waiting = Arc::new(Waiting::default());
+    let refused = loop {
+        match sandbox.create(&digest, init("one-step")).await {
+            Ok(instance) => waiting.0.lock().push(instance),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, GuestError::Host(_)));
+    assert!(refused.to_string().starts_with("no memory is left for another guest"), "{refused}");
+    (room, sandbox, digest, waiting)
+}
+
+#[tokio::test]
+async fn a04_all_guests_share_one_budget_of_bytes_and_waiting_workflows_give_theirs_up() {
+    let (_room, sandbox, digest, waiting) = full().await;
+    let stats = sandbox.stats();
+    let count = waiting.0.lock().len();
+    let held: u64 = waiting.0.lock().iter().map(|instance| instance.held_bytes()).sum();
+    assert!((20..64).contains(&count), "{count} instances");
+    assert_eq!((stats.guest_memory, stats.guest_memory_limit), (held, 64 << 20));
+    assert_eq!(stats.guest_memory_refused, 1);
+    let relief: Weak<Waiting> = Arc::downgrade(&waiting);
+    sandbox.relieved_by(relief);
+    let instance = sandbox.create(&digest, init("one-step")).await.unwrap();
+    assert!(run(&sandbox, &digest, "noop", "null").await.is_ok());
+    assert!(waiting.0.lock().len() < count);
+    let stats = sandbox.stats();
+    assert!(stats.guest_memory_relieved > 0 && stats.guest_memory <= 64 << 20, "{stats:?}");
+    drop(instance);
+    waiting.0.lock().clear();
+    assert_eq!(sandbox.stats().guest_memory, 0);
+}
+
+#[tokio::test]
+async fn a04_an_attempt_waits_for_memory_and_begins_when_there_is_some() {
+    let (_room, sandbox, digest, waiting) = full().await;
+    let (done, ()) = tokio::join!(run(&sandbox, &digest, "noop", "null"), async {
+        until("the attempt to have a place", || sandbox.stats().running_activities == 1).await;
+        waiting.0.lock().pop();
+    });
+    assert!(done.is_ok(), "{done:?}");
+}
+
+#[tokio::test]
+async fn a04_a_guest_that_grows_beyond_half_of_all_memory_is_told_so() {
+    let (_room, sandbox, digest, waiting) = full().await;
+    waiting.0.lock().clear();
+    let message = run_wrong(&sandbox, &digest, "grow").await;
+    assert!(
+        message.contains("it reached 32 MB of memory, half of what all guests have together"),
+        "{message}"
+    );
+    still_works(&sandbox, &digest).await;
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod activities;
+mod compiling;
 mod folder;
 mod guests;
 mod limits;

@@ -60,14 +60,21 @@ impl Room {
     }
 
     pub async fn open(&self) -> Arc<Sandbox> {
-        Sandbox::open(self.config()).await.unwrap()
+        open(self.config()).await
     }
 
     pub async fn open_with(&self, change: impl FnOnce(&mut Limits)) -> Arc<Sandbox> {
         let mut config = self.config();
         change(&mut config.limits);
-        Sandbox::open(config).await.unwrap()
+        open(config).await
     }
+}
+
+/// A sandbox that has judged every file.
+pub async fn open(config: SandboxConfig) -> Arc<Sandbox> {
+    let sandbox = Sandbox::open(config).await.unwrap();
+    assert!(sandbox.settled(LIMIT).await, "files are still being judged");
+    sandbox
 }
 
 /// A sandbox with the hostile guest, and its digest.
@@ -94,7 +101,7 @@ pub fn status(sandbox: &Sandbox, name: &str) -> Option<PluginStatus> {
 pub fn rejection(sandbox: &Sandbox, name: &str) -> Option<String> {
     match status(sandbox, name)?.state {
         PluginState::Rejected { error } => Some(error),
-        PluginState::Ready { .. } => None,
+        PluginState::Ready { .. } | PluginState::Loading => None,
     }
 }
 
@@ -114,6 +121,7 @@ pub fn call(activity: &str, input: &str) -> ActivityCall {
         input: Json::parse(input).unwrap(),
         execution_id: "execution".parse().unwrap(),
         workflow: "workflow".into(),
+        holder: "user".into(),
         idempotency_key: "key".into(),
         attempt: 1,
         heartbeat_details: None,
@@ -126,6 +134,7 @@ pub fn init(workflow: &str) -> WorkflowInit {
         execution_id: "execution".parse().unwrap(),
         run_id: RunId::generate(),
         input: Json::parse("[1]").unwrap(),
+        holder: "user".into(),
         seed: 7,
         started_at_ms: 1_000_000,
         parent: None,

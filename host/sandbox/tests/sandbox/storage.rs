@@ -101,6 +101,7 @@ async fn what_nobody_needs_is_removed_and_then_missing() {
     let old = digest_of(&sandbox, "hostile");
     room.put("hostile.wasm", guests::hostile_second());
     until("the second version", || sandbox.serving("one-step").is_some_and(|digest| digest != old)).await;
+    assert!(sandbox.settled(airlock_patience::LIMIT).await);
     sandbox.retain(&HashSet::from([old]));
     assert!(run(&sandbox, &old, "noop", "null").await.is_ok());
     sandbox.retain(&HashSet::new());
