@@ -189,7 +189,7 @@ async fn a_published_document_is_imported_from_a_file_and_its_operations_are_cal
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_is_imported_by_address_and_becomes_a_template_that_needs_no_instance() {
+async fn a08_a_document_becomes_a_template_that_needs_no_instance_and_whose_changes_reach_none() {
     let document = json!({
         "openapi": "3.1.0", "info": { "title": "Todos", "version": "1" },
         "servers": [{ "url": "https://todos.example" }],
@@ -243,6 +243,15 @@ async fn a_document_is_imported_by_address_and_becomes_a_template_that_needs_no_
     assert_eq!(client.execute("data", by_workflow).await["title"], "mine");
     let shown = client.get("/v1/connectors/reflector").await;
     assert_eq!((&shown["is_template"], &shown["operations"]), (&json!(false), &json!(1)), "{shown}");
+    // What becomes of the template changes no request of an instance (A8).
+    let other = json!({ "openapi": "3.1.0", "paths": { "/other/{id}": { "get": { "operationId": "get-todo", "parameters": [
+        { "name": "id", "in": "path", "required": true, "schema": { "type": "integer" } }
+    ] } } } });
+    let file = folder.path().join("other.json");
+    fs::write(&file, other.to_string()).expect("writes");
+    airlock(&daemon, &["connectors", "import", "todos", file.to_str().expect("a path")], "");
+    let by_workflow = json!({ "tool": "get-todo", "arguments": { "id": 9 } });
+    assert_eq!(client.execute("data", by_workflow).await["title"], "mine");
     let none = daemon.cli(&["connectors", "add", "other", "--from", "reflector"], "");
     assert!(err(&none).contains("is not a template"), "{}", err(&none));
 

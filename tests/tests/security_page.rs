@@ -68,6 +68,27 @@ fn every_row_is_in_the_table_with_a_test_of_its_number_and_a_defence() {
     }
 }
 
+/// What a red team did: rows `A1` to `A26`, each with a test whose name begins with its number.
+#[test]
+fn every_attack_is_in_the_table_with_a_test_of_its_number_and_a_defence() {
+    let page = page();
+    for number in 1..=26 {
+        let start = format!("| A{number} | ");
+        let line = page.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("there is no row A{number}"));
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+        assert_eq!(cells.len(), 4, "row A{number}: number, attack, defence, tests");
+        assert!(!links(cells[2]).is_empty(), "row A{number} does not say where its defence is");
+        let own = format!("a{number:02}_");
+        let tests = links(cells[3]);
+        assert!(tests.iter().any(|(name, _)| name.starts_with(&own)), "row A{number} has no test");
+        for (name, path) in tests {
+            let text = fs::read_to_string(root().join("docs").join(&path)).unwrap_or_default();
+            assert!(text.contains(&format!("fn {name}(")), "row A{number}: {path} has no test {name}");
+        }
+    }
+}
+
 #[test]
 fn whatever_the_page_points_to_is_there() {
     let links = links(&page());

@@ -1,5 +1,6 @@
 //! The operations of REST connectors: imported from an OpenAPI document or written by hand, stored one by one, and kept
-//! in memory while they are used. Connectors that were made from a template share the template's.
+//! in memory while they are used. A connector that is made from a template gets copies of the template's: what becomes of
+//! the template afterwards changes no request of somebody else.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -209,6 +210,23 @@ pub(super) fn by_hand(
         };
     }
     with_operations(records, connector, &operations, None, is_template)
+}
+
+/// The changes that give a connector copies of a template's operations.
+pub(super) fn copied(
+    records: &dyn Records,
+    template: &Connector,
+    connector: &mut Connector,
+) -> Result<Vec<Change>, ConnectorsError> {
+    let Some(api) = &template.api else { return Ok(Vec::new()) };
+    let of_template = format!("{}/", api.owner);
+    connector.api = Some(ApiSource { owner: connector.id.clone(), is_template: false, ..api.clone() });
+    let stored = records.scan(TABLE, &of_template, None, usize::MAX)?;
+    let copy = |(key, value): (String, Vec<u8>)| {
+        let slug = key.strip_prefix(&of_template)?;
+        Some(Change::Put { table: TABLE, key: format!("{}/{slug}", connector.id), value })
+    };
+    Ok(stored.into_iter().filter_map(copy).collect())
 }
 
 fn with_operations(

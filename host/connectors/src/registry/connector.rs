@@ -62,7 +62,7 @@ pub(crate) enum Protocol {
 /// Where the operations of a REST API come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ApiSource {
-    /// The connector under whose id the operations are kept: itself, or the template that it was made from.
+    /// The connector under whose id the operations are kept: itself.
     pub(crate) owner: String,
     /// The document's file name or address; absent: written by hand.
     pub(crate) source: Option<String>,

@@ -9,7 +9,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::{
-    ApiSource, Connector, Protocol, Registry, Visibility, With,
+    Connector, Protocol, Registry, Visibility, With,
     apis::{self, Told},
     check_name, check_server, client, headers,
     method::{forget_discovered, unknown},
@@ -87,11 +87,12 @@ impl Registry {
             version: 1,
             inactive: Vec::new(),
             control,
-            api: template
-                .as_ref()
-                .and_then(|template| Some(ApiSource { is_template: false, ..template.api.clone()? })),
+            api: None,
         };
         let (mut changes, mut told) = (Vec::new(), None);
+        if let Some(template) = &template {
+            changes.extend(apis::copied(with.records, template, &mut connector)?);
+        }
         match requested {
             Some(Methods { methods, client_secret }) => {
                 connector.methods = methods;

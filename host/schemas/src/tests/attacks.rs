@@ -15,7 +15,7 @@ fn is_chain(bound: &Bound) -> bool {
 }
 
 #[test]
-fn long_chains_of_references_are_refused_by_name() {
+fn a01_long_chains_of_references_are_refused_by_name() {
     for count in [200, 4_000] {
         let plain = chained(count, json!({ "type": "object" }), |next| next);
         assert!(matches!(bound(holds("plain chain", plain, json!({ "x": 1 }))), Bound::Chain(128)));
@@ -40,7 +40,7 @@ fn long_chains_of_references_are_refused_by_name() {
 }
 
 #[test]
-fn doubled_alternatives_are_refused_by_name() {
+fn a02_doubled_alternatives_are_refused_by_name() {
     let same = |next: Value, word: &str| json!({ word: [next, next] });
     for word in ["allOf", "anyOf", "oneOf"] {
         let schema = chained(31, json!({ "type": "object" }), |next| same(next, word));
