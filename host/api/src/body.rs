@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a05_a_tree_has_a_bound_and_text_that_stays_text_has_none() {
         let many = format!("[{}0]", "0,".repeat(MOST_VALUES));
-        let error = parsed::<Tree>(many.as_bytes()).err().expect("is refused");
+        let error = parsed::<Tree>(many.as_bytes()).expect_err("is refused");
         assert!(
             matches!(&error, ApiError::Invalid(places) if places[0].1.contains("at most 500000")),
             "{error:?}"

@@ -3,20 +3,24 @@
 
 use airlock_connectors::{Arrival, Departure, Problem, Purpose, Returned};
 use axum::{
+    body::Body,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Request, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use uuid::Uuid;
 
 use crate::{
-    ApiState,
+    ApiState, body,
     oauth_pages::{self, confirm, connected},
     query::Query,
 };
 
 /// What the page's own form sends back, which no other page knows.
 const TOKEN: &str = "airlock_oauth_page";
+
+/// Bytes of the page's form.
+const FORM: usize = 4 << 10;
 
 /// `GET /v1/airlock/oauth/start/{id}`: a page that says who will be able to use what, and asks. Nobody is sent on to sign in
 /// for somebody else without having seen it.
@@ -58,9 +62,13 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 pub(crate) async fn agreed(
     State(state): State<ApiState>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    form: String,
+    request: Request<Body>,
 ) -> Response {
+    let headers = request.headers().clone();
+    let form = match body::read(request, &state, FORM).await {
+        Ok(form) => String::from_utf8(form.into_parts().0).unwrap_or_default(),
+        Err(error) => return error.into_response(),
+    };
     // A form on somebody else's page would skip ours. Browsers say where a form stands (the origin is hidden by our own
     // referrer policy), and only our page knows what the browser was given with it.
     let from_elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin");

@@ -438,10 +438,8 @@ mod tests {
                 names.iter().zip(&values).map(|(name, value)| format!("\"{name}\": {value}")).collect();
             let body = format!("{{{}}}", members.join(", "));
             if let Ok(tokens) = read("as.example", &answer(200, body.clone()), &[], &[]) {
-                // It may have been given with blanks around it.
-                let token = tokens.access.expose_secret();
-                let given = values.iter().filter_map(|value| serde_json::from_str::<String>(value).ok());
-                prop_assert!(given.into_iter().any(|given| given.contains(token)), "a token that nobody gave");
+                // It may have been given with blanks around it, and inside of another value.
+                prop_assert!(body.contains(tokens.access.expose_secret()), "a token that nobody gave");
             }
         }
     }

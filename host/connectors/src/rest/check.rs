@@ -33,8 +33,10 @@ const MAX_KEPT: usize = 8 << 20;
 const MAX_TURNS: usize = 16;
 const MAX_ERRORS: usize = 64;
 
-/// So many times all differences may be listed: a turn tries each other way to write a value.
+/// So many times all differences may be listed: a turn tries each other way to write a value. Where nothing can be written in
+/// another way, there is one turn.
 const LOOKS: u32 = 64;
+const ONE_LOOK: u32 = 2;
 
 /// Alternatives inside alternatives that an error leads through.
 const MAX_LEVELS: usize = 8;
@@ -75,7 +77,8 @@ impl Checks {
             // Nothing is refused for that it could not be looked at: the service checks as well.
             return Ok(());
         }
-        refused(operation, checked.look(given, LOOKS, closer(operation, format)).await)
+        let times = looks(operation, format.as_ref(), &given);
+        refused(operation, checked.look(given, times, closer(operation, format)).await)
     }
 
     /// The same for who may wait.
@@ -93,7 +96,8 @@ impl Checks {
         if !matches!(checked.check_blocking(&given), Outcome::Differs(_)) {
             return Ok(());
         }
-        refused(operation, checked.look_blocking(given, LOOKS, closer(operation, format)))
+        let times = looks(operation, format.as_ref(), &given);
+        refused(operation, checked.look_blocking(given, times, closer(operation, format)))
     }
 
     fn known(&self, operation: &Operation) -> Option<Checked> {
@@ -142,6 +146,16 @@ fn prepared(
     let given = flat.iter().filter(is_there).map(|(name, value)| (name.clone(), value.clone()));
     let given = Value::Object(given.collect());
     Ok((given, format.cloned()))
+}
+
+/// How often the differences of these arguments have to be listed.
+fn looks(operation: &Operation, format: Option<&Format>, given: &Value) -> u32 {
+    let is_written = matches!(format, Some(Format::Form { .. } | Format::Multipart { .. }));
+    let mut names = given.as_object().into_iter().flat_map(Map::keys);
+    match is_written || names.any(|name| operation.travels(format, &place_of(name)).is_some()) {
+        true => LOOKS,
+        false => ONE_LOOK,
+    }
 }
 
 /// Looks whether arguments fit in another way to write them; if not, place and reason.

@@ -276,8 +276,8 @@ mod tests {
     fn schemas_are_checked() {
         for (schema, expected) in [
             ("{", "workflow \"w\": its input schema is not JSON"),
-            (r#"{"type": "strin"}"#, "workflow \"w\": its input schema is not a JSON Schema"),
-            ("3", "workflow \"w\": its input schema is not a JSON Schema"),
+            (r#"{"type": "strin"}"#, "workflow \"w\": its input schema cannot be used: not a JSON Schema"),
+            ("3", "workflow \"w\": its input schema cannot be used: not a JSON Schema"),
         ] {
             let workflow = wit::WorkflowDefinition { input_schema: schema.into(), ..a_workflow() };
             let message = message(vec![workflow], vec![]);
