@@ -723,7 +723,7 @@ async fn a21_a_new_path_of_a_server_makes_credentials_invalid_until_they_are_sto
     assert_eq!((move_to("/somebody/else").await, state().await), (200, json!("needs_reauthorization")));
     let (status, answer) = client.call(Method::GET, "/v1/connectors/notes/tools", None).await;
     assert!(status.is_client_error(), "{answer}");
-    assert!(detail(&answer).contains("store it again"), "{answer}");
+    assert!(detail(&answer).contains("has changed since credential 'main' was stored"), "{answer}");
 }
 
 #[tokio::test]

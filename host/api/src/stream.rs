@@ -291,10 +291,14 @@ fn follow(state: &ApiState, caller: &Caller, scope: Scope, filter: Filter) -> Re
                     if several {
                         held += told.frames.iter().map(|(_, frame)| frame.capacity()).sum::<usize>();
                         batch.extend(told.frames);
-                        if let Err(full) = waiting.set(held) {
-                            tracing::warn!(%full, "an event stream ends early");
-                            yield Ok(Frame::default().comment(full.to_string()));
-                            return;
+                        if waiting.set(held).is_err() {
+                            // What there is is sent before the rest is read: in order as far as there is room for it.
+                            batch.sort_by_key(|(number, _)| *number);
+                            for (number, frame) in batch.drain(..) {
+                                yield Ok(Frame::default().id(number.to_string()).data(frame));
+                            }
+                            held = 0;
+                            let _ = waiting.set(held);
                         }
                     } else {
                         for (number, frame) in told.frames {
