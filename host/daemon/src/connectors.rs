@@ -18,7 +18,6 @@ use crate::{
 };
 
 /// What to do with connectors.
-#[expect(clippy::large_enum_variant, reason = "there is one, read from the command line")]
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// List connectors.
