@@ -653,8 +653,10 @@ fn a26_bodies_are_read_and_streams_are_made_in_one_place_each() {
             ("Multipart", &[]),
             ("Form<", &[]),
             ("): Json<", &[]),
-            (": Bytes,\n", &[]),
+            // A piece of an answer.
+            (": Bytes,\n", &["visit.rs"]),
             ("body: String", &[]),
+            ("form: String", &[]),
             ("Sse::new", &["streams.rs"]),
             ("from_stream", &["streams.rs"]),
         ] {
