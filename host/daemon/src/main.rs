@@ -15,7 +15,6 @@ mod hardening;
 mod help;
 mod keys;
 mod logging;
-mod machine;
 mod master_key;
 mod output;
 mod plugins;

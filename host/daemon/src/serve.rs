@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
-    hardening, logging, machine, master_key,
+    hardening, logging, master_key,
     runtime::runtime,
     settings::{Flags, Settings},
 };
@@ -34,7 +34,7 @@ pub(crate) fn main(flags: &Flags) -> anyhow::Result<()> {
     let settings = Settings::load(flags)?;
     logging::start(&settings.log, &settings.log_format)?;
     hardening::no_core_dumps();
-    let limits = settings.http.limits(hardening::open_files(), machine::memory());
+    let limits = settings.http.limits(hardening::open_files(), airlock_sandbox::memory());
     // More threads than cores: some of them wait for the disk.
     let threads = std::thread::available_parallelism().map_or(4, |cores| (2 * cores.get()).max(4));
     let runtime = runtime(threads)?;

@@ -256,7 +256,7 @@ impl Settings {
             http: Http::load(flags.http, file.http)?,
             guest_memory: match flags.guest_memory.or(file.guest_memory) {
                 None => None,
-                Some(text) => Some(size(&text).filter(|size| *size >= LEAST_GUEST_MEMORY).with_context(|| {
+                Some(text) => Some(size(&text, GUEST_UNITS).filter(|size| *size >= LEAST_GUEST_MEMORY).with_context(|| {
                     format!("the guest_memory '{text}' is not a size from 64M on such as 512M or 8G")
                 })?),
             },
@@ -267,20 +267,21 @@ impl Settings {
 /// With less than this not even one guest runs well.
 const LEAST_GUEST_MEMORY: u64 = 64 << 20;
 
+/// Of sizes of memory for guests.
+const GUEST_UNITS: &str = "MGT";
+
 /// A flag that holds a size.
 fn a_size(text: &str) -> Result<String, String> {
-    size(text).map(|_| text.to_owned()).ok_or_else(|| "give a size such as 512M or 8G".to_owned())
+    size(text, GUEST_UNITS)
+        .map(|_| text.to_owned())
+        .ok_or_else(|| "give a size such as 512M or 8G".to_owned())
 }
 
-/// A number with a unit: `M`, `G` or `T`, in powers of 1024.
-fn size(text: &str) -> Option<u64> {
-    let unit: u64 = match text.chars().last()? {
-        'M' | 'm' => 1 << 20,
-        'G' | 'g' => 1 << 30,
-        'T' | 't' => 1 << 40,
-        _ => return None,
-    };
-    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(unit)
+/// A number with one of these units, each a power of 1024.
+fn size(text: &str, units: &str) -> Option<u64> {
+    let unit = text.chars().last()?.to_ascii_uppercase();
+    let power = "KMGT".find(unit).filter(|_| units.contains(unit))?;
+    text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(1_024 << (10 * power))
 }
 
 /// A flag that holds a time. What it may be is said where all sources are put together.

@@ -57,7 +57,7 @@ use self::{
 use crate::{
     ExecutionId, ExecutionKey, Failure, Json, RunId,
     guests::Guests,
-    history::{Command, End, HistorySize, Record, StoredRecord, UnixMs},
+    history::{Command, End, Record, StoredRecord, UnixMs},
     machine::{BLOCKED_KEY, Input, PAUSED_KEY},
     store::{ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
     tools::Tools,
@@ -157,29 +157,6 @@ pub struct ExecutionView {
 impl ExecutionView {
     pub(crate) fn running(row: ExecutionRow) -> Self {
         Self { row, result: None, failure: None, blocked: None, paused: None, continued: None }
-    }
-}
-
-/// A record of a history, ready to be handed on.
-#[derive(Debug)]
-pub struct RecordText {
-    /// Number of the record's first event in the order of the whole store.
-    pub first_event: u64,
-    /// When it was recorded.
-    pub at: UnixMs,
-    /// What it adds to the history: with the sum of those before it, the number of its first event within the history.
-    pub size: HistorySize,
-    /// The record as JSON.
-    pub record: Box<serde_json::value::RawValue>,
-}
-
-impl RecordText {
-    fn of(stored: StoredRecord) -> Result<Self, StoreError> {
-        let mut size = HistorySize::default();
-        size.add(&stored.record);
-        let record =
-            stored.text().map_err(|error| StoreError::Failed(format!("a record is no JSON: {error}")))?;
-        Ok(Self { first_event: stored.first_event, at: stored.at, size, record })
     }
 }
 
@@ -388,21 +365,6 @@ impl Engine {
     /// Executions, newest first.
     pub fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError> {
         self.store.list(filter)
-    }
-
-    /// A page of a history as JSON text, from index `from` on: at most `limit` records, and as many as a store reads at once
-    /// (about 32 MB; one, if that is larger). Empty only at the end. No tree is built of any payload, so a page costs about
-    /// the length of its text; whoever writes a whole history writes page after page, and holds one of them.
-    ///
-    /// Reads the disk, and an object store if payloads are there: call it where that is allowed.
-    pub fn history_text(
-        &self,
-        key: ExecutionKey,
-        from: u32,
-        limit: usize,
-    ) -> Result<Vec<RecordText>, StoreError> {
-        let page = self.history(key, from, limit)?;
-        page.into_iter().map(RecordText::of).collect()
     }
 
     /// Up to `limit` records of a history from index `from` on; fewer if they are large, none only at the end.

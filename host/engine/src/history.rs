@@ -487,12 +487,6 @@ pub struct StoredRecord {
 }
 
 impl StoredRecord {
-    /// The record as JSON text, for answers that hand histories on: payloads are copied as they stand, no tree is built of
-    /// them. Costs the text and nothing beside it.
-    pub fn text(&self) -> serde_json::Result<Box<serde_json::value::RawValue>> {
-        serde_json::value::to_raw_value(&self.record)
-    }
-
     /// A record of an earlier run as it was there.
     #[must_use]
     pub fn original(self) -> Self {

@@ -52,5 +52,6 @@ mod workflow;
 pub use compiler::compile_component;
 pub use config::{Compiling, Limits, PoolSize, Program, SandboxConfig};
 pub use error::SandboxError;
+pub use limits::machine::memory;
 pub use printable::printable;
 pub use sandbox::{Sandbox, SandboxStats};

@@ -6,7 +6,7 @@ use airlock_api::{Limits, Network};
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{a_duration, duration};
+use super::{a_duration, duration, size};
 
 /// Flags and variables.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -74,6 +74,9 @@ pub(crate) struct Http {
 /// The largest document and the largest page of a history have to fit.
 const LEAST_MEMORY: usize = 128 << 20;
 
+/// Of sizes.
+const UNITS: &str = "KMG";
+
 /// A time that is longer bounds nothing.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
@@ -96,7 +99,8 @@ impl Http {
                 .with_context(|| format!("trusted_proxies has '{text}', which is no network"))
         });
         let memory = flags.request_memory.or(file.request_memory).map(|text| {
-            size(&text).filter(|bytes| *bytes >= LEAST_MEMORY).with_context(|| {
+            let bytes = size(&text, UNITS).and_then(|bytes| usize::try_from(bytes).ok());
+            bytes.filter(|bytes| *bytes >= LEAST_MEMORY).with_context(|| {
                 format!("the request_memory '{text}' is not a size from 128M on such as 512M or 1G")
             })
         });
@@ -150,18 +154,7 @@ impl Http {
 
 /// A flag that holds a size.
 fn a_size(text: &str) -> Result<String, String> {
-    size(text).map(|_| text.to_owned()).ok_or_else(|| "give a size such as 512M or 1G".to_owned())
-}
-
-/// A number with a unit: `K`, `M` or `G`, of 1024.
-fn size(text: &str) -> Option<usize> {
-    let shift = match text.chars().last()? {
-        'K' | 'k' => 10,
-        'M' | 'm' => 20,
-        'G' | 'g' => 30,
-        _ => return None,
-    };
-    text[..text.len() - 1].parse::<usize>().ok()?.checked_mul(1 << shift)
+    size(text, UNITS).map(|_| text.to_owned()).ok_or_else(|| "give a size such as 512M or 1G".to_owned())
 }
 
 #[cfg(test)]

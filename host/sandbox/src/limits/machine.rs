@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// In bytes. None: the system does not say.
-pub(crate) fn memory() -> Option<u64> {
+/// The memory of the machine, or of the tightest control group around this process, in bytes. None: the system does not say.
+pub fn memory() -> Option<u64> {
     memory_below(Path::new("/"))
 }
 
