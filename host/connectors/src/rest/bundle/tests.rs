@@ -271,6 +271,10 @@ proptest! {
             let mut places = Vec::new();
             objects(&root, "", &mut places);
             places.retain(|place| may_be_a_reference(place));
+            // Little is left of a small document once the large places are cut out.
+            if places.is_empty() {
+                break;
+            }
             let place = index.get(&places).clone();
             let target = root.pointer_mut(&place).expect("it is there");
             let mut part = target.clone();
