@@ -146,14 +146,25 @@ struct Failing {
     problem: AuditError,
 }
 
-/// An entry before it has a hash.
-#[derive(Serialize)]
-struct Unsealed<'a> {
-    sequence: u64,
-    at: DateTime<Utc>,
-    #[serde(flatten)]
-    event: &'a Event,
-    previous: &'a str,
+/// An event's members as they stand in an entry, `"kind":…,…`: written before its place in the log is known, so that the
+/// log is held for as short a time as possible.
+struct Members(Vec<u8>);
+
+impl Members {
+    fn of(event: &Event) -> Result<Self, AuditError> {
+        let text = serde_json::to_vec(event).map_err(|error| AuditError::io("an entry", &error.into()))?;
+        // An object with members.
+        Ok(Self(text[1..text.len() - 1].to_vec()))
+    }
+
+    /// The whole entry up to its hash.
+    fn entry(&self, line: &mut Vec<u8>, sequence: u64, at: DateTime<Utc>, previous: &str) -> io::Result<()> {
+        write!(line, r#"{{"sequence":{sequence},"at":"#)?;
+        serde_json::to_writer(&mut *line, &at)?;
+        line.push(b',');
+        line.extend_from_slice(&self.0);
+        write!(line, r#","previous":"{previous}"}}"#)
+    }
 }
 
 impl AuditLog {
@@ -226,11 +237,11 @@ impl AuditLog {
 
     /// Writes an entry and gives its sequence. A call whose entry cannot be written must fail.
     pub(crate) fn record(&self, event: Event) -> Result<u64, AuditError> {
-        let event = event.clean();
+        let members = Members::of(&event.clean())?;
         let mut writer = self.writer.lock();
         let written = match writer.failing {
-            None => self.append(&mut writer, &event),
-            Some(_) => self.resume(&mut writer).and_then(|()| self.append(&mut writer, &event)),
+            None => self.append(&mut writer, &members),
+            Some(_) => self.resume(&mut writer).and_then(|()| self.append(&mut writer, &members)),
         };
         if written.is_err() {
             writer.failing.iter_mut().for_each(|failing| failing.refused += 1);
@@ -260,7 +271,7 @@ impl AuditLog {
         let note =
             format!("nothing could be written since {}: {refused} entries were refused", since.to_rfc3339());
         let event = Event { kind: Kind::LogResumed, note: Some(note), ..Event::default() };
-        self.append(writer, &event)?;
+        self.append(writer, &Members::of(&event)?)?;
         let synced = writer.file.sync_data();
         if let Err(problem) = synced {
             return Err(writer.fails(&problem));
@@ -271,13 +282,12 @@ impl AuditLog {
     }
 
     /// One write at once, so that a process that dies leaves whole lines.
-    fn append(&self, writer: &mut Writer, event: &Event) -> Result<u64, AuditError> {
+    fn append(&self, writer: &mut Writer, members: &Members) -> Result<u64, AuditError> {
         let sequence = writer.head.sequence + 1;
         let at = Utc::now().trunc_subsecs(6);
         let mut line = std::mem::take(&mut writer.line);
         line.clear();
-        let unsealed = Unsealed { sequence, at, event, previous: &writer.head.hash };
-        let written = serde_json::to_writer(&mut line, &unsealed).map_err(io::Error::from).and_then(|()| {
+        let written = members.entry(&mut line, sequence, at, &writer.head.hash).and_then(|()| {
             let hash = self.chain.seal(&mut line);
             writer.write(&line, at, &self.folder, self.max_file)?;
             Ok(hash)

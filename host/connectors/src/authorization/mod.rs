@@ -109,7 +109,7 @@ impl Authorization {
                 false => Err(nothing_stored_for(connector, who)),
             };
         };
-        if credential.origin != connector.base() || credential.needs_somebody(Utc::now()) {
+        if !connector.has_base(&credential.origin) || credential.needs_somebody(Utc::now()) {
             // The first says so by itself.
             credential.open(&*self.records, &self.vault, connector, &key)?;
             return Err(again(connector, &credential));

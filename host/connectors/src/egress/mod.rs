@@ -255,10 +255,9 @@ impl Sender {
         max_bytes: usize,
     ) -> Result<Answer, Unanswered> {
         let Prepared { mut method, mut url, headers, mut body } = prepared;
-        let origin = self.inner.server.origin();
         let under_way = self.inner.traffic.begin();
         for _ in 0..=MAX_REDIRECTS {
-            if url.origin() != origin {
+            if !same_origin(&url, &self.inner.server) {
                 return Err(Unanswered::Forbidden(Wall::Elsewhere));
             }
             if let Some(wall) = self.inner.egress.allowed.wall(&url) {
@@ -281,7 +280,7 @@ impl Sender {
             let answer = under_way.sending(request.send()).await.map_err(|error| unanswered(&error))?;
             let status = answer.status();
             if let Some(location) = redirected(status, answer.headers(), &url) {
-                if location.origin() != origin {
+                if !same_origin(&location, &self.inner.server) {
                     return Err(Unanswered::Redirected);
                 }
                 if matches!(status, StatusCode::SEE_OTHER | StatusCode::FOUND | StatusCode::MOVED_PERMANENTLY)
@@ -339,7 +338,7 @@ impl Sender {
             let location = redirected(status, &headers, &url);
             if let Some(next) = &location
                 && matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
-                && next.origin() == self.inner.server.origin()
+                && same_origin(next, &self.inner.server)
                 && hops < MAX_REDIRECTS
             {
                 (url, hops) = (next.clone(), hops + 1);
@@ -359,6 +358,15 @@ impl Sender {
             return Ok(Streamed { status, headers, redirect, body });
         }
     }
+}
+
+/// Whether two addresses have the same scheme, host and port (RFC 6454 §4), without writing them down as [`Url::origin`] does.
+/// Only http and https have origins here.
+pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
+    matches!(one.scheme(), "http" | "https")
+        && one.scheme() == other.scheme()
+        && one.host() == other.host()
+        && one.port_or_known_default() == other.port_or_known_default()
 }
 
 /// Takes what a credential adds to an address out of it: a redirect may bring it back.
@@ -390,4 +398,29 @@ fn redirected(status: StatusCode, headers: &HeaderMap, from: &Url) -> Option<Url
     let codes = [301, 302, 303, 307, 308];
     let location = headers.get(header::LOCATION).filter(|_| codes.contains(&status.as_u16()))?;
     from.join(location.to_str().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_03_origins_are_the_same_when_the_url_standard_says_so() {
+        let mut urls = Vec::new();
+        for scheme in ["http", "https", "HTTPS", "ftp", "data", "unix"] {
+            for host in ["a.example", "A.example", "b.example", "127.0.0.1", "0x7f.1", "[::1]", "u:p@a.example", "a.example."] {
+                for port in ["", ":80", ":443", ":8080"] {
+                    urls.extend(Url::parse(&format!("{scheme}://{host}{port}/x?y#z")).ok());
+                }
+            }
+        }
+        urls.extend(Url::parse("data:text/plain,x"));
+        assert!(urls.len() > 150, "{}", urls.len());
+        for one in &urls {
+            for other in &urls {
+                let is_web = matches!(one.scheme(), "http" | "https");
+                assert_eq!(same_origin(one, other), is_web && one.origin() == other.origin(), "{one} {other}");
+            }
+        }
+    }
 }

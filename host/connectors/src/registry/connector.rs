@@ -149,6 +149,12 @@ impl Connector {
         Url::parse(&self.server).map(base).unwrap_or_default()
     }
 
+    /// Whether this is [`Connector::base`].
+    pub(crate) fn has_base(&self, base: &str) -> bool {
+        // An address that is written like one is its own.
+        self.server.trim_end_matches('/') == base || self.base() == base
+    }
+
     /// Scheme, host and port for messages.
     pub(crate) fn host(&self) -> String {
         let url = Url::parse(&self.server).ok();

@@ -15,7 +15,7 @@ use url::Url;
 use super::{Operation, Parameter, Place, Style, arguments::invalid, body, keys};
 use crate::{
     ConnectorsError,
-    egress::{Prepared, headers},
+    egress::{Prepared, headers, same_origin},
 };
 
 /// Everything but RFC 3986's unreserved characters.
@@ -75,8 +75,7 @@ impl Operation {
         url.set_query((!query.is_empty()).then_some(query.as_str()));
         // Whatever the parser changed was not meant.
         let segments = |path: &str| path.matches('/').count();
-        let is_as_meant = url.origin() == base.origin()
-            && url.scheme() == base.scheme()
+        let is_as_meant = same_origin(&url, base)
             && url.username() == base.username()
             && url.path() == path
             && segments(url.path()) == segments(&before) + segments(&self.path)
