@@ -18,6 +18,7 @@ use crate::{
     ApiState,
     budget::{Charge, FREE},
     error::{ApiError, ApiResult},
+    ignored::Parsed,
     visit::Visit,
 };
 
@@ -106,9 +107,11 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<ApiState> for JsonBody<T>
     type Rejection = ApiError;
 
     async fn from_request(request: Request<Body>, state: &ApiState) -> Result<Self, ApiError> {
+        let is_own = request.uri().path().starts_with("/v1/airlock/");
+        let visit = request.extensions().get::<Arc<Visit>>().cloned();
         let mut whole = read(request, state, JSON_LIMIT).await?;
         if whole.bytes.len() <= FREE {
-            return parsed(&whole.bytes).map(Self);
+            return parsed(&whole.bytes)?.known(is_own, visit.as_deref()).map(Self);
         }
         let parse = move || {
             let trees = values(&whole.bytes).min(MOST_VALUES) * VALUE_BYTES;
@@ -117,15 +120,16 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<ApiState> for JsonBody<T>
             parsed(&whole.bytes)
         };
         let parsed = tokio::task::spawn_blocking(parse).await;
-        parsed.unwrap_or_else(|_| Err(crate::unserved::panicked())).map(Self)
+        let parsed = parsed.unwrap_or_else(|_| Err(crate::unserved::panicked()))?;
+        parsed.known(is_own, visit.as_deref()).map(Self)
     }
 }
 
-fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<T> {
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<Parsed<T>> {
     let text = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
     // The one reader of documents from outside comes first: what it refuses, serde_json would take for something else.
     airlock_engine::json::check_bytes(text)
-        .and_then(|_| serde_json::from_slice(text))
+        .and_then(|_| Parsed::read(text))
         .map_err(|error| ApiError::invalid(&["body"], format!("the body is not as expected: {error}")))
 }
 

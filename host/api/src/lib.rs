@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod execute;
 mod executions;
+mod ignored;
 mod input;
 mod keys;
 mod limits;

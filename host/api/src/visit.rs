@@ -9,10 +9,13 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{Request, State},
+    http::{HeaderName, HeaderValue},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::{
     ApiState,
@@ -27,12 +30,20 @@ pub(crate) struct Visit {
     turns: Arc<Turns>,
     connection: Option<Arc<Connection>>,
     caller: OnceLock<(Arc<str>, Turn)>,
+    /// Members of the body that nobody looked at.
+    ignored: Mutex<Vec<String>>,
 }
+
+/// The header of an answer that names them: places in the body, by commas.
+const IGNORED: HeaderName = HeaderName::from_static("airlock-ignored");
+
+/// What would end a place in that header, or the header.
+const NOT_IN_A_PLACE: &AsciiSet = &CONTROLS.add(b',').add(b' ').add(b'%');
 
 impl Visit {
     fn new(state: &ApiState, connection: Option<Arc<Connection>>) -> Arc<Self> {
         let (budget, turns) = (Arc::clone(&state.budget), Arc::clone(&state.turns));
-        Arc::new(Self { budget, turns, connection, caller: OnceLock::new() })
+        Arc::new(Self { budget, turns, connection, caller: OnceLock::new(), ignored: Mutex::default() })
     }
 
     /// For a request that nobody attends to.
@@ -59,6 +70,12 @@ impl Visit {
         Ok(())
     }
 
+    /// A member of the body was not looked at: the answer says so.
+    pub(crate) fn ignored(&self, place: &str) {
+        tracing::info!(place, "a member of a request's body has no meaning here");
+        self.ignored.lock().push(utf8_percent_encode(place, NOT_IN_A_PLACE).to_string());
+    }
+
     /// The answer is a stream of events, which its reader may read at leisure.
     pub(crate) fn streams(&self) {
         if let Some(connection) = &self.connection {
@@ -78,7 +95,13 @@ pub(crate) async fn attend(State(state): State<ApiState>, mut request: Request, 
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
     let visit = Visit::new(&state, connection);
     request.extensions_mut().insert(Arc::clone(&visit));
-    let answer = next.run(request).await;
+    let mut answer = next.run(request).await;
+    let ignored = std::mem::take(&mut *visit.ignored.lock()).join(", ");
+    if !ignored.is_empty()
+        && let Ok(ignored) = HeaderValue::try_from(ignored)
+    {
+        answer.headers_mut().insert(IGNORED, ignored);
+    }
     let whole = answer.body().size_hint().exact();
     let mut charge = visit.charge();
     match whole.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Daemon, segment},
     ended::Ended,
-    output::{Output, text},
+    output::{Output, say, text},
 };
 
 /// What to do with the audit log.
@@ -82,7 +82,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let path = format!("/v1/airlock/audit/follow?after={}{}", after.unwrap_or(0), filter.query());
             let mut entries = daemon.events(&path).await?;
             while let Some(entry) = entries.next().await {
-                output.value(&entry, || println!("{}", line(&entry)));
+                output.value(&entry, || say!("{}", line(&entry)));
             }
         }
         Command::Show { filter, after, limit, follow: false } => {
@@ -94,7 +94,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                     .as_array()
                     .into_iter()
                     .flatten()
-                    .for_each(|entry| println!("{}", line(entry)));
+                    .for_each(|entry| say!("{}", line(entry)));
             });
         }
         Command::Export { from, to } => {
@@ -103,25 +103,25 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Head => {
             let answer = daemon.get("/v1/airlock/audit/head").await?;
-            output.value(&answer, || println!("{}", text(&answer["head"])));
+            output.value(&answer, || say!("{}", text(&answer["head"])));
         }
         Command::Verify { head } => {
             let answer = daemon.post("/v1/airlock/audit/verify", &json!({ "head": head })).await?;
             output.value(&answer, || match answer["whole"] == true {
                 true => {
-                    println!("whole: {} entries", answer["entries"]);
+                    say!("whole: {} entries", answer["entries"]);
                     if answer["head_compared"] == false {
-                        println!("the head is of an entry that was removed for its age: it was not compared, keep a newer one");
+                        say!("the head is of an entry that was removed for its age: it was not compared, keep a newer one");
                     }
                     if answer["removed"].is_object() {
-                        println!(
+                        say!(
                             "those up to {} were removed for their age, the last from {}",
                             answer["removed"]["through"],
                             text(&answer["removed"]["to"])
                         );
                     }
                 }
-                false => println!("NOT WHOLE: {}", text(&answer["problem"])),
+                false => say!("NOT WHOLE: {}", text(&answer["problem"])),
             });
             if answer["whole"] != true {
                 return Ok(Ended::Failed);
@@ -167,15 +167,15 @@ pub(crate) async fn vault(daemon: &Daemon, command: Vault, output: Output) -> an
         Vault::Rotate => {
             let answer = daemon.post("/v1/airlock/vault/rotate", &json!({})).await?;
             output.value(&answer, || {
-                println!("{}; {} data keys were wrapped anew", text(&answer["message"]), answer["data_keys"]);
+                say!("{}; {} data keys were wrapped anew", text(&answer["message"]), answer["data_keys"]);
             });
         }
         Vault::Verify => {
             let answer = daemon.post("/v1/airlock/vault/verify", &json!({})).await?;
             output.value(&answer, || {
-                println!("{} secrets open", answer["opened"]);
+                say!("{} secrets open", answer["opened"]);
                 for broken in answer["broken"].as_array().into_iter().flatten() {
-                    println!(
+                    say!(
                         "DOES NOT OPEN: {} {} of connector {}",
                         text(&broken["what"]),
                         text(&broken["credential"]),

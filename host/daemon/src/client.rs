@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _};
 use reqwest::{Method, StatusCode};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{ended::Ended, output::plain};
@@ -31,6 +32,8 @@ pub(crate) enum Problem {
         status: StatusCode,
         /// Why.
         detail: String,
+        /// All that it said.
+        body: Value,
     },
 }
 
@@ -97,7 +100,7 @@ impl Daemon {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<&impl Serialize>,
     ) -> anyhow::Result<reqwest::Response> {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key);
         if let Some(body) = body {
@@ -109,7 +112,7 @@ impl Daemon {
             return Ok(response);
         }
         let body = response.json().await.unwrap_or(Value::Null);
-        Err(Problem::Refused { status, detail: detail(status, &body) }.into())
+        Err(Problem::Refused { status, detail: detail(status, &body), body }.into())
     }
 
     pub(crate) async fn call(
@@ -118,12 +121,23 @@ impl Daemon {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let response = self.send(method, path, body).await?;
-        let bytes = response.bytes().await.map_err(|_| Problem::Unreachable(self.url.clone()))?;
-        match bytes.is_empty() {
+        let text = self.ask(method, path, body).await?;
+        match text.is_empty() {
             true => Ok(Value::Null),
-            false => serde_json::from_slice(&bytes).context("the daemon's answer is not JSON"),
+            false => serde_json::from_str(&text).context("the daemon's answer is not JSON"),
         }
+    }
+
+    /// The answer as the text that it is, for those who show what is in it. What is sent may hold [`airlock_engine::Json`],
+    /// which is sent as it was given.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> anyhow::Result<String> {
+        let response = self.send(method, path, body).await?;
+        response.text().await.map_err(|_| Problem::Unreachable(self.url.clone()).into())
     }
 
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -142,19 +156,18 @@ impl Daemon {
         let body: Value = response.json().await.unwrap_or_default();
         match status.is_success() {
             true => Ok(body),
-            false => Err(Problem::Refused { status, detail: detail(status, &body) }.into()),
+            false => Err(Problem::Refused { status, detail: detail(status, &body), body }.into()),
         }
     }
 
     /// The body of an answer as text.
     pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
-        let response = self.send(Method::GET, path, None).await?;
-        response.text().await.map_err(|_| Problem::Unreachable(self.url.clone()).into())
+        self.ask(Method::GET, path, None::<&Value>).await
     }
 
-    /// The frames of an event stream, until it ends or breaks.
-    pub(crate) async fn events(&self, path: &str) -> anyhow::Result<impl Stream<Item = Value> + Unpin> {
-        let response = self.send(Method::GET, path, None).await?;
+    /// The frames of an event stream, each a JSON text, until it ends or breaks.
+    pub(crate) async fn events(&self, path: &str) -> anyhow::Result<impl Stream<Item = String> + Unpin> {
+        let response = self.send(Method::GET, path, None::<&Value>).await?;
         let mut frames = Frames::default();
         let chunks = response.bytes_stream().take_while(|chunk| std::future::ready(chunk.is_ok()));
         Ok(Box::pin(chunks.flat_map(move |chunk| {
@@ -189,7 +202,7 @@ fn problem(place: &Value) -> String {
 struct Frames(Vec<u8>);
 
 impl Frames {
-    fn push(&mut self, bytes: &[u8]) -> Vec<Value> {
+    fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         self.0.extend_from_slice(bytes);
         let mut found = Vec::new();
         while let Some(end) = self.0.windows(2).position(|pair| pair == b"\n\n") {
@@ -197,7 +210,9 @@ impl Frames {
             let text = String::from_utf8_lossy(&frame);
             let data: Vec<&str> =
                 text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim_start).collect();
-            found.extend(serde_json::from_str(&data.join("\n")).ok());
+            if !data.is_empty() {
+                found.push(data.join("\n"));
+            }
         }
         found
     }
@@ -220,14 +235,15 @@ mod tests {
     #[test]
     fn frames_are_put_together_from_pieces() {
         let mut frames = Frames::default();
-        assert_eq!(frames.push(b": keep-alive\n\nid: 1\nda"), Vec::<Value>::new());
-        assert_eq!(frames.push(b"ta: {\"a\":1}\n\ndata: 2\n\ndata: 3"), [json!({ "a": 1 }), json!(2)]);
-        assert_eq!(frames.push(b"\n\n"), [json!(3)]);
+        assert_eq!(frames.push(b": keep-alive\n\nid: 1\nda"), Vec::<String>::new());
+        assert_eq!(frames.push(b"ta: {\"a\":1}\n\ndata: 2\n\ndata: 3"), [r#"{"a":1}"#, "2"]);
+        assert_eq!(frames.push(b"\n\n"), ["3"]);
     }
 
     #[test]
     fn problems_have_exit_codes_and_all_their_messages() {
-        let refused = |status| Problem::Refused { status, detail: String::new() }.ended();
+        let refused =
+            |status| Problem::Refused { status, detail: String::new(), body: Value::Null }.ended();
         assert_eq!(refused(StatusCode::NOT_FOUND), Ended::BadInput);
         assert_eq!(refused(StatusCode::BAD_GATEWAY), Ended::Failed);
         assert_eq!(Problem::Unreachable(String::new()).ended(), Ended::Unreachable);

@@ -11,9 +11,10 @@ use self::shown::{failed_otherwise, missing, next_step, pin, report_steps, row, 
 use crate::{
     auth::{Auth, OfOauth},
     client::{Daemon, segment},
+    document::pretty,
     documents,
     ended::{Ended, Misuse},
-    output::{Output, Tone, plain, pretty, short, text},
+    output::{Output, Tone, plain, say, short, text},
     run::json_argument,
 };
 
@@ -244,7 +245,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Show { name } => {
             let connector = daemon.get(&path(&name, "?fetch_user_data=true")).await?;
-            output.value(&connector, || println!("{}", pretty(&connector)));
+            output.value(&connector, || say!("{}", pretty(&connector)));
         }
         Command::Add {
             name,
@@ -340,7 +341,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             // What was asked just now is not asked again.
             connector["check"] = daemon.post(&own(&name, "check"), &json!({ "refresh": false })).await?;
             output.value(&connector, || {
-                println!("connector {} was registered{}", text(&connector["name"]), next_step(&connector));
+                say!("connector {} was registered{}", text(&connector["name"]), next_step(&connector));
                 report_steps(output, &connector["found_out"]);
                 report_steps(output, &connector["check"]["steps"]);
                 documents::tell(&connector);
@@ -399,7 +400,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             }
             let connector = daemon.call(Method::PATCH, &path(&name, ""), Some(&body)).await?;
             output.value(&connector, || {
-                println!("connector {} was changed{}", text(&connector["name"]), next_step(&connector));
+                say!("connector {} was changed{}", text(&connector["name"]), next_step(&connector));
                 report_steps(output, &connector["found_out"]);
             });
         }
@@ -408,7 +409,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let read = read.map_err(|error| Misuse::of(&error))?;
             let answer = import(daemon, &name, &document, read).await?;
             output.value(&answer, || {
-                println!("{}", text(&answer["message"]));
+                say!("{}", text(&answer["message"]));
                 documents::tell(&answer);
             });
             for warning in answer["warnings"].as_array().into_iter().flatten() {
@@ -423,7 +424,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                     daemon.call(Method::PUT, &path, Some(&json_argument("--set", &rules)?)).await?
                 }
             };
-            output.value(&control, || println!("{}", pretty(&control)));
+            output.value(&control, || say!("{}", pretty(&control)));
         }
         Command::Pins { name } => {
             let pins = daemon.get(&own(&name, "pins")).await?;
@@ -432,12 +433,12 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 output.table(&["TOOL", "STATE", "SINCE", "DIGEST"], &rows);
                 match waiting(&pins) {
                     0 if rows.is_empty() => {
-                        println!(
+                        say!(
                             "\nno tools were listed yet: `airlock connectors check {name}` asks for them"
                         );
                     }
                     0 => {}
-                    waiting => println!("\n{}", to_approve(&name, waiting)),
+                    waiting => say!("\n{}", to_approve(&name, waiting)),
                 }
             });
         }
@@ -447,8 +448,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 let approved: Vec<String> =
                     answer["approved"].as_array().into_iter().flatten().map(text).collect();
                 match approved.as_slice() {
-                    [] => println!("nothing had changed"),
-                    approved => println!("approved: {}", approved.join(", ")),
+                    [] => say!("nothing had changed"),
+                    approved => say!("approved: {}", approved.join(", ")),
                 }
             });
         }
@@ -458,7 +459,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 mock["arguments"] = json_argument("--arguments", &arguments)?;
             }
             let mocks = daemon.post(&own(&name, "mocks"), &mock).await?;
-            output.value(&mocks, || println!("{}", pretty(&mocks)));
+            output.value(&mocks, || say!("{}", pretty(&mocks)));
         }
         Command::Mock { name, set, clear, .. } => {
             let path = own(&name, "mocks");
@@ -470,19 +471,19 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 }
             };
             output.value(&answer, || match clear {
-                true => println!("{}", text(&answer["message"])),
-                false => println!("{}", pretty(&answer)),
+                true => say!("{}", text(&answer["message"])),
+                false => say!("{}", pretty(&answer)),
             });
         }
         Command::Share { name, organization, undo } => {
             let rest = if organization { "/organization/share" } else { "/share" };
             let method = if undo { Method::DELETE } else { Method::PUT };
             let answer = daemon.call(method, &path(&name, rest), None).await?;
-            output.value(&answer, || println!("{}", text(&answer["message"])));
+            output.value(&answer, || say!("{}", text(&answer["message"])));
         }
         Command::Remove { name } => {
             let answer = daemon.call(Method::DELETE, &path(&name, ""), None).await?;
-            output.value(&answer, || println!("{}", text(&answer["message"])));
+            output.value(&answer, || say!("{}", text(&answer["message"])));
         }
         Command::Tools { name, credential, refresh, all } => {
             let mut query = format!("/tools?refresh={refresh}&all={all}");
@@ -492,13 +493,13 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let tools = daemon.get(&path(&name, &query)).await?;
             output.value(&tools, || {
                 for tool in tools.as_array().into_iter().flatten() {
-                    println!(
+                    say!(
                         "{}  {}",
                         output.paint(Tone::Strong, &text(&tool["name"])),
                         short(&text(&tool["description"]), 90)
                     );
                     if let Some(reason) = tool["airlock"]["reason"].as_str() {
-                        println!("    {}", output.paint(Tone::Busy, &plain(reason)));
+                        say!("    {}", output.paint(Tone::Busy, &plain(reason)));
                     }
                 }
             });
@@ -534,8 +535,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             output.value(&answer, || {
                 for block in answer["content"].as_array().into_iter().flatten() {
                     match block["text"].as_str() {
-                        Some(text) => println!("{}", plain(text)),
-                        None => println!("{}", pretty(block)),
+                        Some(text) => say!("{}", plain(text)),
+                        None => say!("{}", pretty(block)),
                     }
                 }
             });

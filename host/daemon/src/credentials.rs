@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Daemon, segment},
     ended::{Ended, Misuse},
-    output::{Output, text},
+    output::{Output, say, text},
 };
 
 /// Whose a credential can be.
@@ -137,14 +137,14 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 body["is_default"] = true.into();
             }
             let answer = daemon.post(&path(&connector, &scope), &body).await?;
-            output.value(&answer, || println!("{}", text(&answer["message"])));
+            output.value(&answer, || say!("{}", text(&answer["message"])));
         }
         Command::Authorize { connector, name, no_wait } => {
             let query = name.iter().map(|name| format!("?credentials_name={}", segment(name)));
             let url = format!("/v1/connectors/{}/auth_url{}", segment(&connector), query.collect::<String>());
             let before = generation(&daemon.get(&path(&connector, "user")).await?);
             let answer = daemon.get(&url).await?;
-            output.value(&answer, || println!("{}", text(&answer["auth_url"])));
+            output.value(&answer, || say!("{}", text(&answer["auth_url"])));
             if no_wait || output.json {
                 return Ok(Ended::Well);
             }
@@ -154,7 +154,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 let list = daemon.get(&path(&connector, "user")).await?;
                 if generation(&list) != before {
-                    println!("connector {connector} is connected");
+                    say!("connector {connector} is connected");
                     return Ok(Ended::Well);
                 }
             }
@@ -176,7 +176,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         Command::Delete { connector, name, scope } => {
             let path = format!("{}/{}", path(&connector, &scope), segment(&name));
             let answer = daemon.call(Method::DELETE, &path, None).await?;
-            output.value(&answer, || println!("{}", text(&answer["message"])));
+            output.value(&answer, || say!("{}", text(&answer["message"])));
         }
     }
     Ok(Ended::Well)

@@ -6,7 +6,7 @@ use airlock_connectors::{Bundle, MAX_DOCUMENT, Origin};
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::output::text;
+use crate::output::{say, text};
 
 /// Reads a document with the files that it refers to. Those are looked for below its folder, or below `folder`, and nowhere
 /// else, wherever links lead.
@@ -57,10 +57,10 @@ pub(crate) fn tell(answer: &Value) {
     for (kind, list, place) in [("left out", "skipped", "operation"), ("note", "notes", "place")] {
         let told = answer[list].as_array().map(Vec::as_slice).unwrap_or_default();
         for one in told.iter().take(MOST) {
-            println!("{kind}: {}: {}", text(&one[place]), text(&one["reason"]));
+            say!("{kind}: {}: {}", text(&one[place]), text(&one["reason"]));
         }
         if told.len() > MOST {
-            println!("{kind}: {} more, which --json shows", told.len() - MOST);
+            say!("{kind}: {} more, which --json shows", told.len() - MOST);
         }
     }
 }

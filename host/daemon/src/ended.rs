@@ -16,6 +16,19 @@ pub(crate) enum Ended {
 #[derive(Debug)]
 pub(crate) struct Misuse(pub(crate) String);
 
+impl Ended {
+    /// A word for scripts.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Well => "ok",
+            Self::Failed => "failed",
+            Self::BadInput => "bad_input",
+            Self::Stopped => "stopped",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
 impl Misuse {
     /// An error whose cause is what was given.
     pub(crate) fn of(error: &anyhow::Error) -> Self {

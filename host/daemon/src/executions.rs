@@ -1,13 +1,18 @@
 //! `airlock executions …`
 
-use airlock_engine::store::Status;
+use std::collections::BTreeMap;
+
+use airlock_engine::{Json, store::Status};
+use anyhow::Context as _;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     client::{Daemon, segment},
+    document::{self, items, laid_out, part},
     ended::Ended,
-    output::{Output, Tone, plain, pretty, short, text},
+    output::{Output, Tone, plain, say, short, text},
     questions, run,
 };
 
@@ -56,9 +61,9 @@ pub(crate) enum Command {
         id: String,
         /// The signal.
         name: String,
-        /// What it carries, a JSON object.
-        #[arg(long, short, value_parser = json)]
-        input: Option<Value>,
+        /// What it carries: a JSON object, @FILE with one in it, or @- with one on standard input.
+        #[arg(long, short, value_parser = document::given)]
+        input: Option<Json>,
         /// An id: a signal that is sent twice with the same one is heard once.
         #[arg(long)]
         signal_id: Option<String>,
@@ -69,9 +74,9 @@ pub(crate) enum Command {
         id: String,
         /// The query.
         name: String,
-        /// What it carries, a JSON object.
-        #[arg(long, short, value_parser = json)]
-        input: Option<Value>,
+        /// What it carries: a JSON object, @FILE with one in it, or @- with one on standard input.
+        #[arg(long, short, value_parser = document::given)]
+        input: Option<Json>,
     },
     /// Ask for an update, and wait until it is done.
     Update {
@@ -79,9 +84,9 @@ pub(crate) enum Command {
         id: String,
         /// The update.
         name: String,
-        /// What it carries, a JSON object.
-        #[arg(long, short, value_parser = json)]
-        input: Option<Value>,
+        /// What it carries: a JSON object, @FILE with one in it, or @- with one on standard input.
+        #[arg(long, short, value_parser = document::given)]
+        input: Option<Json>,
         /// An id: an update that is sent twice with the same one is carried out once.
         #[arg(long)]
         update_id: Option<String>,
@@ -97,9 +102,9 @@ pub(crate) enum Command {
         id: String,
         /// The question's task, as `airlock executions questions` shows it.
         task: String,
-        /// The answer, JSON as the question's form says.
-        #[arg(long, short, value_parser = json)]
-        input: Value,
+        /// The answer as the question's form says: JSON, @FILE with JSON in it, or @- with JSON on standard input.
+        #[arg(long, short, value_parser = document::given)]
+        input: Json,
     },
     /// Let an execution rest: nothing new begins until it is resumed.
     Pause {
@@ -191,35 +196,33 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let rows: Vec<Vec<String>> =
                 list["executions"].as_array().into_iter().flatten().map(|row| line(row, output)).collect();
             output.value(&list["executions"], || {
-                output.table(&["EXECUTION", "WORKFLOW", "STATUS", "STARTED", "TOOK", "USER"], &rows)
+                output.table(&["EXECUTION", "WORKFLOW", "STATUS", "STARTED (UTC)", "TOOK", "USER"], &rows)
             });
         }
         Command::Show { id } => {
-            let execution = daemon.get(&path(&id, "")).await?;
-            output.value(&execution, || show(&execution, output));
+            let answer = daemon.text(&path(&id, "")).await?;
+            let execution = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+            output.document(&answer, || show(&execution, part(&answer, &["result"]), output));
         }
         Command::Events { id } => {
-            let events = Value::Array(events(daemon, &id).await?);
-            println!("{}", pretty(&events));
+            say!("{}", laid_out(&events(daemon, &id).await?));
         }
         Command::History { id } => {
-            let history = daemon.get(&path(&id, "/history")).await?;
-            output.value(&history, || history_lines(&history, output));
+            let history = daemon.text(&path(&id, "/history")).await?;
+            output.document(&history, || history_lines(&history, output));
         }
         Command::Signal { id, name, input, signal_id } => {
-            let body = json!({ "name": name, "input": input, "signal_id": signal_id });
-            daemon.call(Method::POST, &path(&id, "/signals"), Some(&body)).await?;
-            output.value(&Value::Null, || println!("the signal is recorded"));
+            let body = Message { name, input, signal_id, update_id: None };
+            daemon.ask(Method::POST, &path(&id, "/signals"), Some(&body)).await?;
+            output.value(&Value::Null, || say!("the signal is recorded"));
         }
         Command::Query { id, name, input } => {
-            let body = json!({ "name": name, "input": input });
-            let answer = daemon.call(Method::POST, &path(&id, "/queries"), Some(&body)).await?;
-            output.value(&answer["result"], || println!("{}", pretty(&answer["result"])));
+            let body = Message { name, input, signal_id: None, update_id: None };
+            result(&daemon.ask(Method::POST, &path(&id, "/queries"), Some(&body)).await?);
         }
         Command::Update { id, name, input, update_id } => {
-            let body = json!({ "name": name, "input": input, "update_id": update_id });
-            let answer = daemon.call(Method::POST, &path(&id, "/updates"), Some(&body)).await?;
-            output.value(&answer["result"], || println!("{}", pretty(&answer["result"])));
+            let body = Message { name, input, signal_id: None, update_id };
+            result(&daemon.ask(Method::POST, &path(&id, "/updates"), Some(&body)).await?);
         }
         Command::Questions { id } => return questions::list(daemon, &id, output).await,
         Command::Answer { id, task, input } => {
@@ -228,11 +231,11 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         Command::Pause { id, reason } => {
             let body = json!({ "reason": reason });
             let answer = daemon.call(Method::POST, &own(&id, "/pause"), Some(&body)).await?;
-            output.value(&answer, || println!("{}", text(&answer["message"])));
+            output.value(&answer, || say!("{}", text(&answer["message"])));
         }
         Command::Resume { id } => {
             let answer = daemon.call(Method::POST, &own(&id, "/resume"), None).await?;
-            output.value(&answer, || println!("{}", text(&answer["message"])));
+            output.value(&answer, || say!("{}", text(&answer["message"])));
         }
         Command::Reset { id, event, reason, exclude_signals, exclude_updates, digest } => {
             let body = json!({
@@ -240,7 +243,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 "exclude_updates": exclude_updates, "digest": digest,
             });
             daemon.call(Method::POST, &path(&id, "/reset"), Some(&body)).await?;
-            output.value(&Value::Null, || println!("{id} goes on from event {event} in a new run"));
+            output.value(&Value::Null, || say!("{id} goes on from event {event} in a new run"));
         }
         Command::Upgrade { ids, workflow, digest, dry_run } => {
             let body = json!({
@@ -264,49 +267,63 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Cancel { id } => {
             daemon.call(Method::POST, &path(&id, "/cancel"), None).await?;
-            output.value(&Value::Null, || println!("{id} was asked to stop"));
+            output.value(&Value::Null, || say!("{id} was asked to stop"));
         }
         Command::Terminate { id } => {
             daemon.call(Method::POST, &path(&id, "/terminate"), None).await?;
-            output.value(&Value::Null, || println!("{id} was ended"));
+            output.value(&Value::Null, || say!("{id} was ended"));
         }
         Command::Unblock { id } => {
             let path = format!("/v1/airlock/executions/{}/unblock", segment(&id));
             let answer = daemon.call(Method::POST, &path, None).await?;
-            output.value(&answer, || println!("{}", text(&answer["message"])));
+            output.value(&answer, || say!("{}", text(&answer["message"])));
         }
     }
     Ok(Ended::Well)
 }
 
-/// A JSON value on the command line.
-pub(crate) fn json(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))
+/// What is sent to an execution.
+#[derive(Serialize)]
+struct Message {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update_id: Option<String>,
+}
+
+/// Prints what an execution answered, which is JSON for people and scripts alike.
+fn result(answer: &str) {
+    say!("{}", laid_out(part(answer, &["result"]).map_or("null", RawValue::get)));
 }
 
 /// A line for each record: its number, when, what.
-fn history_lines(history: &Value, output: Output) {
-    for event in history["events"].as_array().into_iter().flatten() {
-        let record = &event["record"];
-        let (kind, body) = match record.as_object().and_then(|map| map.iter().next()) {
-            Some((kind, body)) => (kind.as_str(), body),
-            None => (record.as_str().unwrap_or_default(), &Value::Null),
+fn history_lines(history: &str, output: Output) {
+    for event in items(history, &["events"]) {
+        let Ok(Event { event_id: mut number, event_time, record }) = serde_json::from_str(event.get()) else {
+            continue;
         };
-        let number = event["event_id"].as_u64().unwrap_or_default();
-        let time: String = text(&event["event_time"]).chars().take(23).collect();
-        println!(
-            "{} {} {kind}",
+        // A record is its kind, or its kind with what belongs to it.
+        let whole: BTreeMap<String, &RawValue> = serde_json::from_str(record.get()).unwrap_or_default();
+        let (kind, body) = match whole.first_key_value() {
+            Some((kind, body)) => (kind.clone(), body.get()),
+            None => (serde_json::from_str(record.get()).unwrap_or_default(), "{}"),
+        };
+        let time: String = event_time.chars().take(23).collect();
+        say!(
+            "{} {} {}",
             output.paint(Tone::Quiet, &format!("{number:>6}")),
-            output.paint(Tone::Quiet, &time)
+            output.paint(Tone::Quiet, &format!("{}Z", plain(&time))),
+            plain(&kind)
         );
-        let mut number = number;
-        for part in ["jobs", "commands"] {
-            for entry in body[part].as_array().into_iter().flatten() {
-                let mark = if part == "jobs" { "<-" } else { "->" };
-                println!(
+        for (part, mark) in [("jobs", "<-"), ("commands", "->")] {
+            for entry in items(body, &[part]) {
+                say!(
                     "{} {mark} {}",
                     output.paint(Tone::Quiet, &format!("{number:>6}")),
-                    short(&entry.to_string(), 160)
+                    short(&plain(entry.get()), 160)
                 );
                 number += 1;
             }
@@ -314,18 +331,27 @@ fn history_lines(history: &Value, output: Output) {
     }
 }
 
-async fn events(daemon: &Daemon, id: &str) -> anyhow::Result<Vec<Value>> {
+/// An event of a history.
+#[derive(Deserialize)]
+struct Event<'a> {
+    event_id: u64,
+    event_time: String,
+    #[serde(borrow)]
+    record: &'a RawValue,
+}
+
+/// All events as one list.
+async fn events(daemon: &Daemon, id: &str) -> anyhow::Result<String> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
         let path =
             format!("/v1/workflows/events/list?root_workflow_exec_id={}&limit=1000{cursor}", segment(id));
-        let mut page = daemon.get(&path).await?;
-        if let Value::Array(events) = page["events"].take() {
-            all.extend(events);
-        }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(all),
+        let page = daemon.text(&path).await?;
+        all.extend(items(&page, &["events"]).into_iter().map(|event| event.get().to_owned()));
+        let next = part(&page, &["next_cursor"]).map(|next| serde_json::from_str(next.get()));
+        match next.transpose().context("the daemon's answer is not JSON")?.flatten() {
+            Some::<String>(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(format!("[{}]", all.join(","))),
         }
     }
 }
@@ -341,7 +367,7 @@ fn line(row: &Value, output: Output) -> Vec<String> {
     ]
 }
 
-fn show(execution: &Value, output: Output) {
+fn show(execution: &Value, result: Option<&RawValue>, output: Output) {
     let label = |name: &str| output.paint(Tone::Quiet, &format!("{name:<10}"));
     for (name, key) in [
         ("execution", "execution_id"),
@@ -351,25 +377,25 @@ fn show(execution: &Value, output: Output) {
         ("started", "start_time"),
         ("ended", "end_time"),
     ] {
-        println!("{} {}", label(name), text(&execution[key]));
+        say!("{} {}", label(name), text(&execution[key]));
     }
-    println!("{} {}", label("status"), output.status(&text(&execution["status"])));
+    say!("{} {}", label("status"), output.status(&text(&execution["status"])));
     if let Some(why) = execution["blocked"].as_str() {
-        println!("{} {}", label("blocked"), plain(why));
+        say!("{} {}", label("blocked"), plain(why));
     }
     if let Some(why) = execution["paused"].as_str() {
-        println!("{} {}", label("paused"), plain(why));
+        say!("{} {}", label("paused"), plain(why));
     }
     if execution["failure"].is_object() {
         let failure = &execution["failure"];
-        println!(
+        say!(
             "{} {}: {}",
             label("failure"),
             text(&failure["kind"]),
             short(&text(&failure["message"]), 500)
         );
     }
-    if !execution["result"].is_null() {
-        println!("{}\n{}", label("result"), pretty(&execution["result"]));
+    if let Some(result) = result.filter(|result| result.get() != "null") {
+        say!("{}\n{}", label("result"), laid_out(result.get()));
     }
 }

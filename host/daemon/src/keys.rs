@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     client::{Daemon, segment},
     ended::Ended,
-    output::{Output, Tone, text},
+    output::{Output, Tone, say, text},
 };
 
 /// What to do with API keys. Only an owner's key may do it.
@@ -45,7 +45,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             });
             let key = daemon.post("/v1/airlock/keys", &body).await?;
             output.value(&key, || {
-                println!("{}", text(&key["key"]));
+                say!("{}", text(&key["key"]));
                 eprintln!("{}", output.paint(Tone::Quiet, "this is the only time that the key is shown"));
             });
         }
@@ -79,7 +79,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let path = format!("/v1/airlock/keys/{}", segment(&id));
             let key = daemon.call(Method::DELETE, &path, None).await?;
             output.value(&key, || {
-                println!("key '{}' of {} was revoked", text(&key["name"]), text(&key["user"]))
+                say!("key '{}' of {} was revoked", text(&key["name"]), text(&key["user"]))
             });
         }
     }

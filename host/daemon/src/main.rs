@@ -7,6 +7,7 @@ mod client;
 mod connectors;
 mod credentials;
 mod demo_server;
+mod document;
 mod documents;
 mod ended;
 mod executions;
@@ -34,7 +35,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     client::Daemon,
     ended::{Ended, Misuse},
-    output::Output,
+    output::{Output, say},
     runtime::runtime,
 };
 
@@ -108,7 +109,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && std::env::args().any(|argument| argument == "--json") => {
+            let error = anyhow::Error::from(Misuse(error.to_string().trim_end().to_owned()));
+            Output::new(true).error(&error, Ended::BadInput);
+            return Ended::BadInput.into();
+        }
+        Err(error) => error.exit(),
+    };
     // Before anything else is set up: it only has what it was started with.
     if let Command::CompileComponent { order } = &arguments.command {
         return airlock_sandbox::compile_component(order);
@@ -125,8 +134,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(ended) => ended.into(),
         Err(error) => {
-            eprintln!("airlock: {error:#}");
-            failed(&error).into()
+            let ended = failed(&error);
+            Output::new(arguments.json).error(&error, ended);
+            ended.into()
         }
     }
 }
@@ -147,7 +157,7 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
         Command::DemoServer(arguments) => demo_server::main(arguments).await,
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
-            output.value(&serde_json::json!({ "version": version }), || println!("airlock {version}"));
+            output.value(&serde_json::json!({ "version": version }), || say!("airlock {version}"));
             Ok(Ended::Well)
         }
         Command::Plugins(plugins::Command::New { name, folder }) => {
@@ -170,13 +180,13 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
             output.value(&status, || {
                 let count =
                     |pointer: &str| status.pointer(pointer).map_or_else(String::new, ToString::to_string);
-                println!("airlock {}", status["version"].as_str().unwrap_or_default());
-                println!(
+                say!("airlock {}", status["version"].as_str().unwrap_or_default());
+                say!(
                     "executions: {} open, {} in memory",
                     count("/executions/open"),
                     count("/executions/loaded")
                 );
-                println!(
+                say!(
                     "connections: {} of {} open, {} refused",
                     count("/http/connections/open"),
                     count("/http/connections/most"),
@@ -185,13 +195,13 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
                 let megabytes = |pointer: &str| {
                     status.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or_default() >> 20
                 };
-                println!(
+                say!(
                     "requests: {} MB of {} MB held, {} refused",
                     megabytes("/http/memory/held"),
                     megabytes("/http/memory/most"),
                     count("/http/memory/refused")
                 );
-                println!(
+                say!(
                     "guests: {} MB of memory, {} MB is the limit",
                     megabytes("/sandbox/guest_memory"),
                     megabytes("/sandbox/guest_memory_limit")
@@ -211,7 +221,7 @@ mod tests {
     #[test]
     fn what_was_typed_wrongly_ends_otherwise_than_what_went_wrong() {
         let misuse = run::json_argument("--set", "notjson").expect_err("is no JSON");
-        assert!(misuse.to_string().starts_with("--set is not JSON: "), "{misuse}");
+        assert!(misuse.to_string().starts_with("--set: is not JSON: "), "{misuse}");
         assert_eq!(failed(&misuse), Ended::BadInput);
         let unread = run::json_argument("--set", "@/nowhere/at/all.json").expect_err("is no file");
         assert!(unread.to_string().contains("/nowhere/at/all.json cannot be read"), "{unread}");

@@ -1,8 +1,33 @@
 //! What commands print: tables and colours for people, JSON for scripts.
 
-use std::io::IsTerminal;
+use std::{
+    fmt,
+    io::{IsTerminal, Write as _},
+};
 
-use serde_json::Value;
+use airlock_sandbox::is_active;
+use serde_json::{Value, json};
+
+use crate::{
+    client::Problem,
+    document::{laid_out, pretty},
+    ended::Ended,
+};
+
+/// Prints a line, as `println!` does. When it cannot be written the command ends with a sentence and not with a panic.
+macro_rules! say {
+    ($($line:tt)*) => {
+        $crate::output::line(format_args!($($line)*))
+    };
+}
+pub(crate) use say;
+
+pub(crate) fn line(line: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{line}") {
+        eprintln!("airlock: what was asked for was done, and the answer cannot be written: {error}");
+        std::process::exit(Ended::Failed as i32);
+    }
+}
 
 /// How to print.
 #[derive(Debug, Clone, Copy)]
@@ -12,9 +37,10 @@ pub(crate) struct Output {
 }
 
 /// Text that came from a plugin, a service or another user, as a terminal may see it: control characters could move the
-/// cursor, change the title or answer a question for the reader, so only line ends and tabs stay.
+/// cursor, change the title or answer a question for the reader, and marks could turn what is read, so of all these only line
+/// ends stay.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_active(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// What a piece of text is.
@@ -29,7 +55,8 @@ pub(crate) enum Tone {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && !is_dumb;
         // Events go to standard error and results to standard output; neither gets codes into a file.
         let terminals = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         Self { json, colours: wanted && terminals }
@@ -38,9 +65,31 @@ impl Output {
     /// Prints a value as JSON, or else what `people` prints.
     pub(crate) fn value(self, value: &Value, people: impl FnOnce()) {
         match self.json {
-            true => println!("{}", pretty(value)),
+            true => say!("{}", pretty(value)),
             false => people(),
         }
+    }
+
+    /// Prints a document as it came from the daemon, or else what `people` prints.
+    pub(crate) fn document(self, text: &str, people: impl FnOnce()) {
+        match self.json {
+            true => say!("{}", laid_out(text)),
+            false => people(),
+        }
+    }
+
+    /// Says on standard error why a command failed: a sentence, or for scripts `{"error": {"kind", "message"}}` with the
+    /// daemon's own `status` and `detail` where it was the daemon that refused. `kind` is the word for the exit code.
+    pub(crate) fn error(self, error: &anyhow::Error, ended: Ended) {
+        if !self.json {
+            return eprintln!("airlock: {error:#}");
+        }
+        let mut told = json!({ "kind": ended.word(), "message": plain(&format!("{error:#}")) });
+        if let Some(Problem::Refused { status, body, .. }) = error.downcast_ref() {
+            told["status"] = status.as_u16().into();
+            told["detail"] = body["detail"].clone();
+        }
+        eprintln!("{}", pretty(&json!({ "error": told })));
     }
 
     /// Text in the colour of its tone, on a terminal.
@@ -87,9 +136,9 @@ impl Output {
             text
         };
         let headings: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
-        println!("{}", self.paint(Tone::Quiet, &line(&headings)));
+        say!("{}", self.paint(Tone::Quiet, &line(&headings)));
         for row in rows {
-            println!("{}", line(row));
+            say!("{}", line(row));
         }
     }
 }
@@ -107,11 +156,6 @@ fn visible(cell: &str) -> usize {
         }
     }
     count
-}
-
-pub(crate) fn pretty(value: &Value) -> String {
-    // A tree of values always has a JSON form.
-    serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
 /// A field as text: strings bare and [`plain`], nothing for null.
@@ -146,8 +190,8 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_speak_to_the_terminal() {
         assert_eq!(
-            text(&Value::from("a\x1b]0;title\x07\u{9b}2J\r\n\tb")),
-            "a\u{fffd}]0;title\u{fffd}\u{fffd}2J\u{fffd}\n\tb"
+            text(&Value::from("a\x1b]0;title\x07\u{9b}2J\r\n\tb \u{202e}gpj.exe\u{2066}")),
+            "a\u{fffd}]0;title\u{fffd}\u{fffd}2J\u{fffd}\n\tb \u{fffd}gpj.exe\u{fffd}"
         );
     }
 }

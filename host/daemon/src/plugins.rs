@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::{
     client::{Daemon, segment},
+    document::pretty,
     ended::Ended,
-    output::{Output, Tone, plain, pretty, text},
+    output::{Output, Tone, plain, say, text},
 };
 
 /// What to do with plugins.
@@ -40,10 +41,10 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 output.table(&["PLUGIN", "STATE", "DIGEST", "SIZE", "WORKFLOWS"], &rows);
                 for plugin in plugins() {
                     if let Some(error) = plugin["error"].as_str() {
-                        println!("\n{}: {}", output.paint(Tone::Bad, &text(&plugin["name"])), plain(error));
+                        say!("\n{}: {}", output.paint(Tone::Bad, &text(&plugin["name"])), plain(error));
                     }
                     for problem in problems(plugin) {
-                        println!("\n{}: {problem}", output.paint(Tone::Busy, &text(&plugin["name"])));
+                        say!("\n{}: {problem}", output.paint(Tone::Busy, &text(&plugin["name"])));
                     }
                 }
             });
@@ -108,28 +109,28 @@ fn row(plugin: &Value, output: Output) -> Vec<String> {
 }
 
 fn inspect(plugin: &Value, output: Output) {
-    println!(
+    say!(
         "{} {}",
         output.paint(Tone::Strong, &text(&plugin["name"])),
         output.status(&text(&plugin["state"]))
     );
-    println!("sha256 {}", text(&plugin["digest"]));
+    say!("sha256 {}", text(&plugin["digest"]));
     if let Some(error) = plugin["error"].as_str() {
-        println!("{}", plain(error));
+        say!("{}", plain(error));
     }
     for (what, key) in [("workflow", "workflows"), ("activity", "activities")] {
         for entry in plugin["definition"][key].as_array().into_iter().flatten() {
-            println!("\n{what} {}", output.paint(Tone::Strong, &text(&entry["name"])));
+            say!("\n{what} {}", output.paint(Tone::Strong, &text(&entry["name"])));
             if let Some(about) = entry["description"].as_str() {
-                println!("  {}", plain(about));
+                say!("  {}", plain(about));
             }
             let found = plugin["connectors"].as_array().into_iter().flatten();
             let found: Vec<&Value> =
                 found.filter(|slot| key == "workflows" && slot["workflow"] == entry["name"]).collect();
             for found in &found {
-                println!("  connector: {}", slot(found));
+                say!("  connector: {}", slot(found));
                 if let Some(problem) = found["problem"].as_str() {
-                    println!("    {}", output.paint(Tone::Bad, &plain(problem)));
+                    say!("    {}", output.paint(Tone::Bad, &plain(problem)));
                 }
             }
             let slots: Vec<String> = entry["slots"]
@@ -139,9 +140,9 @@ fn inspect(plugin: &Value, output: Output) {
                 .map(|slot| text(&slot["connector"]))
                 .collect();
             if found.is_empty() && !slots.is_empty() {
-                println!("  connectors: {}", slots.join(", "));
+                say!("  connectors: {}", slots.join(", "));
             }
-            println!("  input: {}", pretty(&entry["input_schema"]).replace('\n', "\n  "));
+            say!("  input: {}", pretty(&entry["input_schema"]).replace('\n', "\n  "));
         }
     }
 }

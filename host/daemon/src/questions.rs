@@ -1,11 +1,15 @@
 //! `airlock executions questions` and `answer`: what an execution asks people, and their answers.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use airlock_engine::Json;
+use reqwest::Method;
+use serde_json::Value;
 
 use crate::{
     client::{Daemon, segment},
     ended::Ended,
-    output::{Output, Tone, plain, short, text},
+    output::{Output, Tone, plain, say, short, text},
 };
 
 /// Shows the open questions of an execution.
@@ -14,25 +18,25 @@ pub(crate) async fn list(daemon: &Daemon, id: &str, output: Output) -> anyhow::R
     let questions = &answer["questions"];
     output.value(questions, || {
         for question in questions.as_array().into_iter().flatten() {
-            println!("{}", output.paint(Tone::Strong, &short(&text(&question["label"]), 500)));
+            say!("{}", output.paint(Tone::Strong, &short(&text(&question["label"]), 500)));
             let about = question["about"].as_object().filter(|about| !about.is_empty());
             about.iter().for_each(|about| {
                 let has_members = about.get("members").is_some();
                 let is_shown = |name: &str| !has_members || !["arguments", "members"].contains(&name);
                 let fields = about.iter().filter(|(name, _)| is_shown(name));
                 let fields = fields.map(|(name, value)| format!("{}: {}", plain(name), brief(value)));
-                println!("  {}", fields.collect::<Vec<_>>().join(", "));
-                members(about.get("members")).iter().for_each(|line| println!("    {line}"));
+                say!("  {}", fields.collect::<Vec<_>>().join(", "));
+                members(about.get("members")).iter().for_each(|line| say!("    {line}"));
             });
             if let Some(at) = question["expires_at"].as_str() {
-                println!("  {} {}", output.paint(Tone::Quiet, "expires at"), plain(at));
+                say!("  {} {}", output.paint(Tone::Quiet, "expires at"), plain(at));
             }
-            println!(
+            say!(
                 "  {} {}",
                 output.paint(Tone::Quiet, "form"),
                 plain(&question["input_schema"].to_string())
             );
-            println!("  {}", command(id, &text(&question["task_id"]), &question["input_schema"]));
+            say!("  {}", command(id, &text(&question["task_id"]), &question["input_schema"]));
         }
     });
     Ok(Ended::Well)
@@ -43,12 +47,13 @@ pub(crate) async fn answer(
     daemon: &Daemon,
     id: &str,
     task: &str,
-    input: &Value,
+    input: &Json,
     output: Output,
 ) -> anyhow::Result<Ended> {
     let path = format!("/v1/airlock/executions/{}/questions/{}", segment(id), segment(task));
-    let answer = daemon.post(&path, &json!({ "input": input })).await?;
-    output.value(&answer, || println!("{}", text(&answer["message"])));
+    let answer = daemon.ask(Method::POST, &path, Some(&BTreeMap::from([("input", input)]))).await?;
+    let message: Value = serde_json::from_str(&answer).unwrap_or_default();
+    output.document(&answer, || say!("{}", text(&message["message"])));
     Ok(Ended::Well)
 }
 
@@ -90,6 +95,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -12,7 +12,7 @@ use airlock_sandbox::{Sandbox, SandboxConfig};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::{ended::Ended, output::Output};
+use crate::{ended::Ended, output::{Output, say}};
 
 /// Which history, and which code.
 #[derive(clap::Args)]
@@ -61,7 +61,7 @@ pub(crate) async fn main(arguments: Arguments, output: Output) -> anyhow::Result
     match replay(&*sandbox, &plugin.digest, parsed).await {
         Ok(()) => {
             let answer = serde_json::json!({ "repeats": true, "records": events });
-            output.value(&answer, || println!("the component repeats the history of {events} records"));
+            output.value(&answer, || say!("the component repeats the history of {events} records"));
             Ok(Ended::Well)
         }
         Err(ReplayError::Diverged(difference)) => {
@@ -69,7 +69,7 @@ pub(crate) async fn main(arguments: Arguments, output: Output) -> anyhow::Result
                 "repeats": false, "event": difference.event, "recorded": difference.recorded,
                 "produced": difference.produced, "difference": difference.to_string(),
             });
-            output.value(&answer, || println!("the component does not repeat the history: {difference}"));
+            output.value(&answer, || say!("the component does not repeat the history: {difference}"));
             Ok(Ended::Failed)
         }
         Err(ReplayError::Guest(error)) => bail!("the component went wrong: {error}"),

@@ -1,16 +1,20 @@
 //! `airlock run` and `airlock executions watch`: following an execution to its end.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
+use airlock_engine::Json;
 use anyhow::Context as _;
-use chrono::{DateTime, Local};
+use chrono::DateTime;
 use futures::StreamExt as _;
-use serde_json::{Value, json};
+use reqwest::Method;
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     client::{Daemon, Problem, segment},
+    document::{self, laid_out, part},
     ended::{Ended, Misuse},
-    output::{Output, Tone, plain, pretty, short, text},
+    output::{Output, Tone, plain, say, short, text},
     questions,
 };
 
@@ -19,9 +23,9 @@ use crate::{
 pub(crate) struct Arguments {
     /// Name of the workflow.
     workflow: String,
-    /// The input: JSON, or @FILE with JSON in it.
-    #[arg(long, default_value = "{}")]
-    input: String,
+    /// The input: JSON, @FILE with JSON in it, or @- with JSON on standard input.
+    #[arg(long, default_value = "{}", value_parser = document::given)]
+    input: Json,
     /// An id of your choice for the execution.
     #[arg(long)]
     execution_id: Option<String>,
@@ -76,18 +80,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts a workflow and follows it.
 pub(crate) async fn main(daemon: &Daemon, arguments: Arguments, output: Output) -> anyhow::Result<Ended> {
-    let body = match body(&arguments) {
-        Ok(body) => body,
-        Err(error) => {
-            eprintln!("airlock: {error:#}");
-            return Ok(Ended::BadInput);
-        }
+    let body = Start {
+        input: &arguments.input,
+        execution_id: arguments.execution_id.as_deref(),
+        extensions: arguments.extensions.wire(None).map_err(|error| Misuse::of(&error))?,
     };
     let path = format!("/v1/workflows/{}/execute", segment(&arguments.workflow));
-    let execution = daemon.post(&path, &body).await?;
+    let answer = daemon.ask(Method::POST, &path, Some(&body)).await?;
+    let execution: Value = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
     let id = text(&execution["execution_id"]);
     if arguments.detach {
-        output.value(&execution, || println!("{id}"));
+        output.document(&answer, || say!("{id}"));
         return Ok(Ended::Well);
     }
     if !output.json {
@@ -96,25 +99,19 @@ pub(crate) async fn main(daemon: &Daemon, arguments: Arguments, output: Output) 
     follow(daemon, &id, output).await
 }
 
-fn body(arguments: &Arguments) -> anyhow::Result<Value> {
-    let mut body = json!({ "input": json_argument("--input", &arguments.input)? });
-    if let Some(id) = &arguments.execution_id {
-        body["execution_id"] = id.as_str().into();
-    }
-    if let Some(extensions) = arguments.extensions.wire(None)? {
-        body["extensions"] = extensions;
-    }
-    Ok(body)
+/// What is sent.
+#[derive(Serialize)]
+struct Start<'a> {
+    input: &'a Json,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    execution_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extensions: Option<Value>,
 }
 
 /// JSON from an argument, or from the file that it names with `@`.
 pub(crate) fn json_argument(name: &str, argument: &str) -> anyhow::Result<Value> {
-    let text = match argument.strip_prefix('@') {
-        Some(file) => std::fs::read_to_string(Path::new(file))
-            .map_err(|error| Misuse(format!("{name}: {file} cannot be read: {error}")))?,
-        None => argument.to_owned(),
-    };
-    Ok(serde_json::from_str(&text).map_err(|error| Misuse(format!("{name} is not JSON: {error}")))?)
+    Ok(document::given(argument).map_err(|error| Misuse(format!("{name}: {error}")))?.value())
 }
 
 /// Shows events until the execution ends; then its result. A daemon that restarts meanwhile is waited for.
@@ -128,16 +125,18 @@ pub(crate) async fn follow(daemon: &Daemon, id: &str, output: Output) -> anyhow:
         match daemon.events(&path).await {
             Ok(mut events) => {
                 gone = None;
-                while let Some(frame) = events.next().await {
+                while let Some(text) = events.next().await {
+                    let Ok(frame) = serde_json::from_str::<Value>(&text) else { continue };
                     next = frame["broker_sequence"].as_u64().map_or(next, |sequence| sequence + 1);
                     if !output.json {
-                        lines.show(&frame["data"]);
+                        lines.show(&frame["data"], part(&text, &["data", "attributes", "result", "value"]));
                     }
                 }
-                let execution = daemon.get(&format!("/v1/workflows/executions/{}", segment(id))).await;
-                match execution {
-                    Ok(execution) if execution["status"] != "RUNNING" => return Ok(end(&execution, output)),
-                    _ => tokio::time::sleep(Duration::from_millis(200)).await,
+                let execution = daemon.text(&format!("/v1/workflows/executions/{}", segment(id))).await;
+                let ended = execution.ok().and_then(|execution| end(&execution, output));
+                match ended {
+                    Some(ended) => return Ok(ended),
+                    None => tokio::time::sleep(Duration::from_millis(200)).await,
                 }
             }
             Err(error) => {
@@ -152,11 +151,15 @@ pub(crate) async fn follow(daemon: &Daemon, id: &str, output: Output) -> anyhow:
     }
 }
 
-/// Prints the result, or why there is none.
-fn end(execution: &Value, output: Output) -> Ended {
+/// Prints the result, or why there is none; nothing yet while it runs.
+fn end(answer: &str, output: Output) -> Option<Ended> {
+    let execution: Value = serde_json::from_str(answer).ok()?;
     let status = text(&execution["status"]);
-    output.value(execution, || match status.as_str() {
-        "COMPLETED" => println!("{}", pretty(&execution["result"])),
+    if status == "RUNNING" {
+        return None;
+    }
+    output.document(answer, || match status.as_str() {
+        "COMPLETED" => say!("{}", laid_out(part(answer, &["result"]).map_or("null", RawValue::get))),
         _ => {
             let failure = &execution["failure"];
             let why = match failure {
@@ -166,23 +169,24 @@ fn end(execution: &Value, output: Output) -> Ended {
             eprintln!("{}{why}", output.status(&status));
         }
     });
-    match status.as_str() {
+    Some(match status.as_str() {
         "COMPLETED" => Ended::Well,
         "FAILED" => Ended::Failed,
         _ => Ended::Stopped,
-    }
+    })
 }
 
 /// Events as lines for people.
 struct Lines(Output);
 
 impl Lines {
-    fn show(&self, event: &Value) {
+    /// `result` is the event's, as it was written.
+    fn show(&self, event: &Value, result: Option<&RawValue>) {
         let attributes = &event["attributes"];
         let kind = event["event_type"].as_str().unwrap_or_default();
         let name = |key: &str| text(&attributes[key]).replace("__internal__", "");
         let message = || short(&text(&attributes["failure"]["message"]), 100);
-        let value = |key: &str| short(&attributes[key]["value"].to_string(), 70);
+        let result = || short(&plain(result.map_or("null", RawValue::get)), 70);
         let o = self.0;
         let (mark, line) = match kind {
             "WORKFLOW_EXECUTION_STARTED" => {
@@ -196,7 +200,7 @@ impl Lines {
                 (o.paint(Tone::Busy, "·"), format!("{} started", name("activity_name")))
             }
             "ACTIVITY_TASK_COMPLETED" => {
-                (o.paint(Tone::Good, "✓"), format!("{} → {}", name("activity_name"), value("result")))
+                (o.paint(Tone::Good, "✓"), format!("{} → {}", name("activity_name"), result()))
             }
             "ACTIVITY_TASK_RETRYING" => {
                 let attempt = text(&attributes["attempt"]);
@@ -211,7 +215,7 @@ impl Lines {
             _ => self.task(kind, attributes, &text(&event["workflow_exec_id"])),
         };
         let at = event["event_timestamp"].as_i64().map(DateTime::from_timestamp_nanos).unwrap_or_default();
-        let at = at.with_timezone(&Local).format("%H:%M:%S%.3f").to_string();
+        let at = at.format("%H:%M:%S%.3fZ").to_string();
         eprintln!("{} {mark} {line}", o.paint(Tone::Quiet, &at));
     }
 

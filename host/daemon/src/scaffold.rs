@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use include_dir::{Dir, include_dir};
 use serde_json::json;
 
-use crate::{ended::Ended, output::Output};
+use crate::{ended::Ended, output::{Output, say}};
 
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
@@ -46,10 +46,10 @@ pub(crate) fn new_plugin(name: &str, folder: Option<&Path>, output: Output) -> a
     write(&WIT, Path::new(""), &folder.join("sdk/wit"), &as_it_is)?;
     let shown = folder.display().to_string();
     output.value(&json!({ "folder": shown }), || {
-        println!("made {shown}. Next:");
-        println!("  cd {shown}");
-        println!("  cargo build --release --target wasm32-wasip2");
-        println!("  cp target/wasm32-wasip2/release/{}.wasm PLUGIN_FOLDER/", name.replace('-', "_"));
+        say!("made {shown}. Next:");
+        say!("  cd {shown}");
+        say!("  cargo build --release --target wasm32-wasip2");
+        say!("  cp target/wasm32-wasip2/release/{}.wasm PLUGIN_FOLDER/", name.replace('-', "_"));
     });
     Ok(Ended::Well)
 }

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use chrono::{DateTime, Datelike as _, NaiveDateTime, Timelike as _};
+use airlock_engine::Json;
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, Datelike as _, NaiveDateTime, TimeZone as _, Timelike as _, Utc};
 use chrono_tz::Tz;
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     client::{Daemon, segment},
-    ended::Ended,
-    output::{Output, Tone, plain, pretty, short, text},
-    run::{Extensions, json_argument},
+    document::{self, laid_out, part},
+    ended::{Ended, Misuse},
+    output::{Output, Tone, plain, say, short, text},
+    run::Extensions,
 };
 
 /// What to do with schedules.
@@ -112,9 +115,9 @@ pub(crate) struct Definition {
     /// The time zone of --cron and --at, such as Europe/Berlin. Default: UTC.
     #[arg(long)]
     tz: Option<String>,
-    /// The input of every execution: JSON, or @FILE with JSON in it.
-    #[arg(long)]
-    input: Option<String>,
+    /// The input of every execution: JSON, @FILE with JSON in it, or @- with JSON on standard input.
+    #[arg(long, value_parser = document::given)]
+    input: Option<Json>,
     /// What to do when another still runs. Default: skip.
     #[arg(long)]
     overlap: Option<Overlap>,
@@ -171,15 +174,17 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
     let path = |id: &str, rest: &str| format!("/v1/workflows/schedules/{}{rest}", segment(id));
     match command {
         Command::Create { workflow, id, definition } => {
-            let mut schedule = match fields(&definition, None) {
-                Ok(schedule) => schedule,
-                Err(error) => return Ok(bad_input(&error)),
+            let mut schedule = fields(&definition, None).map_err(|error| Misuse::of(&error))?;
+            let input = definition.input.clone().unwrap_or_else(|| Json::from(json!({})));
+            let body = Wire {
+                workflow_identifier: Some(workflow),
+                schedule_id: id,
+                schedule: Given { fields: schedule, input: Some(input) },
             };
-            schedule.entry("input").or_insert_with(|| json!({}));
-            let body = json!({ "workflow_identifier": workflow, "schedule_id": id, "schedule": schedule });
-            let answer = daemon.post("/v1/workflows/schedules", &body).await?;
+            let answer = daemon.ask(Method::POST, "/v1/workflows/schedules", Some(&body)).await?;
+            let answer = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
             let id = text(&answer["schedule_id"]);
-            output.value(&answer, || println!("{id}"));
+            output.value(&answer, || say!("{id}"));
             warn(&answer, output);
             if !output.json {
                 let shown = daemon.get(&path(&id, "")).await?;
@@ -199,49 +204,68 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             });
         }
         Command::Show { id } => {
-            let schedule = daemon.get(&path(&id, "")).await?;
-            output.value(&schedule, || show(&schedule, output));
+            let answer = daemon.text(&path(&id, "")).await?;
+            let schedule = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+            output.document(&answer, || show(&schedule, part(&answer, &["input"]), output));
         }
         Command::Pause { id, note } => {
             daemon.call(Method::POST, &path(&id, "/pause"), Some(&json!({ "note": note }))).await?;
-            output.value(&Value::Null, || println!("{id} is paused"));
+            output.value(&Value::Null, || say!("{id} is paused"));
         }
         Command::Resume { id, note } => {
             daemon.call(Method::POST, &path(&id, "/resume"), Some(&json!({ "note": note }))).await?;
             let schedule = daemon.get(&path(&id, "")).await?;
-            output.value(&Value::Null, || println!("{id} goes on, next at {}", first_time(&schedule)));
+            output.value(&Value::Null, || say!("{id} goes on, next at {}", first_time(&schedule)));
         }
         Command::Trigger { id, overlap } => {
             let body = json!({ "overlap": overlap.map(Overlap::wire) });
             daemon.call(Method::POST, &path(&id, "/trigger"), Some(&body)).await?;
-            output.value(&Value::Null, || println!("an execution of {id} was asked for"));
+            output.value(&Value::Null, || say!("an execution of {id} was asked for"));
         }
         Command::Backfill { id, from, to, overlap } => {
             let body = json!({ "start_at": from, "end_at": to, "overlap": overlap.map(Overlap::wire) });
             let path = format!("/v1/airlock/schedules/{}/backfill", segment(&id));
             daemon.call(Method::POST, &path, Some(&body)).await?;
-            output.value(&Value::Null, || println!("executions of {id} from {from} to {to} were asked for"));
+            output.value(&Value::Null, || say!("executions of {id} from {from} to {to} were asked for"));
         }
         Command::Update { id, definition } => {
             let before = daemon.get(&path(&id, "")).await?;
-            let schedule = match fields(&definition, Some(&before)) {
-                Ok(schedule) if schedule.is_empty() => {
-                    return Ok(bad_input(&anyhow::anyhow!("nothing to change was given: see --help")));
-                }
-                Ok(schedule) => schedule,
-                Err(error) => return Ok(bad_input(&error)),
-            };
-            let body = json!({ "schedule": schedule });
-            let answer = daemon.call(Method::PATCH, &path(&id, ""), Some(&body)).await?;
-            output.value(&answer, || println!("{id} was changed"));
+            let schedule = fields(&definition, Some(&before)).map_err(|error| Misuse::of(&error))?;
+            if schedule.is_empty() && definition.input.is_none() {
+                return Err(Misuse("nothing to change was given: see --help".into()).into());
+            }
+            let schedule = Given { fields: schedule, input: definition.input.clone() };
+            let body = Wire { workflow_identifier: None, schedule_id: None, schedule };
+            let answer = daemon.ask(Method::PATCH, &path(&id, ""), Some(&body)).await?;
+            let answer = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+            output.value(&answer, || say!("{id} was changed"));
             warn(&answer, output);
         }
         Command::Delete { id } => {
             daemon.call(Method::DELETE, &path(&id, ""), None).await?;
-            output.value(&Value::Null, || println!("{id} was removed"));
+            output.value(&Value::Null, || say!("{id} was removed"));
         }
     }
     Ok(Ended::Well)
+}
+
+/// What is sent.
+#[derive(Serialize)]
+struct Wire {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workflow_identifier: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule_id: Option<String>,
+    schedule: Given,
+}
+
+/// The definition, as far as it was given.
+#[derive(Serialize)]
+struct Given {
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<Json>,
 }
 
 /// What will keep its executions from working, as the daemon said.
@@ -249,11 +273,6 @@ fn warn(answer: &Value, output: Output) {
     for warning in answer["warnings"].as_array().into_iter().flatten() {
         eprintln!("{} {}", output.paint(Tone::Bad, "warning"), plain(&text(warning)));
     }
-}
-
-fn bad_input(error: &anyhow::Error) -> Ended {
-    eprintln!("airlock: {error:#}");
-    Ended::BadInput
 }
 
 /// The fields of a definition that were given. `before` is the schedule that is changed.
@@ -264,15 +283,18 @@ fn fields(given: &Definition, before: Option<&Value>) -> anyhow::Result<Map<Stri
             fields.insert(key.into(), value);
         }
     };
-    if let Some(input) = &given.input {
-        put("input", Some(json_argument("--input", input)?));
-    }
+    // A list of instants needs no clock: on one that is put back, two of them look the same.
+    let is_of_instants = given.cron.is_empty()
+        && given.every.is_empty()
+        && !given.at.is_empty()
+        && given.at.iter().all(|text| DateTime::parse_from_rfc3339(text).is_ok());
     if !(given.cron.is_empty() && given.every.is_empty() && given.at.is_empty()) {
         let zone = given.tz.as_deref().or_else(|| before?["time_zone_name"].as_str()).unwrap_or("UTC");
         let zone: Tz = zone.parse().ok().with_context(|| {
             format!("'{zone}' is not a time zone: use a name such as Europe/Berlin, or UTC")
         })?;
-        let at = given.at.iter().map(|text| single_time(text, zone)).collect::<anyhow::Result<Vec<_>>>()?;
+        let clock = if is_of_instants { Tz::UTC } else { zone };
+        let at = given.at.iter().map(|text| single_time(text, clock)).collect::<anyhow::Result<Vec<_>>>()?;
         let every = given
             .every
             .iter()
@@ -282,7 +304,8 @@ fn fields(given: &Definition, before: Option<&Value>) -> anyhow::Result<Map<Stri
         put("intervals", Some(json!(every)));
         put("calendars", Some(json!(at)));
     }
-    put("time_zone_name", given.tz.as_ref().map(|zone| json!(zone)));
+    let clock = if is_of_instants { Some("UTC") } else { given.tz.as_deref() };
+    put("time_zone_name", clock.map(Value::from));
     if let Some(jitter) = &given.jitter {
         put("jitter", Some(duration("--jitter", jitter)?.into()));
     }
@@ -317,16 +340,33 @@ fn fields(given: &Definition, before: Option<&Value>) -> anyhow::Result<Map<Stri
     Ok(fields)
 }
 
-/// A calendar that has one time.
+/// A calendar that has one time, which is still to come.
 fn single_time(text: &str, zone: Tz) -> anyhow::Result<Value> {
-    let local = DateTime::parse_from_rfc3339(text)
-        .map(|time| time.with_timezone(&zone).naive_local())
-        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S"))
-        .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M"))
-        .ok()
-        .with_context(|| {
+    let on_the_clock = || {
+        let read = |form| NaiveDateTime::parse_from_str(text, form);
+        read("%Y-%m-%dT%H:%M:%S").or_else(|_| read("%Y-%m-%dT%H:%M")).with_context(|| {
             format!("--at takes a time such as 2026-12-24T18:00 or 2026-12-24T18:00:00Z, not '{text}'")
-        })?;
+        })
+    };
+    let instant = match DateTime::parse_from_rfc3339(text) {
+        Ok(time) => time.with_timezone(&zone),
+        Err(_) => zone
+            .from_local_datetime(&on_the_clock()?)
+            .earliest()
+            .with_context(|| format!("--at {text} does not exist in {zone}: the clock is put forward there"))?,
+    };
+    let local = instant.naive_local();
+    // What is on the clock twice is meant the first time.
+    if zone.from_local_datetime(&local).earliest() != Some(instant) {
+        bail!(
+            "--at {text} is the second {} in {zone}, where the clock is put back: give it a schedule of its own, with times \
+             that name their zone and nothing else",
+            local.format("%H:%M:%S")
+        );
+    }
+    if instant < Utc::now() {
+        bail!("--at {text} is past");
+    }
     let only = |value: u32| json!([{ "start": value }]);
     Ok(json!({
         "year": [{ "start": local.year() }], "month": only(local.month()), "day_of_month": only(local.day()),
@@ -351,6 +391,10 @@ fn seconds(flag: &str, text: &str) -> anyhow::Result<u64> {
 }
 
 fn people_duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
+    let is_of_the_calendar = |word: &str| word.starts_with("month") || word.starts_with("year") || matches!(word, "M" | "y");
+    if text.split(|c: char| !c.is_alphabetic()).any(is_of_the_calendar) {
+        bail!("{flag} {text}: months and years are of different lengths; use --cron, such as '0 0 1 * *' for each month");
+    }
     humantime::parse_duration(text)
         .with_context(|| format!("{flag} takes a duration such as 30s, 15m, 1h30m or 2days, not '{text}'"))
 }
@@ -389,7 +433,7 @@ fn line(schedule: &Value, output: Output) -> Vec<String> {
     ]
 }
 
-fn show(schedule: &Value, output: Output) {
+fn show(schedule: &Value, input: Option<&RawValue>, output: Output) {
     let label = |name: &str| output.paint(Tone::Quiet, &format!("{name:<10}"));
     for (name, key) in [
         ("schedule", "schedule_id"),
@@ -403,25 +447,25 @@ fn show(schedule: &Value, output: Output) {
         ("note", "note"),
     ] {
         if !schedule[key].is_null() {
-            println!("{} {}", label(name), text(&schedule[key]));
+            say!("{} {}", label(name), text(&schedule[key]));
         }
     }
-    println!("{} {}", label("state"), state(schedule, output));
+    say!("{} {}", label("state"), state(schedule, output));
     let each = |key: &str| schedule[key].as_array().cloned().unwrap_or_default();
     for expression in each("cron_expressions") {
-        println!("{} {}", label("cron"), text(&expression));
+        say!("{} {}", label("cron"), text(&expression));
     }
     for interval in each("intervals") {
         let offset =
             interval["offset"].as_str().map_or_else(String::new, |offset| format!(" + {}", plain(offset)));
-        println!("{} {}{offset}", label("every"), text(&interval["every"]));
+        say!("{} {}{offset}", label("every"), text(&interval["every"]));
     }
     for (name, key) in [("calendar", "calendars"), ("skip", "skip")] {
         for mut calendar in each(key) {
             if let Some(fields) = calendar.as_object_mut() {
                 fields.retain(|_, value| !value.is_null());
             }
-            println!("{} {}", label(name), plain(&calendar.to_string()));
+            say!("{} {}", label(name), plain(&calendar.to_string()));
         }
     }
     let (policy, scheduled, by_hand) = (&schedule["policy"], &schedule["scheduled"], &schedule["by_hand"]);
@@ -431,22 +475,22 @@ fn show(schedule: &Value, output: Output) {
         .find(|variant| policy["overlap"] == variant.wire())
         .and_then(overlap)
         .map_or_else(String::new, |value| value.get_name().to_owned());
-    println!("{} {overlap}", label("overlap"));
+    say!("{} {overlap}", label("overlap"));
     let counters = |counters: &Value| {
         format!(
             "{} started, {} skipped, {} missed, {} failed",
             counters["started"], counters["skipped"], counters["missed"], counters["failed"]
         )
     };
-    println!("{} {}", label("times"), counters(scheduled));
-    println!("{} {}", label("by hand"), counters(by_hand));
+    say!("{} {}", label("times"), counters(scheduled));
+    say!("{} {}", label("by hand"), counters(by_hand));
     if schedule["last_failure"].is_object() {
         let failure = &schedule["last_failure"];
         let when = minute(&text(&failure["scheduled_at"]));
-        println!("{} {when}: {}", label("failure"), short(&text(&failure["reason"]), 500));
+        say!("{} {when}: {}", label("failure"), short(&text(&failure["reason"]), 500));
     }
     for run in each("recent_executions") {
-        println!(
+        say!(
             "{} {} {}",
             label("recent"),
             minute(&text(&run["scheduled_at"])),
@@ -454,17 +498,17 @@ fn show(schedule: &Value, output: Output) {
         );
     }
     for run in each("future_executions") {
-        println!("{} {}", label("next"), minute(&text(&run["scheduled_at"])));
+        say!("{} {}", label("next"), minute(&text(&run["scheduled_at"])));
     }
     match &schedule["extensions"]["airlock"]["mocks"] {
-        Value::Bool(true) => println!("{} all tool calls are answered from mocks", label("mocks")),
+        Value::Bool(true) => say!("{} all tool calls are answered from mocks", label("mocks")),
         Value::Array(names) => {
             let names: Vec<String> = names.iter().map(text).collect();
-            println!("{} {}", label("mocks"), plain(&names.join(", ")));
+            say!("{} {}", label("mocks"), plain(&names.join(", ")));
         }
         _ => {}
     }
-    println!("{}\n{}", label("input"), pretty(&schedule["input"]));
+    say!("{}\n{}", label("input"), laid_out(input.map_or("null", RawValue::get)));
 }
 
 #[cfg(test)]
@@ -481,7 +525,8 @@ mod tests {
 
     fn given(arguments: &[&str], before: Option<&Value>) -> anyhow::Result<Value> {
         let line = Line::try_parse_from([&["x"], arguments].concat())?;
-        fields(&line.definition, before).map(Value::Object)
+        let fields = fields(&line.definition, before)?;
+        Ok(serde_json::to_value(Given { fields, input: line.definition.input })?)
     }
 
     #[test]
@@ -494,7 +539,7 @@ mod tests {
             "--every",
             "PT5S",
             "--at",
-            "2026-12-24T18:00",
+            "2096-12-24T18:00",
             "--tz",
             "Europe/Berlin",
             "--input",
@@ -509,7 +554,7 @@ mod tests {
         let expected = json!({
             "cron_expressions": ["0 8 * * *"],
             "intervals": [{ "every": "PT5400S" }, { "every": "PT5S" }],
-            "calendars": [{ "year": [{ "start": 2026 }], "month": [{ "start": 12 }], "day_of_month": [{ "start": 24 }],
+            "calendars": [{ "year": [{ "start": 2096 }], "month": [{ "start": 12 }], "day_of_month": [{ "start": 24 }],
                 "hour": [{ "start": 18 }], "minute": [{ "start": 0 }], "second": [{ "start": 0 }] }],
             "time_zone_name": "Europe/Berlin", "input": { "n": 1 }, "policy": { "overlap": 3 }, "jitter": "PT1.500S",
             "max_executions": 3,
@@ -519,12 +564,29 @@ mod tests {
 
     #[test]
     fn a_time_with_a_zone_is_put_on_the_clock_of_the_schedule() {
-        let read = given(&["--at", "2026-07-01T23:30:00Z", "--tz", "Europe/Berlin"], None).expect("is read");
+        let read = given(&["--at", "2096-07-01T23:30:00Z", "--every", "1h", "--tz", "Europe/Berlin"], None).expect("is read");
         let calendar = &read["calendars"][0];
         assert_eq!(
             (&calendar["day_of_month"][0]["start"], &calendar["hour"][0]["start"]),
             (&json!(2), &json!(1))
         );
+    }
+
+    #[test]
+    fn a_list_of_instants_is_kept_to_the_second_whatever_the_clocks_do() {
+        for at in ["2096-10-28T00:30:00Z", "2096-10-28T01:30:00Z", "2096-10-28T02:30:00+01:00"] {
+            let read = given(&["--at", at, "--tz", "Europe/Berlin"], None).expect("is read");
+            let hour = DateTime::parse_from_rfc3339(at).expect("a time").with_timezone(&Utc).hour();
+            assert_eq!(read["time_zone_name"], "UTC");
+            assert_eq!(read["calendars"][0]["hour"][0]["start"], hour, "{at}");
+        }
+        // Beside what follows the clock, the hour that comes twice is meant the first time.
+        let beside = |at| given(&["--at", at, "--cron", "0 9 * * *", "--tz", "Europe/Berlin"], None);
+        assert_eq!(
+            beside("2096-10-28T00:30:00Z").expect("is read")["calendars"][0]["hour"][0]["start"],
+            2
+        );
+        assert!(beside("2096-10-28T01:30:00Z").expect_err("is refused").to_string().contains("put back"));
     }
 
     #[test]
@@ -563,6 +625,11 @@ mod tests {
             (&["--at", "tomorrow"], "2026-12-24T18:00"),
             (&["--cron", "@daily", "--tz", "Berlin"], "Europe/Berlin"),
             (&["--input", "{"], "not JSON"),
+            (&["--at", "2096-03-25T02:30", "--tz", "Europe/Berlin"], "does not exist in Europe/Berlin"),
+            (&["--at", "2020-01-01T00:00:00Z"], "is past"),
+            (&["--every", "1month"], "--cron"),
+            (&["--every", "1year 2h"], "--cron"),
+            (&["--catchup", "2M"], "--cron"),
         ] {
             let error = given(arguments, None).expect_err("is refused").to_string();
             assert!(error.contains(says), "{arguments:?}: {error}");

@@ -18,7 +18,7 @@ pub mod history;
 pub mod ids;
 pub mod json;
 pub mod machine;
-mod problem;
+pub mod problem;
 pub mod records;
 pub mod replay;
 pub mod schedule;

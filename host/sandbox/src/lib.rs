@@ -53,5 +53,5 @@ pub use compiler::compile_component;
 pub use config::{Compiling, Limits, PoolSize, Program, SandboxConfig};
 pub use error::SandboxError;
 pub use limits::machine::memory;
-pub use printable::printable;
+pub use printable::{is_active, printable};
 pub use sandbox::{Sandbox, SandboxStats};

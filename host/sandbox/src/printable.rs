@@ -23,7 +23,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-fn is_active(c: char) -> bool {
+/// Whether a character does something to a reader instead of being read. A line feed does; a tab does not.
+pub fn is_active(c: char) -> bool {
     match c {
         '\t' => false,
         // Not seen: soft hyphen, joiners, marks and overrides of direction, separators of lines and paragraphs, tags.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::output::{Output, Tone, plain, text};
+use crate::output::{Output, Tone, plain, say, text};
 
 /// What a person does next with a connector that is not ready, in the daemon's words.
 pub(super) fn next_step(connector: &Value) -> String {
@@ -52,7 +52,7 @@ pub(super) fn report_steps(output: Output, steps: &Value) {
             Some("failed") => (Tone::Bad, "failed"),
             _ => (Tone::Quiet, "–"),
         };
-        println!(
+        say!(
             "  {:<14} {} {}  {}",
             text(&step["step"]),
             output.paint(tone, &format!("{word:<6}")),
@@ -60,10 +60,10 @@ pub(super) fn report_steps(output: Output, steps: &Value) {
             text(&step["message"])
         );
         for place in step["asked"].as_array().into_iter().flatten() {
-            println!("      asked {}: {}", text(&place["place"]), text(&place["outcome"]));
+            say!("      asked {}: {}", text(&place["place"]), text(&place["outcome"]));
         }
         for left_out in step["left_out"].as_array().into_iter().flatten() {
-            println!("      left out {}: {}", text(&left_out["what"]), text(&left_out["reason"]));
+            say!("      left out {}: {}", text(&left_out["what"]), text(&left_out["reason"]));
         }
     }
 }

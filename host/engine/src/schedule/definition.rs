@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Problem;
-use crate::{Extensions, Json};
+use crate::{Extensions, Json, problem::with_nearest};
 
 /// `ScheduleDefinition`: what to start and when. Kept as it was sent, so that clients read back what they wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Definition {
     /// The input of every execution.
     pub input: Json,
@@ -48,6 +49,7 @@ pub struct Definition {
 
 /// `ScheduleCalendar`: a time matches when every field does.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Calendar {
     /// 0–59; 0 if absent.
     #[serde(default)]
@@ -77,6 +79,7 @@ pub struct Calendar {
 
 /// `ScheduleRange`: `start`, `start + step`, … up to `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Range {
     /// The first value.
     pub start: i64,
@@ -90,6 +93,7 @@ pub struct Range {
 
 /// `ScheduleInterval`: the times `n × every + offset` after the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Interval {
     /// ISO 8601 duration in whole seconds.
     pub every: String,
@@ -100,6 +104,7 @@ pub struct Interval {
 
 /// `SchedulePolicy`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PolicyWire {
     /// Times that were missed are made up for when they are not older; 31,536,000 (a year) if absent.
     #[serde(default)]
@@ -136,7 +141,11 @@ impl Definition {
                     path.replace("[", "/").replace(']', "").replace('.', "/").replace("//", "/")
                 ),
             };
-            Problem::new(pointer, format!("it is not as expected: {}", error.into_inner()))
+            let message = error.into_inner().to_string();
+            Problem::new(pointer, match with_nearest(&message) {
+                same if same == message => format!("it is not as expected: {same}"),
+                better => better,
+            })
         })
     }
 
