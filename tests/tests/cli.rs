@@ -3,6 +3,7 @@
 use std::{path::Path, process::Command};
 
 use airlock_tests::{Daemon, Server, binary, guest, root, run};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 fn out(output: &std::process::Output) -> String {
@@ -44,14 +45,14 @@ async fn run_follows_an_execution_and_its_exit_code_says_how_it_ended() {
     assert!(err(&failed).contains("CardDeclined: the card was declined"), "{}", err(&failed));
 
     for (arguments, says) in [
-        (&["run", "hello", "--input", "{"][..], "--input is not JSON"),
+        (&["run", "hello", "--input", "{"][..], "'--input <INPUT>': it is not JSON"),
         (&["run", "hello", "--input", "{}"], "name"),
         (&["run", "nobody"], "no workflow is called 'nobody'"),
         (&["run", "hello", "--credential", "x"], "CONNECTOR=NAME"),
         (&["executions", "show", "nobody"], "no execution has the id 'nobody'"),
         (&["nonsense"], "unrecognized subcommand"),
-        (&["connectors", "control", "crm", "--set", "notjson"], "--set is not JSON"),
-        (&["connectors", "call", "crm", "x", "--arguments", "{"], "--arguments is not JSON"),
+        (&["connectors", "control", "crm", "--set", "notjson"], "--set: it is not JSON"),
+        (&["connectors", "call", "crm", "x", "--arguments", "{"], "--arguments: it is not JSON"),
         (&["connectors", "mock", "crm", "x", "--answer", "@/nowhere.json"], "/nowhere.json cannot be read"),
         (&["connectors", "update", "crm"], "nothing to change was given"),
         (&["connectors", "add", "x", "--openapi", "/nowhere.yaml"], "/nowhere.yaml cannot be read"),
@@ -74,6 +75,87 @@ async fn run_follows_an_execution_and_its_exit_code_says_how_it_ended() {
     );
     let table = out(&daemon.cli(&["executions", "list"], ""));
     assert!(table.contains("EXECUTION") && table.contains("hello") && table.contains("FAILED"), "{table}");
+}
+
+#[tokio::test]
+async fn documents_are_given_in_three_ways_and_no_digit_of_them_changes() {
+    let daemon = Daemon::with(&[guest("durable")]).await;
+    let wide = r#"{"n": 340282366920938463463374607431768211455}"#;
+    let file = daemon.setup.folder.path().join("input.json");
+    std::fs::write(&file, format!("\u{feff}{wide}\r\n")).expect("writes");
+    let at = format!("@{}", file.display());
+    for (argument, stdin) in [(wide, ""), (at.as_str(), ""), ("@-", wide)] {
+        let run = daemon.cli(&["run", "wide", "--input", argument], stdin);
+        assert_eq!(run.status.code(), Some(0), "{argument}: {}", err(&run));
+        assert!(out(&run).contains("340282366920938463463374607431768211455"), "{argument}: {}", out(&run));
+    }
+    let listed = json_of(&daemon.cli(&["executions", "list", "--json"], ""));
+    let id = listed[0]["execution_id"].as_str().expect("an id");
+    for command in [&["executions", "show"][..], &["executions", "history"], &["executions", "events"]] {
+        for json in [&[][..], &["--json"]] {
+            let shown = daemon.cli(&[command, &[id], json].concat(), "");
+            assert!(shown.status.success(), "{command:?}: {}", err(&shown));
+            assert!(
+                out(&shown).contains("340282366920938463463374607431768211455"),
+                "{command:?}: {}",
+                out(&shown)
+            );
+        }
+    }
+    let schedule =
+        ["schedules", "create", "wide", "--id", "wide", "--cron", "0 9 * * *", "--input", at.as_str()];
+    assert!(daemon.cli(&schedule, "").status.success());
+    let shown = out(&daemon.cli(&["schedules", "show", "wide"], ""));
+    assert!(shown.contains("340282366920938463463374607431768211455"), "{shown}");
+}
+
+#[tokio::test]
+async fn errors_are_json_for_scripts_and_say_what_was_meant() {
+    let daemon = Daemon::with(&[guest("durable")]).await;
+    for (arguments, code, kind, says) in [
+        (&["executions", "show", "nope"][..], 2, "bad_input", "no execution has the id 'nope'"),
+        (&["run", "nobody"], 2, "bad_input", "no workflow is called 'nobody'"),
+        (&["run", "wide", "--input", "{"], 2, "bad_input", "it is not JSON"),
+        (&["nonsense"], 2, "bad_input", "unrecognized subcommand"),
+        (&["schedules", "create", "wide", "--at", "2020-01-01T00:00:00Z"], 2, "bad_input", "is past"),
+    ] {
+        let bad = daemon.cli(&[arguments, &["--json"]].concat(), "");
+        assert_eq!((bad.status.code(), out(&bad).as_str()), (Some(code), ""), "{arguments:?}: {}", err(&bad));
+        let told: Value =
+            serde_json::from_slice(&bad.stderr).unwrap_or_else(|_| panic!("not JSON: {}", err(&bad)));
+        assert_eq!(told["error"]["kind"], kind, "{arguments:?}");
+        assert!(
+            told["error"]["message"].as_str().is_some_and(|text| text.contains(says)),
+            "{arguments:?}: {told}"
+        );
+    }
+    // What nobody knows is refused where it is ours, and named where clients may send more.
+    let create = |schedule: Value| {
+        let body = json!({ "workflow_identifier": "wide", "schedule": schedule });
+        let client = daemon.client.clone();
+        async move { client.call(Method::POST, "/v1/workflows/schedules", Some(&body)).await }
+    };
+    for (schedule, place, meant) in [
+        (
+            json!({ "input": {}, "cron_expressions": ["0 9 * * *"], "timezone": "Europe/Berlin" }),
+            json!(["body", "schedule"]),
+            "time_zone_name",
+        ),
+        (
+            json!({ "input": {}, "calendars": [{ "hours": [{ "start": 9 }] }] }),
+            json!(["body", "schedule", "calendars", 0]),
+            "hour",
+        ),
+    ] {
+        let (status, answer) = create(schedule).await;
+        assert_eq!(status, 422, "{answer}");
+        let problem = &answer["detail"][0];
+        assert!(
+            problem["msg"].as_str().is_some_and(|text| text.contains(&format!("'{meant}' is meant?"))),
+            "{answer}"
+        );
+        assert!(problem["loc"].to_string().starts_with(place.to_string().trim_end_matches(']')), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -77,7 +77,9 @@ fn steps(path: &Path<'_>) -> Vec<String> {
         Path::Root => Vec::new(),
         Path::Map { parent, key } => and(parent, key.clone()),
         Path::Seq { parent, index } => and(parent, index.to_string()),
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => steps(parent),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            steps(parent)
+        }
     }
 }
 
@@ -148,7 +150,10 @@ mod tests {
             problems,
             [
                 (json!(["body", "inner", "1", "nme"]), "there is no field 'nme' here".to_owned()),
-                (json!(["body", "startAt"]), "there is no field 'startAt' here: 'start_at' is meant?".to_owned()),
+                (
+                    json!(["body", "startAt"]),
+                    "there is no field 'startAt' here: 'start_at' is meant?".to_owned()
+                ),
             ]
         );
         let parsed = Parsed::<Body>::read(text.to_string().as_bytes()).expect("is read");

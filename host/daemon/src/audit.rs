@@ -90,11 +90,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let path = format!("/v1/airlock/audit?limit={limit}{after}{}", filter.query());
             let found = daemon.get(&path).await?;
             output.value(&found["entries"], || {
-                found["entries"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .for_each(|entry| say!("{}", line(entry)));
+                found["entries"].as_array().into_iter().flatten().for_each(|entry| say!("{}", line(entry)));
             });
         }
         Command::Export { from, to } => {

@@ -242,8 +242,7 @@ mod tests {
 
     #[test]
     fn problems_have_exit_codes_and_all_their_messages() {
-        let refused =
-            |status| Problem::Refused { status, detail: String::new(), body: Value::Null }.ended();
+        let refused = |status| Problem::Refused { status, detail: String::new(), body: Value::Null }.ended();
         assert_eq!(refused(StatusCode::NOT_FOUND), Ended::BadInput);
         assert_eq!(refused(StatusCode::BAD_GATEWAY), Ended::Failed);
         assert_eq!(Problem::Unreachable(String::new()).ended(), Ended::Unreachable);

@@ -433,9 +433,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 output.table(&["TOOL", "STATE", "SINCE", "DIGEST"], &rows);
                 match waiting(&pins) {
                     0 if rows.is_empty() => {
-                        say!(
-                            "\nno tools were listed yet: `airlock connectors check {name}` asks for them"
-                        );
+                        say!("\nno tools were listed yet: `airlock connectors check {name}` asks for them");
                     }
                     0 => {}
                     waiting => say!("\n{}", to_approve(&name, waiting)),

@@ -11,7 +11,7 @@ use serde_json::{Value, value::RawValue};
 /// encoding at its beginning is no part of it.
 pub(crate) fn given(argument: &str) -> Result<Json, String> {
     let (text, place) = match argument.strip_prefix('@') {
-        None => (argument.to_owned(), String::new()),
+        None => (argument.to_owned(), "it ".to_owned()),
         Some("-") => {
             let mut text = String::new();
             std::io::stdin()
@@ -171,6 +171,6 @@ mod tests {
         let wrong = given(&file("wrong.json", "{")).expect_err("is none");
         assert!(wrong.contains("wrong.json is not JSON: ") && wrong.contains("line 1"), "{wrong}");
         assert!(given("@/nowhere/at/all.json").expect_err("is no file").contains("cannot be read"));
-        assert!(given("{").expect_err("is none").starts_with("is not JSON: "));
+        assert!(given("{").expect_err("is none").starts_with("it is not JSON: "));
     }
 }

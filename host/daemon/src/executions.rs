@@ -388,12 +388,7 @@ fn show(execution: &Value, result: Option<&RawValue>, output: Output) {
     }
     if execution["failure"].is_object() {
         let failure = &execution["failure"];
-        say!(
-            "{} {}: {}",
-            label("failure"),
-            text(&failure["kind"]),
-            short(&text(&failure["message"]), 500)
-        );
+        say!("{} {}: {}", label("failure"), text(&failure["kind"]), short(&text(&failure["message"]), 500));
     }
     if let Some(result) = result.filter(|result| result.get() != "null") {
         say!("{}\n{}", label("result"), laid_out(result.get()));

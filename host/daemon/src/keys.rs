@@ -78,9 +78,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         Command::Revoke { id } => {
             let path = format!("/v1/airlock/keys/{}", segment(&id));
             let key = daemon.call(Method::DELETE, &path, None).await?;
-            output.value(&key, || {
-                say!("key '{}' of {} was revoked", text(&key["name"]), text(&key["user"]))
-            });
+            output.value(&key, || say!("key '{}' of {} was revoked", text(&key["name"]), text(&key["user"])));
         }
     }
     Ok(Ended::Well)

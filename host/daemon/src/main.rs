@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn what_was_typed_wrongly_ends_otherwise_than_what_went_wrong() {
         let misuse = run::json_argument("--set", "notjson").expect_err("is no JSON");
-        assert!(misuse.to_string().starts_with("--set: is not JSON: "), "{misuse}");
+        assert!(misuse.to_string().starts_with("--set: it is not JSON: "), "{misuse}");
         assert_eq!(failed(&misuse), Ended::BadInput);
         let unread = run::json_argument("--set", "@/nowhere/at/all.json").expect_err("is no file");
         assert!(unread.to_string().contains("/nowhere/at/all.json cannot be read"), "{unread}");

@@ -109,11 +109,7 @@ fn row(plugin: &Value, output: Output) -> Vec<String> {
 }
 
 fn inspect(plugin: &Value, output: Output) {
-    say!(
-        "{} {}",
-        output.paint(Tone::Strong, &text(&plugin["name"])),
-        output.status(&text(&plugin["state"]))
-    );
+    say!("{} {}", output.paint(Tone::Strong, &text(&plugin["name"])), output.status(&text(&plugin["state"])));
     say!("sha256 {}", text(&plugin["digest"]));
     if let Some(error) = plugin["error"].as_str() {
         say!("{}", plain(error));

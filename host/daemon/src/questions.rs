@@ -31,11 +31,7 @@ pub(crate) async fn list(daemon: &Daemon, id: &str, output: Output) -> anyhow::R
             if let Some(at) = question["expires_at"].as_str() {
                 say!("  {} {}", output.paint(Tone::Quiet, "expires at"), plain(at));
             }
-            say!(
-                "  {} {}",
-                output.paint(Tone::Quiet, "form"),
-                plain(&question["input_schema"].to_string())
-            );
+            say!("  {} {}", output.paint(Tone::Quiet, "form"), plain(&question["input_schema"].to_string()));
             say!("  {}", command(id, &text(&question["task_id"]), &question["input_schema"]));
         }
     });

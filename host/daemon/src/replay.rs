@@ -12,7 +12,10 @@ use airlock_sandbox::{Sandbox, SandboxConfig};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::{ended::Ended, output::{Output, say}};
+use crate::{
+    ended::Ended,
+    output::{Output, say},
+};
 
 /// Which history, and which code.
 #[derive(clap::Args)]

@@ -11,7 +11,10 @@ use anyhow::{Context as _, bail};
 use include_dir::{Dir, include_dir};
 use serde_json::json;
 
-use crate::{ended::Ended, output::{Output, say}};
+use crate::{
+    ended::Ended,
+    output::{Output, say},
+};
 
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");

@@ -350,10 +350,9 @@ fn single_time(text: &str, zone: Tz) -> anyhow::Result<Value> {
     };
     let instant = match DateTime::parse_from_rfc3339(text) {
         Ok(time) => time.with_timezone(&zone),
-        Err(_) => zone
-            .from_local_datetime(&on_the_clock()?)
-            .earliest()
-            .with_context(|| format!("--at {text} does not exist in {zone}: the clock is put forward there"))?,
+        Err(_) => zone.from_local_datetime(&on_the_clock()?).earliest().with_context(|| {
+            format!("--at {text} does not exist in {zone}: the clock is put forward there")
+        })?,
     };
     let local = instant.naive_local();
     // What is on the clock twice is meant the first time.
@@ -391,9 +390,12 @@ fn seconds(flag: &str, text: &str) -> anyhow::Result<u64> {
 }
 
 fn people_duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
-    let is_of_the_calendar = |word: &str| word.starts_with("month") || word.starts_with("year") || matches!(word, "M" | "y");
+    let is_of_the_calendar =
+        |word: &str| word.starts_with("month") || word.starts_with("year") || matches!(word, "M" | "y");
     if text.split(|c: char| !c.is_alphabetic()).any(is_of_the_calendar) {
-        bail!("{flag} {text}: months and years are of different lengths; use --cron, such as '0 0 1 * *' for each month");
+        bail!(
+            "{flag} {text}: months and years are of different lengths; use --cron, such as '0 0 1 * *' for each month"
+        );
     }
     humantime::parse_duration(text)
         .with_context(|| format!("{flag} takes a duration such as 30s, 15m, 1h30m or 2days, not '{text}'"))
@@ -490,12 +492,7 @@ fn show(schedule: &Value, input: Option<&RawValue>, output: Output) {
         say!("{} {when}: {}", label("failure"), short(&text(&failure["reason"]), 500));
     }
     for run in each("recent_executions") {
-        say!(
-            "{} {} {}",
-            label("recent"),
-            minute(&text(&run["scheduled_at"])),
-            text(&run["execution_id"])
-        );
+        say!("{} {} {}", label("recent"), minute(&text(&run["scheduled_at"])), text(&run["execution_id"]));
     }
     for run in each("future_executions") {
         say!("{} {}", label("next"), minute(&text(&run["scheduled_at"])));
@@ -564,7 +561,8 @@ mod tests {
 
     #[test]
     fn a_time_with_a_zone_is_put_on_the_clock_of_the_schedule() {
-        let read = given(&["--at", "2096-07-01T23:30:00Z", "--every", "1h", "--tz", "Europe/Berlin"], None).expect("is read");
+        let read = given(&["--at", "2096-07-01T23:30:00Z", "--every", "1h", "--tz", "Europe/Berlin"], None)
+            .expect("is read");
         let calendar = &read["calendars"][0];
         assert_eq!(
             (&calendar["day_of_month"][0]["start"], &calendar["hour"][0]["start"]),
@@ -582,10 +580,7 @@ mod tests {
         }
         // Beside what follows the clock, the hour that comes twice is meant the first time.
         let beside = |at| given(&["--at", at, "--cron", "0 9 * * *", "--tz", "Europe/Berlin"], None);
-        assert_eq!(
-            beside("2096-10-28T00:30:00Z").expect("is read")["calendars"][0]["hour"][0]["start"],
-            2
-        );
+        assert_eq!(beside("2096-10-28T00:30:00Z").expect("is read")["calendars"][0]["hour"][0]["start"], 2);
         assert!(beside("2096-10-28T01:30:00Z").expect_err("is refused").to_string().contains("put back"));
     }
 

@@ -408,7 +408,16 @@ mod tests {
     fn row_03_origins_are_the_same_when_the_url_standard_says_so() {
         let mut urls = Vec::new();
         for scheme in ["http", "https", "HTTPS", "ftp", "data", "unix"] {
-            for host in ["a.example", "A.example", "b.example", "127.0.0.1", "0x7f.1", "[::1]", "u:p@a.example", "a.example."] {
+            for host in [
+                "a.example",
+                "A.example",
+                "b.example",
+                "127.0.0.1",
+                "0x7f.1",
+                "[::1]",
+                "u:p@a.example",
+                "a.example.",
+            ] {
                 for port in ["", ":80", ":443", ":8080"] {
                     urls.extend(Url::parse(&format!("{scheme}://{host}{port}/x?y#z")).ok());
                 }
@@ -419,7 +428,11 @@ mod tests {
         for one in &urls {
             for other in &urls {
                 let is_web = matches!(one.scheme(), "http" | "https");
-                assert_eq!(same_origin(one, other), is_web && one.origin() == other.origin(), "{one} {other}");
+                assert_eq!(
+                    same_origin(one, other),
+                    is_web && one.origin() == other.origin(),
+                    "{one} {other}"
+                );
             }
         }
     }

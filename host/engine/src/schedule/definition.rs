@@ -142,10 +142,13 @@ impl Definition {
                 ),
             };
             let message = error.into_inner().to_string();
-            Problem::new(pointer, match with_nearest(&message) {
-                same if same == message => format!("it is not as expected: {same}"),
-                better => better,
-            })
+            Problem::new(
+                pointer,
+                match with_nearest(&message) {
+                    same if same == message => format!("it is not as expected: {same}"),
+                    better => better,
+                },
+            )
         })
     }
 

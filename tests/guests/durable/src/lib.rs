@@ -378,11 +378,23 @@ async fn panicking(ctx: Workflow, place: Where) -> Result<String> {
     }
 }
 
+/// A number that no double holds.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Wide {
+    n: u128,
+}
+
+/// Gives back what it is given.
+#[airlock::workflow(name = "wide")]
+async fn wide(_ctx: Workflow, wide: Wide) -> Result<Wide> {
+    Ok(wide)
+}
+
 airlock::plugin!(
     workflows: [
         counter, ticker, square, squares, steps, family, gives_up, teller, personal,
         impersonal, delegates, third_time, progress, form, labelled,
-        patient, late, verbose, large, panicking
+        patient, late, verbose, large, panicking, wide
     ],
     activities: [pause, same, stepwise, until_cancelled, panics],
 );
