@@ -47,7 +47,7 @@ mod component;
 
 pub use airlock_sdk_macros::{activity, workflow};
 pub use futures_util::{
-    future::{FutureExt, join_all, try_join_all},
+    future::{Either, FutureExt, join_all, try_join_all},
     join, select_biased, try_join,
 };
 
@@ -75,7 +75,10 @@ pub mod __rt {
         activity::Call,
         plugin::{Plugin, no_activity, no_workflow, run_activity, start},
         schema::{plain_input, plain_output, workflow_input, workflow_output},
-        workflow::Run,
+        workflow::{
+            Run,
+            declared::{declares, declares_all, some_declare},
+        },
     };
 
     #[cfg(target_arch = "wasm32")]

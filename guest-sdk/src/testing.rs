@@ -47,26 +47,32 @@ use std::{
     time::Duration,
 };
 
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    Activity, CallOptions, Error, Query, Result, RetryPolicy, Signal, Slot, TaskEvent, Update,
+    Activity, CallOptions, Error, HandlerDefinition, PluginDefinition, Query, Result, RetryPolicy, Signal,
+    Slot, TaskEvent, Update, WorkflowDefinition,
     activity::Call,
     host::stand_in::{self, StandIn},
-    plugin::Plugin,
+    plugin::{Plugin, no_activity},
     schema,
     tools::ToolRequest,
     workflow::{
         Instance,
+        declared::{Kind, unresolved},
         protocol::{Command, Init, Job, Message, Request, Turn},
     },
 };
 
+mod declarations;
 mod history;
 
 type Tool = Box<dyn Fn(Value, &CallOptions) -> Result<Value>>;
 
-type Answer = Rc<dyn Fn(Value) -> Result<Value>>;
+/// From JSON text to JSON text: numbers beyond 64 bits do not survive as values.
+type Answer = Rc<dyn Fn(&str) -> Result<String>>;
 
 /// A host for tests. Activities run one after the other and are retried at once; timers fire as soon as nothing else
 /// can happen, and only the workflow's clock moves. Children that are workflows of the plugin run as well.
@@ -99,6 +105,20 @@ enum What {
     Update(Message),
 }
 
+impl What {
+    /// Why the daemon does not let the workflow hear of it.
+    fn refused(&self, workflow: &WorkflowDefinition) -> Option<Error> {
+        let names =
+            |handlers: &[HandlerDefinition]| handlers.iter().map(|handler| handler.name).collect::<Vec<_>>();
+        let (kind, message, names) = match self {
+            Self::Cancel(_) => return None,
+            Self::Signal(message) => (Kind::Signal, message, names(&workflow.signals)),
+            Self::Update(message) => (Kind::Update, message, names(&workflow.updates)),
+        };
+        kind.check(&names, workflow.name, &message.name).err()
+    }
+}
+
 /// How a test's workflow ended.
 pub struct Ended {
     /// The output as the host would have recorded it, or the failure; of kind [`Error::CANCELLED`] if it was cancelled.
@@ -110,15 +130,27 @@ pub struct Ended {
     pub events: Vec<TaskEvent>,
     /// The answers to updates, in the order in which they were sent.
     pub updates: Vec<Result<Value>>,
+    /// The output's text.
+    text: Result<String>,
     instance: Instance,
 }
 
 impl Ended {
+    /// The output as its type: numbers beyond 64 bits survive only here.
+    ///
+    /// # Errors
+    /// The workflow's failure; [`Error::INVALID_OUTPUT`] if the output is no `T`.
+    pub fn output_as<T: JsonSchema + DeserializeOwned + 'static>(&self) -> Result<T> {
+        schema::read_workflow_output(self.text.as_deref().map_err(Error::clone)?)
+    }
+
     /// Asks the workflow something, after its end.
     ///
     /// # Errors
-    /// Those of the handler, and [`Error::NOT_FOUND`] if the workflow has put none in place.
+    /// Those of the handler, and [`Error::NOT_FOUND`] if the workflow has declared no such query, or put no handler in place.
     pub fn query<Q: Query>(&self, input: &Q::Input) -> Result<Q::Output> {
+        let shared = &self.instance.shared;
+        shared.declared.get().check(&shared.workflow, Kind::Query, Q::NAME)?;
         let answer = self.instance.query(Q::NAME, &schema::write_workflow_input(Q::PARAMETER, input)?)?;
         schema::read_plain(&answer)
     }
@@ -173,7 +205,7 @@ impl<P: Plugin> Test<P> {
         answer: impl Fn(A::Input) -> Result<A::Output> + 'static,
     ) -> Self {
         let _ = activity;
-        let answer = move |input: Value| Ok(serde_json::to_value(answer(serde_json::from_value(input)?)?)?);
+        let answer = move |input: &str| schema::write_plain(&answer(schema::read_plain(input)?)?);
         self.activities.insert(A::NAME.to_owned(), Rc::new(answer));
         self
     }
@@ -181,6 +213,7 @@ impl<P: Plugin> Test<P> {
     /// Answers a child workflow in place of its code. Input and output are as on the wire: objects.
     #[must_use]
     pub fn child(mut self, workflow: &str, answer: impl Fn(Value) -> Result<Value> + 'static) -> Self {
+        let answer = move |input: &str| Ok(answer(serde_json::from_str(input)?)?.to_string());
         self.children.insert(workflow.to_owned(), Rc::new(answer));
         self
     }
@@ -251,12 +284,26 @@ impl<P: Plugin> Test<P> {
         history::replay::<P>(history)
     }
 
-    /// Runs a workflow to its end, through all runs if it continues as new, then replays it.
+    /// Runs a workflow to its end, through all runs if it continues as new, then replays it. The input is what a caller
+    /// would send.
     ///
     /// # Panics
     /// The replay asks for something else than the run did: the workflow is not deterministic. Or it waits for something
-    /// that nothing can bring about.
-    pub fn run(self, workflow: &str, input: Value) -> Ended {
+    /// that nothing can bring about. Or the daemon would refuse the plugin, or nobody could reach a handler: a name, an
+    /// option, a signal, query or update is not declared as it has to be.
+    pub fn run(self, workflow: &str, input: impl serde::Serialize) -> Ended {
+        let definition = P::definition();
+        if let Err(wrong) = declarations::check(&definition) {
+            panic!("the daemon refuses this plugin: {wrong}");
+        }
+        let known = definition.workflows.into_iter().find(|known| known.name == workflow);
+        if let Some(known) = &known
+            && let Some(error) = self.planned.iter().find_map(|planned| planned.what.refused(known))
+        {
+            panic!("{error}");
+        }
+        let retry = known.and_then(|workflow| workflow.retry);
+        let input = schema::write_plain(&input).unwrap_or_else(|error| panic!("the input: {error}"));
         let host = Rc::new(self.host);
         let _installed = stand_in::install(host.clone());
         let world = Rc::new(World {
@@ -268,11 +315,10 @@ impl<P: Plugin> Test<P> {
             steps: RefCell::default(),
             updates: RefCell::default(),
         });
-        let retry = P::definition().workflows.into_iter().find(|known| known.name == workflow);
-        let retry = retry.and_then(|workflow| workflow.retry);
-        let (output, instance) = play::<P>(&world, workflow, input.to_string(), self.planned, retry.as_ref());
+        let (text, instance) = play::<P>(&world, workflow, input, self.planned, retry.as_ref());
         Ended {
-            output,
+            output: text.clone().and_then(|text| Ok(serde_json::from_str(&text)?)),
+            text,
             steps: world.steps.take(),
             events: world.host.events.take(),
             updates: world.updates.take(),
@@ -286,7 +332,10 @@ const START_MS: u64 = 1_700_000_000_000;
 /// Stands for the task of the first input that is wanted.
 const FIRST_INPUT: &str = "$first";
 
-fn message(name: &str, parameter: Option<&str>, input: &impl serde::Serialize) -> Message {
+fn message<T>(name: &str, parameter: Option<&str>, input: &T) -> Message
+where
+    T: serde::Serialize + JsonSchema + DeserializeOwned + 'static,
+{
     // A value that has no JSON form shows as an invalid input.
     let input = schema::write_workflow_input(parameter, input).unwrap_or_default();
     Message { name: name.to_owned(), input, sender: "test".to_owned() }
@@ -316,7 +365,7 @@ fn play<P: Plugin>(
     mut input: String,
     mut planned: Vec<Planned>,
     retry: Option<&RetryPolicy>,
-) -> (Result<Value>, Instance) {
+) -> (Result<String>, Instance) {
     let (mut run_number, mut attempt, mut operations) = (1, 1, 0);
     loop {
         let init = Init {
@@ -368,7 +417,7 @@ fn may_retry(error: &Error, attempt: u32, policy: Option<&RetryPolicy>) -> bool 
 }
 
 enum End {
-    Output(Result<Value>),
+    Output(Result<String>),
     ContinueAsNew(String),
 }
 
@@ -406,6 +455,9 @@ impl<P: Plugin> Running<P> {
             let mut turn =
                 Turn { history_events: self.journal.len() as u64, ..self.world.now_ms.get().into() };
             let commands = instance.activate(turn.clone(), [job.clone()]);
+            if let Some(error) = instance.shared.undeclared() {
+                panic!("{error}");
+            }
             turn.replaying = true;
             turn.patches = commands
                 .iter()
@@ -504,7 +556,7 @@ impl<P: Plugin> Running<P> {
             Command::Patched(id) => world.step(format!("patch {id}")),
             Command::ContinueAsNew(input) => return Some(End::ContinueAsNew(input)),
             Command::Complete(output) => {
-                return Some(End::Output(serde_json::from_str(&output).map_err(Error::from)));
+                return Some(End::Output(Ok(output)));
             }
             Command::Fail(error) => return Some(End::Output(Err(error))),
             Command::Cancelled => return Some(End::Output(Err(Error::cancelled("by the test")))),
@@ -514,12 +566,22 @@ impl<P: Plugin> Running<P> {
 
     fn answer(&mut self, seq: u32, request: Request) -> Result<String> {
         let world = Rc::clone(&self.world);
+        let PluginDefinition { workflows, activities } = P::definition();
+        let this = workflows.iter().find(|known| known.name == self.init.workflow);
+        let slots: Vec<&str> = this.map_or_else(Vec::new, |this| declarations::connectors(&this.slots));
+        world.host.slots.replace(slots.clone());
         let answer = match request {
             Request::Activity { name, input, options } => {
                 world.step(format!("activity {name}"));
-                let defined = P::definition().activities.into_iter().find(|activity| activity.name == name);
-                let retry =
-                    options.retry.or(defined.and_then(|activity| activity.options.retry)).unwrap_or_default();
+                let Some(defined) = activities.into_iter().find(|activity| activity.name == name) else {
+                    return Err(no_activity(name));
+                };
+                if let Some(missing) =
+                    declarations::connectors(&defined.slots).into_iter().find(|slot| !slots.contains(slot))
+                {
+                    return Err(unresolved(missing));
+                }
+                let retry = options.retry.or(defined.options.retry).unwrap_or_default();
                 return self.attempts(seq, name, &input, &retry);
             }
             Request::Tool(call) => {
@@ -531,11 +593,9 @@ impl<P: Plugin> Running<P> {
             Request::Child(child) => {
                 world.step(format!("child {}", child.workflow));
                 if let Some(answer) = world.children.get(&child.workflow) {
-                    answer(serde_json::from_str(&child.input)?)?
+                    return answer(&child.input);
                 } else {
-                    let known =
-                        P::definition().workflows.into_iter().find(|known| known.name == child.workflow);
-                    let Some(known) = known else {
+                    let Some(known) = workflows.iter().find(|known| known.name == child.workflow) else {
                         return Err(Error::new(
                             Error::NOT_FOUND,
                             format!(
@@ -545,8 +605,11 @@ impl<P: Plugin> Running<P> {
                         )
                         .non_retryable());
                     };
-                    let retry = child.retry.or(known.retry);
-                    play::<P>(&world, &child.workflow, child.input, Vec::new(), retry.as_ref()).0?
+                    if known.on_behalf_of && this.is_none_or(|this| !this.on_behalf_of) {
+                        return Err(declarations::not_on_behalf(known.name));
+                    }
+                    let retry = child.retry.or_else(|| known.retry.clone());
+                    return play::<P>(&world, &child.workflow, child.input, Vec::new(), retry.as_ref()).0;
                 }
             }
             Request::Signal { execution_id, name, .. } => {
@@ -569,10 +632,7 @@ impl<P: Plugin> Running<P> {
         loop {
             let heartbeat_details = self.world.host.heartbeat.borrow().clone();
             let outcome = match self.world.activities.get(name) {
-                Some(answer) => serde_json::from_str(input)
-                    .map_err(Error::from)
-                    .and_then(|input| answer(input))
-                    .map(|output| output.to_string()),
+                Some(answer) => answer(input),
                 None => poll_to_end(P::run_activity(Call {
                     activity: name.to_owned(),
                     input: input.to_owned(),
@@ -635,11 +695,20 @@ struct Host {
     tools: BTreeMap<(String, String), Tool>,
     events: RefCell<Vec<TaskEvent>>,
     heartbeat: RefCell<Option<String>>,
+    /// The connectors of the workflow at work.
+    slots: RefCell<Vec<&'static str>>,
+}
+
+impl Host {
+    fn resolve(&self, slot: &str) -> Result<()> {
+        if self.slots.borrow().contains(&slot) { Ok(()) } else { Err(unresolved(slot)) }
+    }
 }
 
 impl StandIn for Host {
     fn call_tool(&self, call: ToolRequest) -> Result<Value> {
         let ToolRequest { slot, tool, arguments, options } = call;
+        self.resolve(slot)?;
         match self.tools.get(&(slot.to_owned(), tool.clone())) {
             Some(answer) => answer(serde_json::from_str(&arguments)?, &options),
             None => Err(Error::new(
@@ -651,11 +720,13 @@ impl StandIn for Host {
     }
 
     fn list_tools(&self, slot: &str) -> Result<Value> {
+        self.resolve(slot)?;
         let names = self.tools.keys().filter(|(connector, _)| connector == slot);
         Ok(names.map(|(_, name)| json!({"name": name, "inputSchema": {"type": "object"}})).collect())
     }
 
     fn await_auth(&self, slot: &str) -> Result<Value> {
+        self.resolve(slot)?;
         Ok(json!({"connector_name": slot, "connector_id": slot}))
     }
 

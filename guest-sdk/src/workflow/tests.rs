@@ -26,7 +26,7 @@ airlock::connector!(Github = "github_app");
 
 macro_rules! workflow {
     (|$ctx:ident $(, $input:ident: $ty:ty)?| $body:expr) => {{
-        #[airlock::workflow(name = "w")]
+        #[airlock::workflow(name = "w", connectors(Github), signals(Add), queries(Sum), updates(Limit))]
         async fn w($ctx: Workflow $(, $input: $ty)?) -> Result<Value> {
             $body
         }
