@@ -134,6 +134,7 @@ macro_rules! plugin {
     (workflows: [$($workflow:path),* $(,)?] $(, activities: [$($activity:path),* $(,)?])? $(,)?) => {
         /// This plugin.
         #[doc(hidden)]
+        #[allow(unreachable_pub)]
         pub struct AirlockPlugin;
 
         impl $crate::__rt::Plugin for AirlockPlugin {

@@ -47,12 +47,11 @@ pub fn workflow_input<T: JsonSchema + DeserializeOwned + 'static>(parameter: Opt
     let Some(parameter) = parameter else {
         return json!({"type": "object", "properties": {}, "additionalProperties": false}).to_string();
     };
-    let schema = deserialize_schema::<T>();
     let required = !Shape::of::<T>().optional;
     let schema = match Form::of_input::<T>() {
-        Form::Object => schema,
-        Form::Optional => either(schema, parameter, false, json!({ "type": "object" })),
-        Form::Mixed | Form::Scalar => wrap(schema, parameter, required),
+        Form::Object => deserialize_schema::<T>(),
+        Form::Optional => Part::of::<T>(reading()).or_wrapped(parameter, false, json!({ "type": "object" })),
+        Form::Mixed | Form::Scalar => Part::of::<T>(reading()).wrapped(parameter, required),
     };
     schema.to_string()
 }
@@ -65,8 +64,10 @@ pub fn workflow_output<T: JsonSchema + 'static>() -> Option<String> {
     }
     let schema = match Form::of_output::<T>() {
         Form::Object | Form::Optional => schema,
-        Form::Mixed => either(schema, RESULT, true, json!({ "type": ["object", "null"] })),
-        Form::Scalar => wrap(schema, RESULT, true),
+        Form::Mixed => {
+            Part::of::<T>(writing()).or_wrapped(RESULT, true, json!({ "type": ["object", "null"] }))
+        }
+        Form::Scalar => Part::of::<T>(writing()).wrapped(RESULT, true),
     };
     Some(schema.to_string())
 }
@@ -270,40 +271,59 @@ fn without_position(error: &serde_json::Error) -> String {
     message.strip_suffix(&position).unwrap_or(&message).to_owned()
 }
 
+fn reading() -> SchemaSettings {
+    SchemaSettings::draft2020_12().for_deserialize()
+}
+
+fn writing() -> SchemaSettings {
+    SchemaSettings::draft2020_12().for_serialize()
+}
+
 fn deserialize_schema<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12().for_deserialize().into_generator().into_root_schema_for::<T>().to_value()
+    reading().into_generator().into_root_schema_for::<T>().to_value()
 }
 
 fn serialize_schema<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
+    writing().into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// An object schema with one property.
-fn wrap(mut schema: Value, property: &str, required: bool) -> Value {
-    let mut whole = top(&mut schema);
-    whole.extend(wrapper(schema, property, required));
-    Value::Object(whole)
+/// A schema that is to stand inside another document: it does not refer to the root as to itself, as a recursive type's
+/// own document does.
+struct Part {
+    schema: Value,
+    /// What stands at the root: references point there.
+    root: Map<String, Value>,
 }
 
-/// The schema itself, for the values that `bare` lets pass, or an object with one property.
-fn either(mut schema: Value, property: &str, required: bool, bare: Value) -> Value {
-    let mut whole = top(&mut schema);
-    let wrapper = Value::Object(wrapper(schema.clone(), property, required));
-    whole.insert("anyOf".to_owned(), json!([{ "allOf": [bare, schema] }, wrapper]));
-    Value::Object(whole)
-}
-
-/// Takes out what stands at the root of a document: references point there.
-fn top(schema: &mut Value) -> Map<String, Value> {
-    let mut whole = Map::new();
-    if let Value::Object(map) = schema {
-        for key in ["$schema", "$defs"] {
-            if let Some(value) = map.remove(key) {
-                whole.insert(key.to_owned(), value);
-            }
+impl Part {
+    fn of<T: JsonSchema>(settings: SchemaSettings) -> Self {
+        let mut generator = settings.into_generator();
+        let schema = generator.subschema_for::<T>().to_value();
+        let mut root = Map::new();
+        if let Some(dialect) = &generator.settings().meta_schema {
+            root.insert("$schema".to_owned(), dialect.to_string().into());
         }
+        let definitions = generator.take_definitions(true);
+        if !definitions.is_empty() {
+            root.insert("$defs".to_owned(), definitions.into());
+        }
+        Self { schema, root }
     }
-    whole
+
+    /// An object with one property.
+    fn wrapped(self, property: &str, required: bool) -> Value {
+        let mut whole = self.root;
+        whole.extend(wrapper(self.schema, property, required));
+        Value::Object(whole)
+    }
+
+    /// The schema itself for the values that `bare` lets pass, or an object with one property.
+    fn or_wrapped(self, property: &str, required: bool, bare: Value) -> Value {
+        let mut whole = self.root;
+        let wrapper = Value::Object(wrapper(self.schema.clone(), property, required));
+        whole.insert("anyOf".to_owned(), json!([{ "allOf": [bare, self.schema] }, wrapper]));
+        Value::Object(whole)
+    }
 }
 
 fn wrapper(schema: Value, property: &str, required: bool) -> Map<String, Value> {

@@ -257,8 +257,10 @@ impl<P: Plugin> Test<P> {
     /// Gives what is wanted by the first [`wait_for_input`](crate::Workflow::wait_for_input) under way, when so much of the
     /// workflow's time has passed.
     #[must_use]
-    pub fn input_at(self, time: Duration, input: Value) -> Self {
-        let text = json!({ "task_id": FIRST_INPUT, "input": input }).to_string();
+    pub fn input_at(self, time: Duration, input: impl serde::Serialize) -> Self {
+        // A value that has no JSON form shows as an invalid input.
+        let input = schema::write_plain(&input).unwrap_or_default();
+        let text = format!("{{\"task_id\":{},\"input\":{input}}}", json!(FIRST_INPUT));
         let message = Message { name: "__submit_input".to_owned(), input: text, sender: "test".to_owned() };
         self.plan(When::At(time), What::Update(message))
     }

@@ -13,6 +13,11 @@ struct Order {
     inner: Vec<Inner>,
 }
 
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Recursive {
+    parts: Vec<Recursive>,
+}
+
 fn value(text: impl AsRef<str>) -> Value {
     serde_json::from_str(text.as_ref()).unwrap()
 }
@@ -31,6 +36,7 @@ fn a_scalar_is_a_property_named_like_the_parameter() {
     assert_eq!(schema["required"], json!(["items"]));
     assert_eq!(schema["properties"]["items"]["items"]["$ref"], "#/$defs/Inner");
     assert!(schema["$defs"]["Inner"].is_object());
+    assert!(!workflow_input::<Vec<Recursive>>(Some("all")).contains("\"#\""), "the root is not the type");
     assert_eq!(read_workflow_input::<String>(Some("name"), r#"{"name":"a"}"#).unwrap(), "a");
     assert_eq!(read_workflow_input::<String>(Some("name"), r#""a""#).unwrap(), "a");
     assert_eq!(read_workflow_input::<Option<String>>(Some("name"), "{}").unwrap(), None);

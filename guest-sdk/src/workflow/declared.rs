@@ -4,10 +4,9 @@
 
 use crate::{Error, WorkflowFn};
 
-/// The names that a workflow's attribute lists.
+/// The names of the handlers that a workflow's attribute lists.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Declared {
-    pub(crate) connectors: &'static [&'static str],
     pub(crate) signals: &'static [&'static str],
     pub(crate) queries: &'static [&'static str],
     pub(crate) updates: &'static [&'static str],
@@ -23,7 +22,7 @@ pub(crate) enum Kind {
 
 impl Declared {
     pub(crate) fn of<W: WorkflowFn>() -> Self {
-        Self { connectors: W::CONNECTORS, signals: W::SIGNALS, queries: W::QUERIES, updates: W::UPDATES }
+        Self { signals: W::SIGNALS, queries: W::QUERIES, updates: W::UPDATES }
     }
 
     fn names(&self, kind: Kind) -> &'static [&'static str] {

@@ -15,6 +15,8 @@ pub(crate) mod shared;
 mod task;
 
 #[cfg(test)]
+mod shapes;
+#[cfg(test)]
 mod tests;
 
 pub use child::{Child, ChildCall};
