@@ -21,7 +21,7 @@ pub trait Activity: Copy + 'static {
     /// Unique in the plugin.
     const NAME: &'static str;
     /// The connectors that it calls.
-    const CONNECTORS: &'static [&'static str];
+    const CONNECTORS: &'static [&'static str] = &[];
     /// What it takes; `()` for nothing.
     type Input: Serialize + DeserializeOwned + JsonSchema + 'static;
     /// What it gives; `()` for nothing.
@@ -48,13 +48,13 @@ pub trait WorkflowFn: Copy + 'static {
     /// The name of the parameter that takes the input; none if it takes nothing.
     const PARAMETER: Option<&'static str>;
     /// The connectors that it and its activities call.
-    const CONNECTORS: &'static [&'static str];
+    const CONNECTORS: &'static [&'static str] = &[];
     /// The signals that it takes.
-    const SIGNALS: &'static [&'static str];
+    const SIGNALS: &'static [&'static str] = &[];
     /// The queries that it answers.
-    const QUERIES: &'static [&'static str];
+    const QUERIES: &'static [&'static str] = &[];
     /// The updates that it carries out.
-    const UPDATES: &'static [&'static str];
+    const UPDATES: &'static [&'static str] = &[];
     /// What it takes; `()` for nothing.
     type Input: DeserializeOwned + JsonSchema + 'static;
     /// What it gives; `()` for nothing.
@@ -162,6 +162,7 @@ macro_rules! plugin {
         }
 
         const _: () = {
+            #[allow(dead_code)]
             const WORKFLOWS: &[&[&str]] = &[$(<$workflow as $crate::WorkflowFn>::CONNECTORS),*];
             $($(::core::assert!(
                 $crate::__rt::some_declare(WORKFLOWS, <$activity as $crate::Activity>::CONNECTORS),

@@ -53,8 +53,15 @@ impl Sort {
 /// parameter.
 pub(crate) fn assertions(item: &ItemFn, context: Option<&str>, declared: &Declared<'_>) -> TokenStream {
     let block = &item.block;
-    let mut found = Found { assertions: TokenStream::new(), contexts: BTreeSet::new(), declared };
-    found.contexts.extend(context.map(str::to_owned));
+    let mut found = Found {
+        assertions: TokenStream::new(),
+        contexts: context.map(str::to_owned).into_iter().collect(),
+        variables: BTreeSet::new(),
+        declared,
+    };
+    for argument in &item.sig.inputs {
+        found.binds(quote! { #argument }.into_iter().collect::<Vec<_>>().as_slice());
+    }
     found.look(quote! { #block });
     found.assertions
 }
@@ -63,6 +70,8 @@ struct Found<'a> {
     assertions: TokenStream,
     /// Names of the context and of its clones.
     contexts: BTreeSet<String>,
+    /// Names of other variables, which stand for nothing that is known yet.
+    variables: BTreeSet<String>,
     declared: &'a Declared<'a>,
 }
 
@@ -70,7 +79,12 @@ impl Found<'_> {
     fn look(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for place in 0..tokens.len() {
-            self.clones(&tokens[place..]);
+            if let TokenTree::Ident(word) = &tokens[place]
+                && (word == "let" || word == "for")
+            {
+                self.binds(&tokens[place + 1..]);
+                self.clones(&tokens[place + 1..]);
+            }
             if let TokenTree::Punct(dot) = &tokens[place]
                 && dot.as_char() == '.'
             {
@@ -83,13 +97,22 @@ impl Found<'_> {
         }
     }
 
+    /// The names in a pattern, up to its type or value.
+    fn binds(&mut self, tokens: &[TokenTree]) {
+        for token in tokens {
+            match token {
+                TokenTree::Ident(word) if word == "in" => return,
+                TokenTree::Ident(name) => drop(self.variables.insert(name.to_string())),
+                TokenTree::Group(group) => self.binds(&group.stream().into_iter().collect::<Vec<_>>()),
+                TokenTree::Punct(end) if "=:;".contains(end.as_char()) => return,
+                _ => {}
+            }
+        }
+    }
+
     /// `let a = ctx.clone()` and `let (a, b) = (ctx.clone(), …)`.
     fn clones(&mut self, tokens: &[TokenTree]) {
-        let [TokenTree::Ident(word), rest @ ..] = tokens else { return };
-        if word != "let" {
-            return;
-        }
-        match rest {
+        match tokens {
             [TokenTree::Ident(name), TokenTree::Punct(is), value @ ..] if is.as_char() == '=' => {
                 if self.is_clone(value) {
                     self.contexts.insert(name.to_string());
@@ -137,12 +160,17 @@ impl Found<'_> {
                 let is_context = matches!(before, Some(TokenTree::Ident(name)) if self.contexts.contains(&name.to_string()));
                 if let (true, Some(activity)) = (is_context, parts(arguments).into_iter().next())
                     && is_path(&activity)
+                    && !self.is_variable(&activity)
                 {
                     self.runs(&activity);
                 }
             }
             _ => {}
         }
+    }
+
+    fn is_variable(&self, path: &[TokenTree]) -> bool {
+        matches!(path, [TokenTree::Ident(name)] if self.variables.contains(&name.to_string()))
     }
 
     fn uses(&mut self, sort: Sort, named: &[TokenTree]) {
@@ -181,7 +209,7 @@ impl Found<'_> {
             const _: () = ::core::assert!(
                 airlock::__rt::declares_all(
                     &[#(<#list as airlock::Slot>::CONNECTOR),*],
-                    <#activity as airlock::Activity>::CONNECTORS,
+                    airlock::__rt::connectors_of(#activity),
                 ),
                 #message
             );

@@ -2,7 +2,7 @@
 //!
 //! The host asks no instance: it knows the definition, and refuses what is not in it. So does a plugin's own test.
 
-use crate::{Error, WorkflowFn};
+use crate::{Activity, Error, WorkflowFn};
 
 /// The names of the handlers that a workflow's attribute lists.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,7 +73,31 @@ pub(crate) fn unresolved(slot: &str) -> Error {
     Error::new(Error::CONNECTOR, message).non_retryable()
 }
 
-/// Whether a list has a name. Attributes ask while a plugin is compiled.
+/// Whether a list has a name. Attributes ask while a plugin is compiled:
+///
+/// ```
+/// # use airlock_sdk as airlock;
+/// airlock::query!(Total() -> u32 = "total");
+///
+/// #[airlock::workflow(queries(Total))]
+/// async fn order(ctx: airlock::Workflow) -> airlock::Result<()> {
+///     let inner = ctx.clone();
+///     inner.on_query::<Total>(|()| Ok(1));
+///     Ok(())
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use airlock_sdk as airlock;
+/// airlock::query!(Total() -> u32 = "total");
+///
+/// #[airlock::workflow]
+/// async fn order(ctx: airlock::Workflow) -> airlock::Result<()> {
+///     let inner = ctx.clone();
+///     inner.on_query::<Total>(|()| Ok(1));
+///     Ok(())
+/// }
+/// ```
 pub const fn declares(names: &[&str], name: &str) -> bool {
     let mut place = 0;
     while place < names.len() {
@@ -85,7 +109,29 @@ pub const fn declares(names: &[&str], name: &str) -> bool {
     false
 }
 
-/// Whether a list has all of these names.
+/// Whether a list has all of these names: the connectors of an activity that a workflow runs.
+///
+/// ```
+/// # use airlock_sdk as airlock;
+/// # airlock::connector!(Crm = "crm");
+/// # #[airlock::activity]
+/// # async fn look(crm: airlock::Tools<Crm>) -> airlock::Result<()> { crm.list().await.map(drop) }
+/// #[airlock::workflow(connectors(Crm))]
+/// async fn order(ctx: airlock::Workflow) -> airlock::Result<()> {
+///     airlock::try_join!(ctx.activity(look, ()), ctx.activity(look, ())).map(drop)
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use airlock_sdk as airlock;
+/// # airlock::connector!(Crm = "crm");
+/// # #[airlock::activity]
+/// # async fn look(crm: airlock::Tools<Crm>) -> airlock::Result<()> { crm.list().await.map(drop) }
+/// #[airlock::workflow]
+/// async fn order(ctx: airlock::Workflow) -> airlock::Result<()> {
+///     airlock::try_join!(ctx.activity(look, ()), ctx.activity(look, ())).map(drop)
+/// }
+/// ```
 pub const fn declares_all(names: &[&str], wanted: &[&str]) -> bool {
     let mut place = 0;
     while place < wanted.len() {
@@ -97,7 +143,42 @@ pub const fn declares_all(names: &[&str], wanted: &[&str]) -> bool {
     true
 }
 
-/// Whether each of these names is in some of the lists. Without lists there is nobody to ask.
+/// Whether each of these names is in some of the lists: the connectors of an activity, and those of all workflows. Without
+/// lists there is nobody to ask.
+///
+/// ```
+/// # mod plugin {
+/// # use airlock_sdk as airlock;
+/// # airlock::connector!(Crm = "crm");
+/// # #[airlock::activity]
+/// # async fn look(crm: airlock::Tools<Crm>) -> airlock::Result<()> { crm.list().await.map(drop) }
+/// #[airlock::workflow(connectors(Crm))]
+/// async fn order(ctx: airlock::Workflow) -> airlock::Result<()> {
+///     // Functions are not looked into.
+///     step(&ctx).await
+/// }
+/// # async fn step(ctx: &airlock::Workflow) -> airlock::Result<()> { ctx.activity(look, ()).await }
+///
+/// airlock::plugin!(workflows: [order], activities: [look]);
+/// # }
+/// ```
+///
+/// ```compile_fail
+/// # mod plugin {
+/// # use airlock_sdk as airlock;
+/// # airlock::connector!(Crm = "crm");
+/// # #[airlock::activity]
+/// # async fn look(crm: airlock::Tools<Crm>) -> airlock::Result<()> { crm.list().await.map(drop) }
+/// #[airlock::workflow]
+/// async fn order(ctx: airlock::Workflow) -> airlock::Result<()> {
+///     // Functions are not looked into.
+///     step(&ctx).await
+/// }
+/// # async fn step(ctx: &airlock::Workflow) -> airlock::Result<()> { ctx.activity(look, ()).await }
+///
+/// airlock::plugin!(workflows: [order], activities: [look]);
+/// # }
+/// ```
 pub const fn some_declare(lists: &[&[&str]], wanted: &[&str]) -> bool {
     let mut place = 0;
     while place < wanted.len() {
@@ -112,6 +193,11 @@ pub const fn some_declare(lists: &[&[&str]], wanted: &[&str]) -> bool {
         place += 1;
     }
     true
+}
+
+/// The connectors of the activity that a function names.
+pub const fn connectors_of<A: Activity>(_: fn() -> A) -> &'static [&'static str] {
+    A::CONNECTORS
 }
 
 const fn is_same(one: &[u8], other: &[u8]) -> bool {

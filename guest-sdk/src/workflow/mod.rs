@@ -20,6 +20,7 @@ mod shapes;
 mod tests;
 
 pub use child::{Child, ChildCall};
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use context::is_search_key;
 pub use context::{Cancelled, Workflow};
 pub use input::InputRequest;
