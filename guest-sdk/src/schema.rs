@@ -191,32 +191,37 @@ pub(crate) fn next_input<T: JsonSchema + DeserializeOwned + 'static>(
 /// Writes a workflow's output.
 pub(crate) fn write_workflow_output<T: Serialize + JsonSchema + 'static>(value: &T) -> Result<String> {
     let text = write_plain(value)?;
-    Ok(match Form::of_output::<T>() {
-        Form::Object | Form::Optional => text,
-        Form::Mixed if text == "null" || text.starts_with('{') && !is_like_wrapper(&text, RESULT) => text,
-        Form::Mixed | Form::Scalar => wrapped(RESULT, &text),
-    })
+    // Forms differ in null and in what looks like the wrapper. A schema is not made for anything else.
+    let is_whole = if text == "null" {
+        Form::of_output::<T>() != Form::Scalar
+    } else if is_like_wrapper(&text, RESULT) {
+        matches!(Form::of_output::<T>(), Form::Object | Form::Optional)
+    } else {
+        text.starts_with('{')
+    };
+    Ok(if is_whole { text } else { wrapped(RESULT, &text) })
 }
 
 /// Reads the output of another workflow whose type is known.
 pub(crate) fn read_workflow_output<T: JsonSchema + DeserializeOwned + 'static>(text: &str) -> Result<T> {
-    read_output(text, matches!(Form::of_output::<T>(), Form::Mixed | Form::Scalar))
+    read_output(text, || matches!(Form::of_output::<T>(), Form::Mixed | Form::Scalar))
 }
 
 /// Reads the output of a workflow of which only the name is known.
 pub(crate) fn read_any_output<T: DeserializeOwned>(text: &str) -> Result<T> {
-    read_output(text, Shape::of::<T>().object != Some(true))
+    read_output(text, || Shape::of::<T>().object != Some(true))
 }
 
-fn read_output<T: DeserializeOwned>(text: &str, wrapped_first: bool) -> Result<T> {
+fn read_output<T: DeserializeOwned>(text: &str, is_wrapped: impl FnOnce() -> bool) -> Result<T> {
     let whole = || serde_json::from_str(text);
     let members = members(text).filter(|members| members.len() == 1);
     let inner = members.as_ref().and_then(|members| members.get(RESULT)).map(|inner| inner.get());
     let read = match inner {
         None => whole(),
-        Some(inner) if wrapped_first => {
+        Some(inner) if is_wrapped() => {
             serde_json::from_str(inner).or_else(|error| whole().map_err(|_| error))
         }
+        // Its workflow may know more of its output than is known here.
         Some(inner) => whole().or_else(|error| serde_json::from_str(inner).map_err(|_| error)),
     };
     read.map_err(|error| {
