@@ -2,8 +2,8 @@
 //! compile.
 //!
 //! Only what names its type is seen: `ctx.call_tool::<Github>(…)`, `ctx.on_query::<Total>(…)`, and activities that are run
-//! with the context itself or a clone of it. Functions that the body calls are not looked into; a plugin's own tests see
-//! those when they run.
+//! with the context itself or a clone of it. Functions are not looked into, neither those that the body calls nor those
+//! inside it, whose types may be parameters; a plugin's own tests see what they use when they run.
 
 use std::collections::BTreeSet;
 
@@ -78,7 +78,21 @@ struct Found<'a> {
 impl Found<'_> {
     fn look(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut in_function = false;
         for place in 0..tokens.len() {
+            match &tokens[place] {
+                TokenTree::Ident(word) if word == "fn" => in_function = true,
+                TokenTree::Group(body) if in_function && body.delimiter() == Delimiter::Brace => {
+                    in_function = false;
+                    continue;
+                }
+                // A pointer to a function has no body.
+                TokenTree::Punct(end) if "=;".contains(end.as_char()) => in_function = false,
+                _ => {}
+            }
+            if in_function {
+                continue;
+            }
             if let TokenTree::Ident(word) = &tokens[place]
                 && (word == "let" || word == "for")
             {
@@ -150,6 +164,9 @@ impl Found<'_> {
             ] if a.as_char() == ':' && b.as_char() == ':' && open.as_char() == '<' => {
                 let Some(sort) = Sort::of(&method.to_string()) else { return };
                 let Some((named, arguments)) = first_type(rest) else { return };
+                if named.iter().any(|token| matches!(token, TokenTree::Ident(name) if name == "_")) {
+                    return;
+                }
                 // A child has a method `signal` too: that one says what it sends.
                 if method == "signal" && !arguments.stream().is_empty() {
                     return;

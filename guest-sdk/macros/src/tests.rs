@@ -95,6 +95,7 @@ fn what_a_body_uses_is_asserted_to_be_declared() {
         "if let Some(sent) = other.try_signal::<Paid>() {}",
         "ctx.on_valid_update::<Set, _>(|_| Ok(()), |_| async {})",
         "ctx.activity(steps::charge, n).await",
+        "let f: fn(u32) -> u32 = one; { ctx.activity(steps::charge, f(n)).await }",
         "let inner = ctx.clone(); join!(inner.activity(charge, n))",
         "let (n, inner) = (n.clone(), ctx.clone()); async move { inner.activity(charge, n).await }",
     ] {
@@ -113,6 +114,8 @@ fn what_only_looks_like_it_is_let_alone() {
         "let (chosen, _) = (charge, 1); ctx.activity(chosen, n).await",
         "for step in [charge, refund] { ctx.activity(step, n).await }",
         "(self.f)(n).call_tool(1)",
+        "ctx.on_query::<_>(handler)",
+        "async fn ask<Q: Query>(ctx: &Workflow) -> u32 { ctx.on_query::<Q>(one); ctx.activity(charge, 1).await }",
         "let inner = list.clone(); inner.activity(n, 1)",
     ] {
         assert_eq!(assertions(other), 0, "{other}");
