@@ -50,7 +50,7 @@ pub fn workflow_input<T: JsonSchema + DeserializeOwned + 'static>(parameter: Opt
     let required = !Shape::of::<T>().optional;
     let schema = match Form::of_input::<T>() {
         Form::Object => deserialize_schema::<T>(),
-        Form::Optional => Part::of::<T>(reading()).or_wrapped(parameter, false, json!({ "type": "object" })),
+        Form::Optional => Part::of::<T>(reading()).or_wrapped(parameter, false, json!("object")),
         Form::Mixed | Form::Scalar => Part::of::<T>(reading()).wrapped(parameter, required),
     };
     schema.to_string()
@@ -64,9 +64,7 @@ pub fn workflow_output<T: JsonSchema + 'static>() -> Option<String> {
     }
     let schema = match Form::of_output::<T>() {
         Form::Object | Form::Optional => schema,
-        Form::Mixed => {
-            Part::of::<T>(writing()).or_wrapped(RESULT, true, json!({ "type": ["object", "null"] }))
-        }
+        Form::Mixed => Part::of::<T>(writing()).or_wrapped(RESULT, true, json!(["object", "null"])),
         Form::Scalar => Part::of::<T>(writing()).wrapped(RESULT, true),
     };
     Some(schema.to_string())
@@ -322,11 +320,12 @@ impl Part {
         Value::Object(whole)
     }
 
-    /// The schema itself for the values that `bare` lets pass, or an object with one property.
-    fn or_wrapped(self, property: &str, required: bool, bare: Value) -> Value {
+    /// The schema itself for values of these types, or an object with one property.
+    fn or_wrapped(self, property: &str, required: bool, types: Value) -> Value {
         let mut whole = self.root;
         let wrapper = Value::Object(wrapper(self.schema.clone(), property, required));
-        whole.insert("anyOf".to_owned(), json!([{ "allOf": [bare, self.schema] }, wrapper]));
+        whole.insert("type".to_owned(), types);
+        whole.insert("anyOf".to_owned(), json!([self.schema, wrapper]));
         Value::Object(whole)
     }
 }

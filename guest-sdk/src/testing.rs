@@ -287,7 +287,7 @@ impl<P: Plugin> Test<P> {
     /// # Panics
     /// The replay asks for something else than the run did: the workflow is not deterministic. Or it waits for something
     /// that nothing can bring about. Or the daemon would refuse the plugin, or nobody could reach a handler: a name, an
-    /// option, a signal, query or update is not declared as it has to be.
+    /// option, a signal, query or update is not declared as it has to be. Or the input is no object.
     pub fn run(self, workflow: &str, input: impl serde::Serialize) -> Ended {
         let definition = P::definition();
         if let Err(wrong) = declarations::check(&definition) {
@@ -301,6 +301,10 @@ impl<P: Plugin> Test<P> {
         }
         let retry = known.and_then(|workflow| workflow.retry);
         let input = schema::write_plain(&input).unwrap_or_else(|error| panic!("the input: {error}"));
+        assert!(
+            input.starts_with('{') || input == "null",
+            "the daemon takes objects as inputs, not {input}: put it under the name of the workflow's parameter"
+        );
         let host = Rc::new(self.host);
         let _installed = stand_in::install(host.clone());
         let world = Rc::new(World {

@@ -1,5 +1,6 @@
 //! The features `chrono` and `jiff`: dates and times travel as their types, and schemas say what they are.
 #![cfg(all(feature = "chrono", feature = "jiff"))]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails as it should")]
 
 use airlock::{Result, Workflow, testing::Test};
 use airlock_sdk as airlock;

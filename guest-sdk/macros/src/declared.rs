@@ -127,10 +127,10 @@ impl Found<'_> {
     /// `let a = ctx.clone()` and `let (a, b) = (ctx.clone(), …)`.
     fn clones(&mut self, tokens: &[TokenTree]) {
         match tokens {
-            [TokenTree::Ident(name), TokenTree::Punct(is), value @ ..] if is.as_char() == '=' => {
-                if self.is_clone(value) {
-                    self.contexts.insert(name.to_string());
-                }
+            [TokenTree::Ident(name), TokenTree::Punct(is), value @ ..]
+                if is.as_char() == '=' && self.is_clone(value) =>
+            {
+                self.contexts.insert(name.to_string());
             }
             [TokenTree::Group(names), TokenTree::Punct(is), TokenTree::Group(values), ..]
                 if is.as_char() == '=' =>

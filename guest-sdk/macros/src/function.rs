@@ -155,7 +155,7 @@ impl Function {
         let mut item = self.item.clone();
         let block = &item.block;
         let statements = &block.stmts;
-        item.block = Box::new(syn::parse_quote! { { #first #(#statements)* } });
+        *item.block = syn::parse_quote! { { #first #(#statements)* } };
         item.attrs.retain(|attribute| !is_outer(attribute));
         item.vis = syn::Visibility::Inherited;
         let name = Ident::new("__airlock_body", item.sig.ident.span());

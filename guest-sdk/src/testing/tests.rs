@@ -248,6 +248,12 @@ mod undeclared {
     }
 
     #[test]
+    #[should_panic(expected = "the daemon takes objects as inputs, not \"a\"")]
+    fn an_input_that_is_no_object_fails_the_test() {
+        test().run("careless", "a");
+    }
+
+    #[test]
     #[should_panic(expected = "has no query 'count': it has none. Name it in the workflow's `queries(…)`")]
     fn a_query_that_nobody_could_ask_fails_the_test() {
         test().run("careless", json!({"what": "query"}));
@@ -356,7 +362,7 @@ mod numbers {
             ]}}"#
         );
         Test::of(AirlockPlugin).replay(&history).unwrap();
-        let ended = Test::of(AirlockPlugin).run("wide", n);
+        let ended = Test::of(AirlockPlugin).run("wide", std::collections::BTreeMap::from([("n", n)]));
         assert_eq!(ended.output_as::<u128>().unwrap(), n);
     }
 }

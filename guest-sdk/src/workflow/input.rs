@@ -44,10 +44,13 @@ pub struct InputRequest<'a, T> {
     input: PhantomData<fn() -> T>,
 }
 
+/// One reminder under way.
+type Reminding<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
 /// What is done again and again until there is an answer.
 struct Reminder<'a> {
     every: Duration,
-    remind: Box<dyn FnMut() -> Pin<Box<dyn Future<Output = Result<()>> + 'a>> + 'a>,
+    remind: Box<dyn FnMut() -> Reminding<'a> + 'a>,
 }
 
 impl Reminder<'_> {
