@@ -7,6 +7,7 @@ const GUESTS: &[&str] = &[
     "tests/guests/hostile",
     "tests/guests/echo",
     "tests/guests/durable",
+    "tests/guests/shapes",
     "plugins/hello",
     "plugins/github-issues",
     "plugins/order-saga",

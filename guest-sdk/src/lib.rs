@@ -23,6 +23,21 @@
 //! it, so it must do the same thing each time: it takes time, randomness and everything from outside from its
 //! [`Workflow`]. An activity does the work: it may call [`Tools`], fail, and be tried again.
 //!
+//! What a workflow uses, its attribute declares: connectors, signals, queries and updates. What is not declared does not
+//! compile, as far as the body of the workflow shows it, and fails the plugin's own tests otherwise:
+//!
+//! ```compile_fail
+//! use airlock_sdk as airlock;
+//!
+//! airlock::query!(Total() -> u32 = "total");
+//!
+//! #[airlock::workflow] // `queries(Total)` is missing: nobody could ask
+//! async fn order(ctx: airlock::Workflow, total: u32) -> airlock::Result<()> {
+//!     ctx.on_query::<Total>(move |()| Ok(total));
+//!     ctx.sleep(std::time::Duration::from_secs(60)).await
+//! }
+//! ```
+//!
 //! Crates made by `airlock plugin new` name this one `airlock`. Elsewhere, `use airlock_sdk as airlock;` in each module
 //! with attributes does the same.
 
@@ -47,7 +62,7 @@ mod component;
 
 pub use airlock_sdk_macros::{activity, workflow};
 pub use futures_util::{
-    future::{FutureExt, join_all, try_join_all},
+    future::{Either, FutureExt, join_all, try_join_all},
     join, select_biased, try_join,
 };
 
@@ -75,7 +90,10 @@ pub mod __rt {
         activity::Call,
         plugin::{Plugin, no_activity, no_workflow, run_activity, start},
         schema::{plain_input, plain_output, workflow_input, workflow_output},
-        workflow::Run,
+        workflow::{
+            Run,
+            declared::{connectors_of, declares, declares_all, some_declare},
+        },
     };
 
     #[cfg(target_arch = "wasm32")]

@@ -7,7 +7,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     ActivityContext, ActivityDefinition, Error, PluginDefinition, Result, Workflow, WorkflowDefinition,
-    activity::Call, schema, workflow::Run,
+    activity::Call,
+    schema,
+    workflow::{Run, declared::Declared},
 };
 
 /// A function with `#[activity]`.
@@ -18,6 +20,8 @@ use crate::{
 pub trait Activity: Copy + 'static {
     /// Unique in the plugin.
     const NAME: &'static str;
+    /// The connectors that it calls.
+    const CONNECTORS: &'static [&'static str] = &[];
     /// What it takes; `()` for nothing.
     type Input: Serialize + DeserializeOwned + JsonSchema + 'static;
     /// What it gives; `()` for nothing.
@@ -43,6 +47,14 @@ pub trait WorkflowFn: Copy + 'static {
     const NAME: &'static str;
     /// The name of the parameter that takes the input; none if it takes nothing.
     const PARAMETER: Option<&'static str>;
+    /// The connectors that it and its activities call.
+    const CONNECTORS: &'static [&'static str] = &[];
+    /// The signals that it takes.
+    const SIGNALS: &'static [&'static str] = &[];
+    /// The queries that it answers.
+    const QUERIES: &'static [&'static str] = &[];
+    /// The updates that it carries out.
+    const UPDATES: &'static [&'static str] = &[];
     /// What it takes; `()` for nothing.
     type Input: DeserializeOwned + JsonSchema + 'static;
     /// What it gives; `()` for nothing.
@@ -79,7 +91,8 @@ pub trait Plugin: 'static {
 /// [`Error::INVALID_INPUT`] with the field that is wrong.
 pub fn start<W: WorkflowFn>(context: Workflow, input: &str) -> Result<Run> {
     let input = schema::read_workflow_input(W::PARAMETER, input)?;
-    context.set_parameter(W::PARAMETER);
+    context.set_declared(Declared::of::<W>());
+    context.set_next_input(|text| schema::next_input::<W::Input>(W::PARAMETER, text));
     let body = W::run(context, input);
     Ok(Box::pin(async move { schema::write_workflow_output(&body.await?) }))
 }
@@ -121,6 +134,7 @@ macro_rules! plugin {
     (workflows: [$($workflow:path),* $(,)?] $(, activities: [$($activity:path),* $(,)?])? $(,)?) => {
         /// This plugin.
         #[doc(hidden)]
+        #[allow(unreachable_pub)]
         pub struct AirlockPlugin;
 
         impl $crate::__rt::Plugin for AirlockPlugin {
@@ -146,6 +160,19 @@ macro_rules! plugin {
                 ::core::result::Result::Err($crate::__rt::no_activity(&call.activity))
             }
         }
+
+        const _: () = {
+            #[allow(dead_code)]
+            const WORKFLOWS: &[&[&str]] = &[$(<$workflow as $crate::WorkflowFn>::CONNECTORS),*];
+            $($(::core::assert!(
+                $crate::__rt::some_declare(WORKFLOWS, <$activity as $crate::Activity>::CONNECTORS),
+                ::core::concat!(
+                    "the activity `",
+                    ::core::stringify!($activity),
+                    "` calls a connector that no workflow of this plugin declares: add it to #[workflow(connectors(…))]",
+                ),
+            );)*)?
+        };
 
         $crate::__export_plugin!(AirlockPlugin);
     };

@@ -38,13 +38,13 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
     let mut slots: Vec<TokenStream> = shared.connectors.iter().map(|path| quote! { #path }).collect();
     for parameter in &function.parameters {
         arguments.push(match parameter {
-            Parameter::Context(name, span) if name == "Workflow" => {
+            Parameter::Context(name, span, _) if name == "Workflow" => {
                 return Err(syn::Error::new(
                     *span,
                     "an activity's context is an `airlock::ActivityContext`; `Workflow` is for workflows",
                 ));
             }
-            Parameter::Context(_, span) if contexts == 1 => {
+            Parameter::Context(_, span, _) if contexts == 1 => {
                 return Err(syn::Error::new(*span, "one `ActivityContext` is enough: it can be cloned"));
             }
             Parameter::Context(..) => {
@@ -59,7 +59,7 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
         });
     }
 
-    let (marker, (body, body_name)) = (function.marker(), function.body());
+    let (marker, (body, body_name)) = (function.marker(), function.body(TokenStream::new()));
     let (name, ident) = (function.name(shared.name.as_ref()), &function.item.sig.ident);
     let description = function.description(shared.description.as_ref());
     let output = &function.output;
@@ -69,6 +69,7 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
 
         impl airlock::Activity for #ident {
             const NAME: &'static str = #name;
+            const CONNECTORS: &'static [&'static str] = &[#(<#slots as airlock::Slot>::CONNECTOR),*];
             type Input = #input;
             type Output = #value;
 

@@ -9,8 +9,8 @@ use syn::{
 
 /// A parameter by what its type is called.
 pub(crate) enum Parameter {
-    /// `Workflow` or `ActivityContext`.
-    Context(String, Span),
+    /// `Workflow` or `ActivityContext`, and the name of the parameter.
+    Context(String, Span, Option<String>),
     /// `Tools<Slot>`, with the slot.
     Tools(Type),
     /// Anything else.
@@ -67,7 +67,11 @@ fn parameter(argument: &FnArg) -> syn::Result<Parameter> {
     {
         match last.ident.to_string().as_str() {
             context @ ("Workflow" | "ActivityContext") if last.arguments.is_none() => {
-                return Ok(Parameter::Context(context.to_owned(), typed.ty.span()));
+                let name = match &*typed.pat {
+                    Pat::Ident(name) => Some(name.ident.to_string()),
+                    _ => None,
+                };
+                return Ok(Parameter::Context(context.to_owned(), typed.ty.span(), name));
             }
             "Tools" => return tools(&last.arguments, typed.ty.span()),
             _ => {}
@@ -146,9 +150,12 @@ impl Function {
         }
     }
 
-    /// The function itself, under a name that nobody else uses.
-    pub(crate) fn body(&self) -> (TokenStream, Ident) {
+    /// The function itself, under a name that nobody else uses, with something at the beginning of its body.
+    pub(crate) fn body(&self, first: TokenStream) -> (TokenStream, Ident) {
         let mut item = self.item.clone();
+        let block = &item.block;
+        let statements = &block.stmts;
+        *item.block = syn::parse_quote! { { #first #(#statements)* } };
         item.attrs.retain(|attribute| !is_outer(attribute));
         item.vis = syn::Visibility::Inherited;
         let name = Ident::new("__airlock_body", item.sig.ident.span());

@@ -1,6 +1,7 @@
 //! The attributes of `airlock-sdk`. See there for how they are used.
 
 mod activity;
+mod declared;
 mod duration;
 mod function;
 mod options;

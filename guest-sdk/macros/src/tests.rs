@@ -78,3 +78,46 @@ fn wrong_values_of_options_are_told_the_form() {
     assert!(message(activity("name = \"a b\"", function)).contains("a name has"));
     assert!(message(activity("retry(backoff = 0.5)", function)).contains("at least 1"));
 }
+
+/// How many assertions the body of a workflow gets.
+fn assertions(body: &str) -> usize {
+    let function = format!("async fn w(ctx: Workflow, n: u32) -> Result<()> {{ {body} }}");
+    let expanded = workflow("connectors(Crm)", &function).expect("it expands").to_string();
+    expanded.matches("core :: assert !").count()
+}
+
+#[test]
+fn what_a_body_uses_is_asserted_to_be_declared() {
+    for uses in [
+        "ctx.call_tool::<Crm>(\"a\", n).retries(1).await",
+        "helper(ctx.list_tools::<crate::slots::Crm>()).await",
+        "ctx.signal::<Paid>().await",
+        "if let Some(sent) = other.try_signal::<Paid>() {}",
+        "ctx.on_valid_update::<Set, _>(|_| Ok(()), |_| async {})",
+        "ctx.activity(steps::charge, n).await",
+        "let f: fn(u32) -> u32 = one; { ctx.activity(steps::charge, f(n)).await }",
+        "let inner = ctx.clone(); join!(inner.activity(charge, n))",
+        "let (n, inner) = (n.clone(), ctx.clone()); async move { inner.activity(charge, n).await }",
+    ] {
+        assert_eq!(assertions(uses), 1, "{uses}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_it_is_let_alone() {
+    for other in [
+        "child.signal::<Paid>(&1).await",
+        "ctx.signal_execution::<Paid>(id, &1).await",
+        "log.activity(n, 1)",
+        "ctx.activity(pick(n), 1)",
+        "ctx.activity(n, 1)",
+        "let (chosen, _) = (charge, 1); ctx.activity(chosen, n).await",
+        "for step in [charge, refund] { ctx.activity(step, n).await }",
+        "(self.f)(n).call_tool(1)",
+        "ctx.on_query::<_>(handler)",
+        "async fn ask<Q: Query>(ctx: &Workflow) -> u32 { ctx.on_query::<Q>(one); ctx.activity(charge, 1).await }",
+        "let inner = list.clone(); inner.activity(n, 1)",
+    ] {
+        assert_eq!(assertions(other), 0, "{other}");
+    }
+}

@@ -5,6 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::{ItemFn, LitStr, meta, parse::Parser, spanned::Spanned};
 
 use crate::{
+    declared::{self, Declared},
     function::{self, Parameter},
     options::{self, Shared},
 };
@@ -46,18 +47,19 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
 
     let function = function::read(item, "a workflow")?;
     let (input, parameter) = function.input()?;
-    let mut contexts = 0;
+    let (mut contexts, mut context) = (0, None);
     let mut arguments = Vec::new();
     for parameter in &function.parameters {
         arguments.push(match parameter {
-            Parameter::Context(name, _) if name == "Workflow" && contexts == 0 => {
+            Parameter::Context(name, _, called) if name == "Workflow" && contexts == 0 => {
                 contexts += 1;
+                context.clone_from(called);
                 quote! { __context }
             }
-            Parameter::Context(name, span) if name == "Workflow" => {
+            Parameter::Context(name, span, _) if name == "Workflow" => {
                 return Err(syn::Error::new(*span, "one `Workflow` is enough: it can be cloned"));
             }
-            Parameter::Context(_, span) => {
+            Parameter::Context(_, span, _) => {
                 return Err(syn::Error::new(
                     *span,
                     "a workflow's context is an `airlock::Workflow`; `ActivityContext` is for activities",
@@ -79,7 +81,10 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
         ));
     }
 
-    let (marker, (body, body_name)) = (function.marker(), function.body());
+    let declared =
+        Declared { connectors: &shared.connectors, signals: &signals, queries: &queries, updates: &updates };
+    let assertions = declared::assertions(&function.item, context.as_deref(), &declared);
+    let (marker, (body, body_name)) = (function.marker(), function.body(assertions));
     let (name, ident) = (function.name(shared.name.as_ref()), &function.item.sig.ident);
     let description = function.description(shared.description.as_ref());
     let (output, slots) = (&function.output, &shared.connectors);
@@ -98,6 +103,10 @@ pub(crate) fn expand(options: TokenStream, item: ItemFn) -> syn::Result<TokenStr
         impl airlock::WorkflowFn for #ident {
             const NAME: &'static str = #name;
             const PARAMETER: ::core::option::Option<&'static str> = #parameter;
+            const CONNECTORS: &'static [&'static str] = &[#(<#slots as airlock::Slot>::CONNECTOR),*];
+            const SIGNALS: &'static [&'static str] = &[#(<#signals as airlock::Signal>::NAME),*];
+            const QUERIES: &'static [&'static str] = &[#(<#queries as airlock::Query>::NAME),*];
+            const UPDATES: &'static [&'static str] = &[#(<#updates as airlock::Update>::NAME),*];
             type Input = #input;
             type Output = #value;
 

@@ -1,32 +1,29 @@
-//! Whether a type is written as a JSON object, found out without making its schema: a workflow's start asks for it.
+//! Whether a type is read from a JSON object, found out without making its schema: a workflow's start asks for it.
 //!
 //! A derived `Deserialize` tells what it wants before it looks at any data, so a deserializer that only listens knows
-//! the answer in a few instructions. The rare types that take anything are looked up in their schema.
+//! the answer in a few instructions. Types that take one of several things do not say.
 
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::{
     Deserializer,
     de::{DeserializeOwned, Visitor},
 };
 
-use super::{Objects, of_type};
-
-/// How a type looks in JSON.
+/// What a type says of itself when it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// It is an object.
-    pub(crate) object: bool,
-    /// It may be null.
+    /// It is an object, or it is none. `None`: it takes anything, or one of several things.
+    pub(crate) object: Option<bool>,
+    /// It is an `Option`, so it may be left out.
     pub(crate) optional: bool,
 }
 
 impl Shape {
-    pub(crate) fn of<T: DeserializeOwned + JsonSchema>() -> Self {
+    pub(crate) fn of<T: DeserializeOwned>() -> Self {
         let heard = T::deserialize(Listener { optional: false }).err();
         let Heard { object, optional } = heard.unwrap_or(Heard { object: None, optional: true });
-        Self { object: object.unwrap_or_else(|| of_type::<T>() == Objects::All), optional }
+        Self { object, optional }
     }
 }
 
@@ -99,46 +96,47 @@ mod tests {
 
     use super::*;
 
-    #[derive(Deserialize, JsonSchema)]
+    #[derive(Deserialize)]
     #[allow(dead_code, reason = "only its shape matters")]
     struct Thing {
         a: u32,
     }
 
-    #[derive(Deserialize, JsonSchema)]
+    #[derive(Deserialize)]
     #[allow(dead_code, reason = "only its shape matters")]
     struct Meters(f64);
 
-    #[derive(Deserialize, JsonSchema)]
-    #[serde(tag = "kind")]
-    #[allow(dead_code, reason = "only its shape matters")]
-    enum Tagged {
-        A { a: u32 },
-        B,
-    }
-
-    #[derive(Deserialize, JsonSchema)]
+    #[derive(Deserialize)]
     #[allow(dead_code, reason = "only its shape matters")]
     enum Colour {
         Red,
-        Green,
+        Mixed { red: u8 },
+    }
+
+    fn shape<T: DeserializeOwned>() -> (Option<bool>, bool) {
+        let Shape { object, optional } = Shape::of::<T>();
+        (object, optional)
     }
 
     #[test]
-    fn structs_maps_and_tagged_enums_are_objects() {
-        assert!(Shape::of::<Thing>().object);
-        assert!(Shape::of::<BTreeMap<String, u32>>().object);
-        assert!(Shape::of::<Tagged>().object);
-        assert_eq!(Shape::of::<Option<Thing>>(), Shape { object: true, optional: true });
+    fn structs_and_maps_say_that_they_are_objects() {
+        assert_eq!(shape::<Thing>(), (Some(true), false));
+        assert_eq!(shape::<BTreeMap<String, u32>>(), (Some(true), false));
+        assert_eq!(shape::<Option<Thing>>(), (Some(true), true));
     }
 
     #[test]
-    fn numbers_texts_lists_and_plain_enums_are_not() {
-        assert!(!Shape::of::<u64>().object);
-        assert!(!Shape::of::<Vec<Thing>>().object);
-        assert!(!Shape::of::<Meters>().object);
-        assert!(!Shape::of::<Colour>().object);
-        assert!(!Shape::of::<serde_json::Value>().object);
-        assert_eq!(Shape::of::<Option<String>>(), Shape { object: false, optional: true });
+    fn numbers_texts_and_lists_say_that_they_are_none() {
+        assert_eq!(shape::<u64>(), (Some(false), false));
+        assert_eq!(shape::<Vec<Thing>>(), (Some(false), false));
+        assert_eq!(shape::<Meters>(), (Some(false), false));
+        assert_eq!(shape::<Option<String>>(), (Some(false), true));
+    }
+
+    #[test]
+    fn enums_and_values_say_nothing() {
+        assert_eq!(shape::<Colour>(), (None, false));
+        assert_eq!(shape::<serde_json::Value>(), (None, false));
+        assert_eq!(shape::<Option<Colour>>(), (None, true));
     }
 }

@@ -1,7 +1,9 @@
 //! Downloaded histories, repeated against a plugin.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     Error, ParentClose, Result, RetryPolicy, TaskEvent, TaskPhase,
@@ -26,42 +28,136 @@ struct Event {
     #[serde(default)]
     history_bytes: u64,
     at_ms: u64,
-    record: Value,
+    /// As it stands there: a large number survives only as its text.
+    record: Box<RawValue>,
+}
+
+/// The records that matter here; of the others, nothing is read.
+#[derive(Deserialize, Default)]
+struct Record {
+    #[serde(rename = "Started")]
+    started: Option<Started>,
+    #[serde(rename = "Activation")]
+    activation: Option<Activation>,
+    #[serde(rename = "Copied")]
+    copied: Option<Copied>,
+}
+
+#[derive(Deserialize)]
+struct Copied {
+    at: Option<u64>,
+    record: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    run_id: String,
+    workflow: String,
+    input: Box<RawValue>,
+    seed: u64,
+    #[serde(default = "first")]
+    attempt: u32,
+    parent: Option<Parent>,
+}
+
+fn first() -> u32 {
+    1
+}
+
+#[derive(Deserialize)]
+struct Parent {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Activation {
+    jobs: Vec<Box<RawValue>>,
+    commands: Vec<Value>,
+}
+
+/// What stands in a job, whatever its kind.
+#[derive(Deserialize)]
+struct JobBody {
+    #[serde(default)]
+    seq: u32,
+    /// A signal may have none.
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    reason: String,
+    outcome: Option<Outcome>,
+    message: Option<Sent>,
+}
+
+#[derive(Deserialize)]
+struct Sent {
+    name: String,
+    input: Box<RawValue>,
+    sender: String,
+}
+
+#[derive(Deserialize)]
+enum Outcome {
+    Ok(Box<RawValue>),
+    Err(Failure),
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    kind: String,
+    message: String,
+    #[serde(default)]
+    non_retryable: bool,
+    #[serde(default)]
+    details: Value,
+}
+
+fn unknown(what: &str, error: &serde_json::Error) -> Error {
+    Error::invalid_input(format!("the history holds a {what} that this SDK does not know: {error}"))
+}
+
+fn record(text: &RawValue) -> Result<Record> {
+    // Some are only a word.
+    if !text.get().starts_with('{') {
+        return Ok(Record::default());
+    }
+    serde_json::from_str(text.get()).map_err(|error| unknown("record", &error))
 }
 
 /// From here on the host suggests to continue as new.
 const SUGGEST: (u64, u64) = (10_000, 10_000_000);
+
+/// The first job of a run.
+const STARTED: &str = "\"Started\"";
 
 pub(super) fn replay<P: Plugin>(text: &str) -> Result<()> {
     let history: History = serde_json::from_str(text)
         .map_err(|error| Error::invalid_input(format!("this is no history of an execution: {error}")))?;
     let mut instance = None;
     let mut begun = false;
-    for Event { event_id, history_bytes, at_ms, record } in history.events {
-        let (at_ms, record) = match record.get("Copied") {
-            Some(copied) => (copied["at"].as_u64().unwrap_or(at_ms), copied["record"].clone()),
-            None => (at_ms, record),
-        };
-        if let Some(started) = record.get("Started") {
-            let text = |key: &str| started[key].as_str().unwrap_or_default().to_owned();
+    for Event { event_id, history_bytes, at_ms, record: text } in history.events {
+        let mut at_ms = at_ms;
+        let mut record = record(&text)?;
+        if let Some(copied) = record.copied {
+            at_ms = copied.at.unwrap_or(at_ms);
+            record = self::record(&copied.record)?;
+        }
+        if let Some(started) = record.started {
             let init = Init {
-                workflow: text("workflow"),
+                workflow: started.workflow,
                 execution_id: history.execution_id.clone(),
-                run_id: text("run_id"),
-                input: started["input"].to_string(),
-                seed: started["seed"].as_u64().unwrap_or_default(),
+                run_id: started.run_id,
+                input: started.input.get().to_owned(),
+                seed: started.seed,
                 started_at_ms: at_ms,
-                parent: started["parent"]["id"].as_str().map(str::to_owned),
-                attempt: started["attempt"].as_u64().unwrap_or(1) as u32,
+                parent: started.parent.map(|parent| parent.id),
+                attempt: started.attempt,
             };
             instance = Some(Instance::new(init, P::start));
         }
-        let Some(activation) = record.get("Activation") else { continue };
-        let none = Vec::new();
-        let jobs = activation["jobs"].as_array().unwrap_or(&none);
-        begun |= jobs.iter().any(|job| job == "Started");
+        let Some(Activation { jobs, commands: recorded }) = record.activation else { continue };
+        begun |= jobs.iter().any(|job| job.get() == STARTED);
         let (Some(instance), true) = (&mut instance, begun) else { continue };
-        let recorded = activation["commands"].as_array().unwrap_or(&none);
         let turn = Turn {
             now_ms: at_ms,
             replaying: true,
@@ -73,7 +169,7 @@ pub(super) fn replay<P: Plugin>(text: &str) -> Result<()> {
             continue_as_new_suggested: event_id > SUGGEST.0 || history_bytes >= SUGGEST.1,
         };
         let count = jobs.len() as u64;
-        let jobs: Vec<Job> = jobs.iter().map(job).collect::<Result<_>>()?;
+        let jobs: Vec<Job> = jobs.iter().map(|text| job(text)).collect::<Result<_>>()?;
         let produced: Vec<Value> = instance.activate(turn, jobs).into_iter().map(command).collect();
         let length = recorded.len().max(produced.len());
         if let Some(place) = (0..length).find(|&i| recorded.get(i) != produced.get(i)) {
@@ -96,51 +192,52 @@ pub(super) fn replay<P: Plugin>(text: &str) -> Result<()> {
     }
 }
 
-fn job(job: &Value) -> Result<Job> {
-    let unknown =
-        || Error::invalid_input(format!("the history holds a job that this SDK does not know: {job}"));
-    if job == "Started" {
+fn job(text: &RawValue) -> Result<Job> {
+    if text.get() == STARTED {
         return Ok(Job::Started);
     }
-    let (kind, body) = job.as_object().and_then(|map| map.iter().next()).ok_or_else(unknown)?;
-    let seq = body["seq"].as_u64().unwrap_or_default() as u32;
+    let jobs: BTreeMap<String, JobBody> =
+        serde_json::from_str(text.get()).map_err(|error| unknown("job", &error))?;
+    let Some((kind, JobBody { seq, id, reason, outcome, message })) = jobs.into_iter().next() else {
+        return Err(Error::invalid_input("the history holds a job without a name"));
+    };
+    let missing = || Error::invalid_input(format!("a job {kind} of the history lacks a part"));
+    let outcome = || {
+        Ok::<_, Error>(match outcome.ok_or_else(missing)? {
+            Outcome::Ok(value) => Ok(value.get().to_owned()),
+            Outcome::Err(failure) => Err(failed(failure)),
+        })
+    };
+    let message = || {
+        let Sent { name, input, sender } = message.ok_or_else(missing)?;
+        Ok::<_, Error>(Message { name, input: input.get().to_owned(), sender })
+    };
     Ok(match kind.as_str() {
         "TimerFired" => Job::Resolved(seq, Ok(String::new())),
         "ActivityResolved" | "ToolResolved" | "AuthResolved" | "ChildResolved" | "ExternalResolved" => {
-            Job::Resolved(seq, outcome(&body["outcome"]).map(|value| value.to_string()))
+            Job::Resolved(seq, outcome()?)
         }
-        "ChildStarted" => Job::ChildStarted(
-            seq,
-            outcome(&body["outcome"]).map(|id| id.as_str().unwrap_or_default().to_owned()),
-        ),
-        "CancelRequested" => Job::CancelRequested(body["reason"].as_str().unwrap_or_default().to_owned()),
-        "Signal" => Job::Signal(message(&body["message"])),
-        "Update" => {
-            Job::Update(body["id"].as_str().unwrap_or_default().to_owned(), message(&body["message"]))
+        "ChildStarted" => Job::ChildStarted(seq, outcome()?.and_then(|id| Ok(serde_json::from_str(&id)?))),
+        "CancelRequested" => Job::CancelRequested(reason),
+        "Signal" => Job::Signal(message()?),
+        "Update" => Job::Update(id.unwrap_or_default(), message()?),
+        _ => {
+            return Err(Error::invalid_input(format!(
+                "the history holds a job that this SDK does not know: {kind}"
+            )));
         }
-        _ => return Err(unknown()),
     })
 }
 
-fn message(message: &Value) -> Message {
-    let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
-    Message { name: text("name"), input: message["input"].to_string(), sender: text("sender") }
-}
-
-fn outcome(outcome: &Value) -> Result<Value> {
-    match outcome.get("Err") {
-        None => Ok(outcome["Ok"].clone()),
-        Some(failure) => {
-            let text = |key: &str| failure[key].as_str().unwrap_or_default().to_owned();
-            let mut error = Error::new(text("kind"), text("message"));
-            if failure["non_retryable"] == true {
-                error = error.non_retryable();
-            }
-            Err(match &failure["details"] {
-                Value::Null => error,
-                details => error.with_details(details.clone()),
-            })
-        }
+fn failed(failure: Failure) -> Error {
+    let Failure { kind, message, non_retryable, details } = failure;
+    let mut error = Error::new(kind, message);
+    if non_retryable {
+        error = error.non_retryable();
+    }
+    match details {
+        Value::Null => error,
+        details => error.with_details(details),
     }
 }
 

@@ -2,14 +2,11 @@
 
 use std::{
     future::{Future, poll_fn},
-    marker::PhantomData,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
-
-use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     HostCall, ParentClose,
@@ -26,11 +23,14 @@ use crate::{Result, RetryPolicy, Signal, schema};
 pub struct ChildCall<O> {
     shared: Rc<Shared>,
     operation: Operation,
-    output: PhantomData<fn() -> O>,
+    read: Read<O>,
 }
 
+/// Reads an output.
+type Read<O> = fn(&str) -> Result<O>;
+
 impl<O> ChildCall<O> {
-    pub(crate) fn new(shared: Rc<Shared>, workflow: &str, input: Result<String>) -> Self {
+    pub(crate) fn new(shared: Rc<Shared>, workflow: &str, input: Result<String>, read: Read<O>) -> Self {
         let request = input.map(|input| {
             Request::Child(Box::new(protocol::Child {
                 workflow: workflow.to_owned(),
@@ -42,7 +42,7 @@ impl<O> ChildCall<O> {
                 await_start: false,
             }))
         });
-        Self { operation: Operation::new(shared.clone(), request), shared, output: PhantomData }
+        Self { operation: Operation::new(shared.clone(), request), shared, read }
     }
 
     fn child(&mut self) -> Option<&mut protocol::Child> {
@@ -92,17 +92,17 @@ impl<O> ChildCall<O> {
         if let Some(child) = self.child() {
             child.await_start = true;
         }
-        let Self { shared, mut operation, .. } = self;
+        let Self { shared, mut operation, read } = self;
         let execution_id = poll_fn(|cx| operation.poll_started(cx)).await?;
-        Ok(Child { shared, operation, execution_id, output: PhantomData })
+        Ok(Child { shared, operation, execution_id, read })
     }
 }
 
-impl<O: DeserializeOwned> Future for ChildCall<O> {
+impl<O> Future for ChildCall<O> {
     type Output = Result<O>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O>> {
-        Pin::new(&mut self.operation).poll(cx).map(|outcome| schema::read_workflow_output(&outcome?))
+        Pin::new(&mut self.operation).poll(cx).map(|outcome| (self.read)(&outcome?))
     }
 }
 
@@ -113,7 +113,7 @@ pub struct Child<O> {
     shared: Rc<Shared>,
     operation: Operation,
     execution_id: String,
-    output: PhantomData<fn() -> O>,
+    read: Read<O>,
 }
 
 impl<O> Child<O> {
@@ -128,19 +128,16 @@ impl<O> Child<O> {
     }
 }
 
-impl<O: DeserializeOwned> Future for Child<O> {
+impl<O> Future for Child<O> {
     type Output = Result<O>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<O>> {
-        Pin::new(&mut self.operation).poll(cx).map(|outcome| schema::read_workflow_output(&outcome?))
+        Pin::new(&mut self.operation).poll(cx).map(|outcome| (self.read)(&outcome?))
     }
 }
 
 /// A signal on its way to another execution.
-pub(super) fn signal<S: Signal>(shared: &Rc<Shared>, execution_id: &str, input: &S::Input) -> HostCall<()>
-where
-    S::Input: Serialize,
-{
+pub(super) fn signal<S: Signal>(shared: &Rc<Shared>, execution_id: &str, input: &S::Input) -> HostCall<()> {
     let request = schema::write_workflow_input(S::PARAMETER, input).map(|input| Request::Signal {
         execution_id: execution_id.to_owned(),
         name: S::NAME.to_owned(),

@@ -1,23 +1,23 @@
 //! [`Workflow`]: what the body of a workflow works with.
 
 use std::{
-    cell::RefCell,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::Either, stream};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
     ChildCall,
+    declared::{Declared, Kind},
     operation::{ActivityCall, HostCall, Operation, Sleep},
     protocol::{Command, Request, SearchValue},
-    shared::Shared,
+    shared::{NextInput, Shared},
 };
 use crate::{
     Activity, Authorised, Error, Result, Signal, Slot, Task, TaskEvent, ToolCall, WorkflowFn, event, schema,
@@ -39,8 +39,18 @@ impl Workflow {
         Self { shared }
     }
 
-    pub(crate) fn set_parameter(&self, name: Option<&'static str>) {
-        self.shared.parameter.set(name);
+    pub(crate) fn set_declared(&self, declared: Declared) {
+        self.shared.declared.set(declared);
+    }
+
+    /// Says so when the running workflow uses a handler that nobody can reach.
+    pub(super) fn uses(&self, kind: Kind, name: &str) {
+        self.shared.uses(kind, name);
+    }
+
+    /// What makes the input of a next run from the plain JSON of a value.
+    pub(crate) fn set_next_input(&self, make: NextInput) {
+        self.shared.next_input.set(Some(make));
     }
 
     /// Runs an activity of this plugin: `ctx.activity(charge, order).await?`. Its failure, after all retries, is the error.
@@ -165,12 +175,16 @@ impl Workflow {
         W::Output: DeserializeOwned,
     {
         let _ = workflow;
-        ChildCall::new(self.shared.clone(), W::NAME, schema::write_workflow_input(W::PARAMETER, &input))
+        let input = schema::write_workflow_input(W::PARAMETER, &input);
+        ChildCall::new(self.shared.clone(), W::NAME, input, schema::read_workflow_output)
     }
 
     /// Starts a workflow of any plugin as a child, by its name. The input makes a JSON object, as its schema says.
+    ///
+    /// An output that is an object with the one member `result` is read as what stands there, unless an `O` is always an
+    /// object.
     pub fn child_named<O: DeserializeOwned>(&self, workflow: &str, input: impl Serialize) -> ChildCall<O> {
-        ChildCall::new(self.shared.clone(), workflow, schema::write_plain(&input))
+        ChildCall::new(self.shared.clone(), workflow, schema::write_plain(&input), schema::read_any_output)
     }
 
     /// Sends a signal to another execution of the same user. It is heard once, whatever crashes.
@@ -193,13 +207,16 @@ impl Workflow {
     }
 
     /// Ends this run, and lets another one of the same execution begin with `input` and an empty history:
-    /// `return ctx.continue_as_new(state);`. What was spawned ends; children go on. Signals that came and were not taken
+    /// `return ctx.continue_as_new(state);`. `input` is of the type that the workflow takes. What was spawned ends; children go on. Signals that came and were not taken
     /// are lost: take them first, see [`Workflow::try_signal`].
     ///
     /// # Errors
-    /// Always: what a workflow has to return to continue as new. Also when `input` cannot be written as JSON.
+    /// Always: what a workflow has to return to continue as new. [`Error::INVALID_INPUT`] when `input` is nothing that the
+    /// workflow takes, also when it cannot be written as JSON.
     pub fn continue_as_new<T>(&self, input: impl Serialize) -> Result<T> {
-        Err(Error::continue_as_new(schema::write_workflow_input(self.shared.parameter.get(), &input)?))
+        let text = schema::write_plain(&input)?;
+        let make = self.shared.next_input.get().unwrap_or(Ok);
+        Err(Error::continue_as_new(make(text)?))
     }
 
     /// Whether the history grows long (10,000 events or 10 MB), so that a workflow that goes on and on had better
@@ -251,12 +268,7 @@ impl Workflow {
     }
 
     fn search_key(&self, name: &str, value: SearchValue) -> Result<()> {
-        let valid = (1..=256).contains(&name.chars().count())
-            && name.trim() == name
-            && !name.contains(':')
-            && !name.ends_with('=')
-            && !name.starts_with("internal.");
-        if !valid {
+        if !is_search_key(name) {
             return Err(Error::invalid_input(format!("{name:?} cannot be the name of a search key")));
         }
         self.shared.command(Command::SearchKeys(vec![(name.to_owned(), value)]));
@@ -341,27 +353,39 @@ impl Workflow {
         .await
     }
 
-    /// Runs `future` beside the others, first when the current one waits. Dropping the handle lets it go on; it ends with
-    /// the workflow at the latest.
-    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + 'static,
-    {
-        let join = Rc::new(RefCell::new(Join { output: None, waker: None }));
-        let end = join.clone();
-        self.shared.spawn(Box::pin(async move {
-            let output = future.await;
-            let waker = {
-                let mut join = end.borrow_mut();
-                join.output = Some(output);
-                join.waker.take()
-            };
-            if let Some(waker) = waker {
-                waker.wake();
+    /// Waits for whichever of two futures ends first; the other one is dropped, which gives up what it waits for. When both
+    /// have ended, it is the first one. Neither needs to be pinned; one that is to go on is given as `&mut`.
+    ///
+    /// ```
+    /// # use airlock_sdk as airlock;
+    /// # use std::time::Duration;
+    /// # airlock::signal!(Paid() = "paid");
+    /// # async fn example(ctx: airlock::Workflow) -> airlock::Result<()> {
+    /// match ctx.race(ctx.signal::<Paid>(), ctx.sleep(Duration::from_secs(86_400))).await {
+    ///     airlock::Either::Left(paid) => paid?,
+    ///     airlock::Either::Right(slept) => slept?, // nobody has paid for a day
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn race<A: Future, B: Future>(&self, first: A, second: B) -> Either<A::Output, B::Output> {
+        let (mut first, mut second) = (pin!(first), pin!(second));
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = first.as_mut().poll(cx) {
+                return Poll::Ready(Either::Left(output));
             }
-        }));
-        JoinHandle(join)
+            second.as_mut().poll(cx).map(Either::Right)
+        })
+        .await
     }
+}
+
+/// Whether a search key may have this name.
+pub(crate) fn is_search_key(name: &str) -> bool {
+    (1..=256).contains(&name.chars().count())
+        && name.trim() == name
+        && !name.contains(':')
+        && !name.ends_with('=')
+        && !name.starts_with("internal.")
 }
 
 /// See [`Workflow::cancelled`].
@@ -389,29 +413,6 @@ impl Drop for Cancelled {
     fn drop(&mut self) {
         if let Some(id) = self.waiter {
             self.shared.stop_waiting_for_cancel(id);
-        }
-    }
-}
-
-/// Waits for what [`Workflow::spawn`] started.
-pub struct JoinHandle<T>(Rc<RefCell<Join<T>>>);
-
-struct Join<T> {
-    output: Option<T>,
-    waker: Option<Waker>,
-}
-
-impl<T> Future for JoinHandle<T> {
-    type Output = T;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let mut join = self.0.borrow_mut();
-        match join.output.take() {
-            Some(output) => Poll::Ready(output),
-            None => {
-                join.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
         }
     }
 }

@@ -2,14 +2,17 @@
 //! the query `__get_pending_inputs`, and is answered with the update `__submit_input`.
 
 use std::{
+    future::Future,
     marker::PhantomData,
+    pin::Pin,
     rc::{Rc, Weak},
     time::Duration,
 };
 
+use futures_util::future::Either;
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     Workflow,
@@ -17,7 +20,7 @@ use super::{
     protocol::{Command, SearchValue},
     shared::Shared,
 };
-use crate::{Error, Result, TaskEvent, TaskPhase, schema};
+use crate::{Error, Result, TaskEvent, TaskPhase, log, schema};
 
 const PENDING_INPUTS: &str = "__get_pending_inputs";
 const SUBMIT_INPUT: &str = "__submit_input";
@@ -27,27 +30,52 @@ const EXECUTION_STATE: &str = "internal.execution.state";
 #[derive(Deserialize)]
 struct Submission {
     task_id: String,
-    input: Value,
+    /// As it was sent: a large number survives only as its text.
+    input: Box<RawValue>,
 }
 
 /// A wait for somebody's input. Options may be set until it is awaited with [`InputRequest::get`].
 #[must_use = "nobody is asked before `get`"]
-pub struct InputRequest<T> {
+pub struct InputRequest<'a, T> {
     workflow: Workflow,
     label: Option<String>,
     limit: Option<Duration>,
+    reminder: Option<Reminder<'a>>,
     input: PhantomData<fn() -> T>,
+}
+
+/// One reminder under way.
+type Reminding<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// What is done again and again until there is an answer.
+struct Reminder<'a> {
+    every: Duration,
+    remind: Box<dyn FnMut() -> Reminding<'a> + 'a>,
+}
+
+impl Reminder<'_> {
+    /// Goes on until it is dropped.
+    async fn run(&mut self, workflow: &Workflow) {
+        while workflow.sleep(self.every).await.is_ok() {
+            match (self.remind)().await {
+                Err(error) if !error.is_cancelled() => log::warn!("a reminder failed: {error}"),
+                _ => {}
+            }
+        }
+        // The execution is cancelled, which the wait itself hears of.
+        std::future::pending().await
+    }
 }
 
 impl Workflow {
     /// Asks whoever follows the execution for a `T`, as a task event of type `wait_for_input` with its JSON Schema.
     /// Several may be wanted at once.
-    pub fn wait_for_input<T: JsonSchema + DeserializeOwned>(&self) -> InputRequest<T> {
-        InputRequest { workflow: self.clone(), label: None, limit: None, input: PhantomData }
+    pub fn wait_for_input<'a, T: JsonSchema + DeserializeOwned>(&self) -> InputRequest<'a, T> {
+        InputRequest { workflow: self.clone(), label: None, limit: None, reminder: None, input: PhantomData }
     }
 }
 
-impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
+impl<'a, T: JsonSchema + DeserializeOwned> InputRequest<'a, T> {
     /// What to show people beside the form.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
@@ -60,19 +88,30 @@ impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
         self
     }
 
+    /// Does something whenever so much time has passed without an answer:
+    /// `.remind_every(day, || ctx.activity(remind, purchase.clone()))`. The time runs from the end of one reminder to the
+    /// beginning of the next. One that fails is a warning in the log, and the wait goes on; an answer gives up one under way.
+    pub fn remind_every<F>(mut self, every: Duration, mut remind: impl FnMut() -> F + 'a) -> Self
+    where
+        F: Future<Output = Result<()>> + 'a,
+    {
+        self.reminder = Some(Reminder { every, remind: Box::new(move || Box::pin(remind())) });
+        self
+    }
+
     /// Waits for it.
     ///
     /// # Errors
     /// [`Error::TIMEOUT`], and [`Error::CANCELLED`] when the execution is cancelled.
     pub async fn get(self) -> Result<T> {
-        let Self { workflow, label, limit, .. } = self;
+        let Self { workflow, label, limit, reminder, .. } = self;
         let shared = &workflow.shared;
         let pending = shared.pending_inputs();
         install(shared, &pending);
         let schema: Value = serde_json::from_str(&schema::plain_input::<T>())?;
         let id = workflow.uuid();
         let mut state = json!({ "input_schema": schema, "label": label });
-        let check = |value: &Value| schema::read_plain::<T>(&value.to_string()).map(drop);
+        let check = |text: &str| schema::read_plain::<T>(text).map(drop);
         // Shown to who asks what is open; not in the event, which repeats as it was recorded.
         let expires_at_ms = limit.map(|limit| {
             let limit_ms = u64::try_from(limit.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
@@ -86,7 +125,16 @@ impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
         show(TaskPhase::Started, state.clone());
         set_state(shared, true);
         let given = || pending.borrow().get(&id).is_some_and(|wanted| wanted.given.is_some());
-        let wait = workflow.wait_until(given);
+        let wait = async {
+            let answered = workflow.wait_until(given);
+            match reminder {
+                None => answered.await,
+                Some(mut reminder) => match workflow.race(answered, reminder.run(&workflow)).await {
+                    Either::Left(answered) => answered,
+                    Either::Right(()) => Ok(()),
+                },
+            }
+        };
         let waited = match limit {
             Some(limit) => workflow.timeout(limit, wait).await.and_then(|waited| waited),
             None => wait.await,
@@ -97,9 +145,9 @@ impl<T: JsonSchema + DeserializeOwned> InputRequest<T> {
         }
         match (waited, answer) {
             (Ok(()), Some(answer)) => {
-                state["input"] = answer.clone();
+                state["input"] = serde_json::from_str(answer.get()).unwrap_or_default();
                 show(TaskPhase::Completed, state);
-                schema::read_plain(&answer.to_string())
+                schema::read_plain(answer.get())
             }
             (waited, _) => {
                 let error =
@@ -148,7 +196,7 @@ fn install(shared: &Rc<Shared>, pending: &Pending) {
             let mut pending = pending.borrow_mut();
             let wanted =
                 pending.get_mut(&task_id).filter(|wanted| wanted.given.is_none()).ok_or_else(unknown)?;
-            (wanted.check)(&input).map_err(|error| {
+            (wanted.check)(input.get()).map_err(|error| {
                 Error::invalid_input(format!("Invalid input for task {task_id}: {}", error.message()))
             })?;
             wanted.given = Some(input);

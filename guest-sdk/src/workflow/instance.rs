@@ -31,7 +31,7 @@ pub(crate) type Start = fn(name: &str, context: Workflow, input: &str) -> Result
 
 /// One run of one workflow.
 pub(crate) struct Instance {
-    pub(super) shared: Rc<Shared>,
+    pub(crate) shared: Rc<Shared>,
     start: Option<(Start, String)>,
     root: Option<(Run, Arc<TaskWaker>)>,
     tasks: BTreeMap<u64, Task>,

@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use super::{Workflow, protocol::Message};
+use super::{Workflow, declared::Kind, protocol::Message};
 use crate::{Error, Query, Result, Sent, Signal, Update, log, schema};
 
 impl Workflow {
@@ -24,6 +24,7 @@ impl Workflow {
     /// # Errors
     /// As [`Workflow::signal`].
     pub async fn signal_sent<S: Signal>(&self) -> Result<Sent<S::Input>> {
+        self.uses(Kind::Signal, S::NAME);
         let mut cancelled = self.cancelled();
         poll_fn(|cx| {
             if let Some(sent) = self.try_signal::<S>() {
@@ -42,6 +43,7 @@ impl Workflow {
 
     /// A signal `S` that has come and that nobody has taken.
     pub fn try_signal<S: Signal>(&self) -> Option<Sent<S::Input>> {
+        self.uses(Kind::Signal, S::NAME);
         loop {
             if let Some(sent) = read::<S>(self.shared.handlers.take_signal(S::NAME)?) {
                 return Some(sent);
@@ -51,6 +53,7 @@ impl Workflow {
 
     /// Calls `handler` with each signal `S`, those that came before first. It runs before the workflow's body goes on.
     pub fn on_signal<S: Signal>(&self, handler: impl Fn(Sent<S::Input>) + 'static) {
+        self.uses(Kind::Signal, S::NAME);
         let handler = move |message| {
             if let Some(sent) = read::<S>(message) {
                 handler(sent);
@@ -62,6 +65,7 @@ impl Workflow {
     /// Answers the query `Q` from now on, also when the workflow has ended. The handler may look at everything and change
     /// nothing.
     pub fn on_query<Q: Query>(&self, handler: impl Fn(Q::Input) -> Result<Q::Output> + 'static) {
+        self.uses(Kind::Query, Q::NAME);
         let handler = move |input: &str| {
             let input = schema::read_workflow_input(Q::PARAMETER, input)?;
             schema::write_plain(&handler(input)?)
@@ -89,6 +93,7 @@ impl Workflow {
         U: Update,
         F: Future<Output = Result<U::Output>> + 'static,
     {
+        self.uses(Kind::Update, U::NAME);
         let shared = Rc::downgrade(&self.shared);
         let handler = move |message: Message| {
             let value = schema::read_workflow_input(U::PARAMETER, &message.input)?;

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::Result;
 
@@ -13,8 +13,8 @@ pub(crate) type Pending = Rc<RefCell<BTreeMap<String, Wanted>>>;
 pub(crate) struct Wanted {
     pub(super) schema: Value,
     pub(super) label: Option<String>,
-    pub(super) check: fn(&Value) -> Result<()>,
+    pub(super) check: fn(&str) -> Result<()>,
     /// When nobody waits for it any more, in milliseconds since the Unix epoch.
     pub(super) expires_at_ms: Option<u64>,
-    pub(super) given: Option<Value>,
+    pub(super) given: Option<Box<RawValue>>,
 }

@@ -9,12 +9,16 @@ use std::{
 };
 
 use super::{
+    declared::{Declared, Kind},
     handlers::Handlers,
     pending::Pending,
     protocol::{Command, Init, Request, Turn},
     random::Random,
 };
-use crate::{Error, Result, TaskEvent};
+use crate::{Error, Result, TaskEvent, log};
+
+/// Makes the input of a next run from the plain JSON of a value.
+pub(crate) type NextInput = fn(String) -> Result<String>;
 
 pub(crate) struct Shared {
     pub(crate) workflow: String,
@@ -22,8 +26,12 @@ pub(crate) struct Shared {
     pub(crate) run_id: String,
     pub(crate) parent: Option<String>,
     pub(crate) attempt: u32,
-    /// The name of the workflow's parameter.
-    pub(crate) parameter: Cell<Option<&'static str>>,
+    /// What makes the input of a next run, as the workflow's type says.
+    pub(crate) next_input: Cell<Option<NextInput>>,
+    /// What the workflow says of itself.
+    pub(crate) declared: Cell<Declared>,
+    /// What it used and did not declare.
+    undeclared: RefCell<Option<Error>>,
     /// What takes messages.
     pub(crate) handlers: Handlers,
     /// What people are asked for.
@@ -83,7 +91,9 @@ impl Shared {
             run_id: init.run_id,
             parent: init.parent,
             attempt: init.attempt,
-            parameter: Cell::new(None),
+            next_input: Cell::new(None),
+            declared: Cell::default(),
+            undeclared: RefCell::default(),
             handlers: Handlers::default(),
             inputs: Pending::default(),
             shields: Cell::new(0),
@@ -113,6 +123,23 @@ impl Shared {
 
     pub(crate) fn pending_inputs(&self) -> Pending {
         self.inputs.clone()
+    }
+
+    /// Keeps in mind that the workflow uses a handler that it has not declared, and says so in the log.
+    pub(crate) fn uses(&self, kind: Kind, name: &str) {
+        if let Err(error) = self.declared.get().check(&self.workflow, kind, name) {
+            let mut first = self.undeclared.borrow_mut();
+            if first.is_none() {
+                log::error!("{error}");
+                *first = Some(error);
+            }
+        }
+    }
+
+    /// What it used first of what it has not declared.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn undeclared(&self) -> Option<Error> {
+        self.undeclared.borrow().clone()
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

@@ -26,7 +26,7 @@ airlock::connector!(Github = "github_app");
 
 macro_rules! workflow {
     (|$ctx:ident $(, $input:ident: $ty:ty)?| $body:expr) => {{
-        #[airlock::workflow(name = "w")]
+        #[airlock::workflow(name = "w", connectors(Github), signals(Add), queries(Sum), updates(Limit))]
         async fn w($ctx: Workflow $(, $input: $ty)?) -> Result<Value> {
             $body
         }
@@ -663,3 +663,5 @@ fn people_are_asked_and_a_wrong_answer_is_rejected() {
     assert_eq!(&done[..2], ["accept c", r#"answer c: Ok("{}")"#]);
     assert_eq!(done.last().unwrap(), r#"complete {"result":3}"#);
 }
+
+mod beside;

@@ -20,7 +20,7 @@ static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest-sdk");
 static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
 
 /// What of the SDK a plugin does not need.
-const LEFT_OUT: &[&str] = &["target", "template"];
+const LEFT_OUT: &[&str] = &["target", "template", "tests"];
 
 /// Makes the crate.
 pub(crate) fn new_plugin(name: &str, folder: Option<&Path>, output: Output) -> anyhow::Result<Ended> {
@@ -99,7 +99,11 @@ mod tests {
             assert!(!text.contains("{{"), "{file}");
         }
         assert!(fs::read_to_string(crate_.join("Cargo.toml")).expect("reads").contains("order-mailer"));
-        assert!(!crate_.join("sdk/guest-sdk/template").exists());
+        for folder in ["template", "tests", "target"] {
+            assert!(!crate_.join("sdk/guest-sdk").join(folder).exists(), "{folder}");
+        }
+        let ignored = fs::read_to_string(crate_.join(".gitignore")).expect("reads");
+        assert!(ignored.lines().any(|line| line == "/data/"), "a daemon's data is in nobody's repository");
         assert!(
             new_plugin("order-mailer", Some(&crate_), Output::new(true)).is_err(),
             "nothing is overwritten"
