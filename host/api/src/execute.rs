@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
@@ -47,6 +47,16 @@ pub(crate) struct ExecuteBody {
     retry: Option<Retry>,
     /// Ours, for signal-with-start.
     pub(crate) signal: Option<Invocation>,
+    #[serde(default, rename = "task_queue")]
+    _task_queue: IgnoredAny,
+    #[serde(default, rename = "deployment_name")]
+    _deployment: IgnoredAny,
+    #[serde(default, rename = "custom_tracing_attributes")]
+    _attributes: IgnoredAny,
+    #[serde(default, rename = "force_new_trace")]
+    _new_trace: IgnoredAny,
+    #[serde(default, rename = "traceparent")]
+    _trace: IgnoredAny,
 }
 
 /// When a run that failed is tried again; what is absent is as for activities.

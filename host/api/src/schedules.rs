@@ -1,8 +1,11 @@
 //! Schedules (contract §4.4, §11.3): executions that start by the clock.
 
-use airlock_engine::schedule::{
-    BackfillRequest, Counters, Definition, NewSchedule, Overlap, Problem, Refusal, ScheduleError,
-    ScheduleView,
+use airlock_engine::{
+    Json as Text,
+    schedule::{
+        BackfillRequest, Counters, Definition, Members, NewSchedule, Overlap, Problem, Refusal,
+        ScheduleError, ScheduleView,
+    },
 };
 use axum::{
     Json,
@@ -10,8 +13,8 @@ use axum::{
     http::StatusCode,
 };
 use chrono::DateTime;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     ApiState,
@@ -27,7 +30,7 @@ use crate::{
 /// `WorkflowScheduleRequest`. What concerns deployments is accepted and has no effect here.
 #[derive(Deserialize)]
 pub(crate) struct CreateBody {
-    schedule: Tree,
+    schedule: Box<RawValue>,
     workflow_identifier: Option<String>,
     workflow_registration_id: Option<String>,
     /// The old name of `workflow_registration_id`.
@@ -35,12 +38,16 @@ pub(crate) struct CreateBody {
     schedule_id: Option<String>,
     /// Ours, as in a start: the same as `extensions` in the schedule.
     extensions: Option<Tree>,
+    #[serde(default, rename = "workflow_task_queue")]
+    _task_queue: IgnoredAny,
+    #[serde(default, rename = "deployment_name")]
+    _deployment: IgnoredAny,
 }
 
 /// `WorkflowScheduleUpdateRequest`
 #[derive(Deserialize)]
 pub(crate) struct UpdateBody {
-    schedule: Tree,
+    schedule: Box<RawValue>,
 }
 
 /// `WorkflowSchedulePauseRequest`
@@ -111,7 +118,7 @@ pub(crate) async fn create(
     caller: Caller,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
-    let Tree(mut schedule) = body.schedule;
+    let mut schedule = members(&body.schedule)?;
     let workflow =
         match (body.workflow_identifier, body.workflow_registration_id.or(body.workflow_version_id)) {
             (Some(identifier), None) => match state.engine.guests().serving(&identifier) {
@@ -125,11 +132,10 @@ pub(crate) async fn create(
                 return Err(ApiError::invalid(&["body", "workflow_identifier"], message));
             }
         };
-    let inner_id = match schedule.get("schedule_id") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(id)) => Some(id.clone()),
-        Some(_) => return Err(ApiError::invalid(&["body", "schedule", "schedule_id"], "it must be a text")),
-    };
+    let inner_id = schedule.remove("schedule_id").map(|id| id.to::<Option<String>>()).transpose();
+    let inner_id = inner_id
+        .map_err(|_| ApiError::invalid(&["body", "schedule", "schedule_id"], "it must be a text"))?
+        .flatten();
     let id = match (body.schedule_id, inner_id) {
         (Some(outer), Some(inner)) if outer != inner => {
             let message = "schedule_id and schedule.schedule_id differ: give one of them";
@@ -137,16 +143,15 @@ pub(crate) async fn create(
         }
         (outer, inner) => outer.or(inner),
     };
-    if let Some(fields) = schedule.as_object_mut() {
-        decode_input(fields)?;
-        if let Some(Tree(extensions)) = body.extensions {
-            let inner = fields.entry("extensions").or_insert(Value::Null);
-            if !inner.is_null() && *inner != extensions {
-                let message = "extensions and schedule.extensions differ: give one of them";
-                return Err(ApiError::invalid(&["body", "extensions"], message));
-            }
-            *inner = extensions;
+    decode_input(&mut schedule)?;
+    if let Some(Tree(extensions)) = body.extensions {
+        let extensions = Text::from(extensions);
+        let inner = schedule.get("extensions").filter(|inner| !inner.is_null());
+        if inner.is_some_and(|inner| *inner != extensions) {
+            let message = "extensions and schedule.extensions differ: give one of them";
+            return Err(ApiError::invalid(&["body", "extensions"], message));
         }
+        schedule.insert("extensions".into(), extensions);
     }
     let definition = Definition::read(&schedule).map_err(|problem| invalid(vec![problem]))?;
     let extensions = definition.extensions().map_err(|problem| invalid(vec![problem]))?;
@@ -171,12 +176,10 @@ pub(crate) async fn update(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-    JsonBody(UpdateBody { schedule: Tree(schedule) }): JsonBody<UpdateBody>,
+    JsonBody(body): JsonBody<UpdateBody>,
 ) -> ApiResult<Json<Value>> {
     find(&state, &caller, &id).await?;
-    let Value::Object(mut schedule) = schedule else {
-        return Err(ApiError::invalid(&["body", "schedule"], "it is a JSON object of what is to change"));
-    };
+    let mut schedule = members(&body.schedule)?;
     decode_input(&mut schedule)?;
     state.schedules.update(&caller.principal.workspace, &id, &schedule).await?;
     let changed = find(&state, &caller, &id).await?;
@@ -305,18 +308,27 @@ fn overlap(number: Option<i64>) -> ApiResult<Option<Overlap>> {
     number.map(read).transpose()
 }
 
+/// What a definition consists of, or what of it is to change.
+fn members(schedule: &RawValue) -> ApiResult<Members> {
+    serde_json::from_str(schedule.get()).map_err(|error| {
+        let message =
+            format!("a schedule is an object with input, calendars, intervals, cron_expressions …: {error}");
+        ApiError::invalid(&["body", "schedule"], message)
+    })
+}
+
 /// Clients that encode payloads put one where the input stands.
-fn decode_input(schedule: &mut Map<String, Value>) -> ApiResult<()> {
-    let Some(Value::Object(fields)) = schedule.get("input") else { return Ok(()) };
+fn decode_input(schedule: &mut Members) -> ApiResult<()> {
+    let fields = schedule.get("input").and_then(|input| input.to::<Members>().ok()).unwrap_or_default();
     let known = ["b64payload", "encoding_options", "empty"];
-    if !fields.get("b64payload").is_some_and(Value::is_string)
+    if !fields.get("b64payload").is_some_and(|payload| payload.to::<String>().is_ok())
         || fields.keys().any(|key| !known.contains(&key.as_str()))
     {
         return Ok(());
     }
-    if let Ok(encoded) = serde_json::from_value(Value::Object(fields.clone())) {
-        let plain = input::input(None, Some(encoded))?;
-        schedule.insert("input".into(), plain.value());
+    let encoded = schedule.get("input").and_then(|input| input.to().ok());
+    if let Some(encoded) = encoded {
+        schedule.insert("input".into(), input::input(None, Some(encoded))?);
     }
     Ok(())
 }
@@ -345,6 +357,14 @@ fn shown(view: &ScheduleView) -> Part {
         json!({ "scheduled_at": time(failure.scheduled_at), "failed_at": wire::time(failure.failed_at),
             "reason": failure.reason })
     });
+    let backfills: Vec<Value> = view
+        .backfills
+        .iter()
+        .map(|backfill| {
+            json!({ "done_up_to": time(backfill.handled), "end_at": time(backfill.last),
+                "overlap": backfill.overlap.wire() })
+        })
+        .collect();
     let about = json!({
         "schedule_id": view.id,
         "workflow_name": view.workflow,
@@ -370,6 +390,7 @@ fn shown(view: &ScheduleView) -> Part {
         "updated_at": wire::time(view.updated_at),
         "running_executions": state.running,
         "waiting_executions": view.waiting,
+        "backfills": backfills,
         "scheduled": counters(&state.scheduled),
         "by_hand": counters(&state.by_hand),
         "last_failure": failure,

@@ -72,7 +72,7 @@ impl Visit {
 
     /// A member of the body was not looked at: the answer says so.
     pub(crate) fn ignored(&self, place: &str) {
-        tracing::info!(place, "a member of a request's body has no meaning here");
+        tracing::debug!(place, "a member of a request's body has no meaning here");
         self.ignored.lock().push(utf8_percent_encode(place, NOT_IN_A_PLACE).to_string());
     }
 

@@ -486,6 +486,10 @@ fn show(schedule: &Value, input: Option<&RawValue>, output: Output) {
     };
     say!("{} {}", label("times"), counters(scheduled));
     say!("{} {}", label("by hand"), counters(by_hand));
+    for backfill in each("backfills") {
+        let (done, end) = (minute(&text(&backfill["done_up_to"])), minute(&text(&backfill["end_at"])));
+        say!("{} done up to {done}, ends at {end}; a pause stops it", label("backfill"));
+    }
     if schedule["last_failure"].is_object() {
         let failure = &schedule["last_failure"];
         let when = minute(&text(&failure["scheduled_at"]));

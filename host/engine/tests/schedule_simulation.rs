@@ -312,7 +312,8 @@ impl History {
         if random.random_bool(0.2) {
             definition["max_executions"] = random.random_range(1..10).into();
         }
-        let definition = Definition::read(&definition).expect("is read");
+        let definition = Definition::read(&serde_json::from_str(&definition.to_string()).expect("an object"))
+            .expect("is read");
         let spec = Spec::new(&definition).expect("is valid");
         let begin = 1_800_000_000_000 + random.random_range(0..60_000);
         let inner = Inner {

@@ -232,7 +232,8 @@ fn check(seed: u64) -> (usize, usize) {
         last = first.max(begin) + random.random_range(0..length);
         definition["end_at"] = text(last).into();
     }
-    let read = Definition::read(&definition).unwrap_or_else(|problem| panic!("seed {seed}: {problem:?}"));
+    let read = Definition::read(&serde_json::from_str(&definition.to_string()).expect("an object"))
+        .unwrap_or_else(|problem| panic!("seed {seed}: {problem:?}"));
     let spec = match Spec::new(&read) {
         Ok(spec) => spec,
         // Such as the 31st of February.

@@ -1,7 +1,9 @@
 //! What a schedule is, in the shape of the wire (contract §11.3). Read here, understood in [`spec`](super::spec).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Problem;
 use crate::{Extensions, Json, problem::with_nearest};
@@ -117,22 +119,20 @@ pub struct PolicyWire {
     pub pause_on_failure: Option<bool>,
 }
 
+/// A definition member by member, as texts: the numbers of an input stay as they are.
+pub type Members = BTreeMap<String, Json>;
+
 impl Definition {
     /// Reads a definition. The error names the place that is not as expected.
-    pub fn read(value: &Value) -> Result<Self, Problem> {
-        if !value.is_object() {
-            return Err(Problem::new(
-                "",
-                "a schedule is an object with input, calendars, intervals, cron_expressions …",
-            ));
-        }
-        if value.get("input").is_none() {
+    pub fn read(members: &Members) -> Result<Self, Problem> {
+        if !members.contains_key("input") {
             return Err(Problem::new(
                 "/input",
                 "the input of the executions is missing: give null if there is none",
             ));
         }
-        serde_path_to_error::deserialize(value).map_err(|error| {
+        let text = serde_json::to_string(members).map_err(|error| Problem::new("", error.to_string()))?;
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text)).map_err(|error| {
             let path = error.path().to_string();
             let pointer = match path.as_str() {
                 "." => String::new(),
@@ -161,12 +161,11 @@ impl Definition {
     }
 
     /// This definition with the keys of `changes` in place of its own; `null` takes a value away.
-    pub fn changed(&self, changes: &Map<String, Value>) -> Result<Self, Problem> {
-        let mut value = serde_json::to_value(self).map_err(|error| Problem::new("", error.to_string()))?;
-        if let Value::Object(fields) = &mut value {
-            fields.extend(changes.iter().map(|(key, value)| (key.clone(), value.clone())));
-        }
-        Self::read(&value)
+    pub fn changed(&self, changes: &Members) -> Result<Self, Problem> {
+        let own = serde_json::to_string(self).and_then(|text| serde_json::from_str::<Members>(&text));
+        let mut members = own.map_err(|error| Problem::new("", error.to_string()))?;
+        members.extend(changes.iter().map(|(key, value)| (key.clone(), value.clone())));
+        Self::read(&members)
     }
 }
 
@@ -177,12 +176,49 @@ mod tests {
     use super::*;
     use crate::tools::Mocks;
 
+    fn members(value: &Value) -> Members {
+        serde_json::from_str(&value.to_string()).expect("an object")
+    }
+
+    fn read(value: &Value) -> Result<Definition, Problem> {
+        Definition::read(&members(value))
+    }
+
     fn before_with_daily() -> Definition {
-        Definition::read(&json!({ "input": 1, "cron_expressions": ["@daily"] })).expect("is read")
+        read(&json!({ "input": 1, "cron_expressions": ["@daily"] })).expect("is read")
     }
 
     fn after_changes(before: &Definition, changes: &Value) -> Definition {
-        before.changed(changes.as_object().expect("an object")).expect("is read")
+        before.changed(&members(changes)).expect("is read")
+    }
+
+    #[test]
+    fn an_input_keeps_its_text_also_when_something_else_changes() {
+        let text = r#"{"n":340282366920938463463374607431768211455,"f":1.10}"#;
+        let sent = format!(r#"{{"input":{text},"cron_expressions":["@daily"]}}"#);
+        let sent: Members = serde_json::from_str(&sent).expect("an object");
+        let before = Definition::read(&sent).expect("is read");
+        assert_eq!(before.input.as_str(), text);
+        assert_eq!(after_changes(&before, &json!({ "jitter": "PT5S" })).input.as_str(), text);
+    }
+
+    #[test]
+    fn names_that_nobody_knows_are_refused_with_what_was_meant_wherever_they_stand() {
+        for (place, wrong, meant) in [
+            ("", json!({ "timezone": "UTC" }), "time_zone_name"),
+            ("", json!({ "cronExpressions": [] }), "cron_expressions"),
+            ("/policy", json!({ "policy": { "overlap_policy": 6 } }), "overlap"),
+            ("/policy", json!({ "policy": { "catchup_window": 6 } }), "catchup_window_seconds"),
+            ("/calendars/0", json!({ "calendars": [{ "hours": [{ "start": 9 }] }] }), "hour"),
+            ("/skip/0/hour/0", json!({ "skip": [{ "hour": [{ "starts": 9 }] }] }), "start"),
+            ("/intervals/0", json!({ "intervals": [{ "every": "PT1H", "ofset": "PT5M" }] }), "offset"),
+        ] {
+            let mut sent = members(&wrong);
+            sent.insert("input".into(), Json::null());
+            let problem = Definition::read(&sent).expect_err("is refused");
+            assert!(problem.pointer.starts_with(place), "{wrong}: {problem:?}");
+            assert!(problem.message.contains(&format!("'{meant}' is meant?")), "{wrong}: {problem:?}");
+        }
     }
 
     #[test]
@@ -194,7 +230,7 @@ mod tests {
             "cron_expressions": ["0 * * * *"],
             "policy": { "catchup_window_seconds": 31_536_000, "overlap": 1, "pause_on_failure": false },
         });
-        let read = Definition::read(&sent).expect("is read");
+        let read = read(&sent).expect("is read");
         let back = serde_json::to_value(&read).expect("is JSON");
         for key in ["input", "cron_expressions", "policy"] {
             assert_eq!(back[key], sent[key], "{key}");
@@ -204,23 +240,20 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_named_with_its_place() {
-        let problem = |value: Value| Definition::read(&value).expect_err("is refused").pointer;
+        let problem = |value: Value| read(&value).expect_err("is refused").pointer;
         assert_eq!(
             problem(json!({ "input": 1, "intervals": [{ "every": "PT1S" }, { "every": 5 }] })),
             "/intervals/1/every"
         );
         assert_eq!(problem(json!({ "input": 1, "policy": { "overlap": "skip" } })), "/policy/overlap");
         assert_eq!(problem(json!({})), "/input");
-        assert_eq!(problem(json!([1])), "");
     }
 
     #[test]
     fn a_change_touches_only_its_keys() {
         let before =
-            Definition::read(&json!({ "input": 1, "cron_expressions": ["@daily"], "jitter": "PT5S" }))
-                .expect("is read");
-        let changes = json!({ "jitter": null, "start_at": "2026-01-01T00:00:00Z" });
-        let after = before.changed(changes.as_object().expect("an object")).expect("is read");
+            read(&json!({ "input": 1, "cron_expressions": ["@daily"], "jitter": "PT5S" })).expect("is read");
+        let after = after_changes(&before, &json!({ "jitter": null, "start_at": "2026-01-01T00:00:00Z" }));
         assert_eq!(after.jitter, None);
         assert_eq!(after.start_at.as_deref(), Some("2026-01-01T00:00:00Z"));
         assert_eq!((after.input, after.cron_expressions), (before.input, before.cron_expressions));

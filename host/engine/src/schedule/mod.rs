@@ -19,8 +19,8 @@ mod spec;
 mod times;
 
 pub use crate::problem::Problem;
-pub use definition::{Calendar, Definition, Interval, PolicyWire, Range};
-pub use plan::{Counters, FailedStart, Next, Outcome, Plan, Recent, Run, RunKind, State, Stop};
+pub use definition::{Calendar, Definition, Interval, Members, PolicyWire, Range};
+pub use plan::{BackfillView, Counters, FailedStart, Next, Outcome, Plan, Recent, Run, RunKind, State, Stop};
 pub use policy::{Overlap, Policy};
 pub use scheduler::{
     BackfillRequest, Executions, NewSchedule, Refusal, ScheduleError, ScheduleStart, ScheduleView, Scheduler,

@@ -63,6 +63,20 @@ struct Backfill {
     token: String,
 }
 
+/// A backfill under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackfillView {
+    /// Times up to and with this one are done with.
+    pub handled: UnixSeconds,
+    /// The last one.
+    pub last: UnixSeconds,
+    /// What it does when another execution still runs.
+    pub overlap: Overlap,
+}
+
+/// A backfill has at most so many times.
+pub const MOST_AT_ONCE: usize = 10_000;
+
 /// What has been made of times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
@@ -436,8 +450,12 @@ impl Plan {
         true
     }
 
-    /// From now on times pass by. Triggers and backfills go on.
+    /// From now on times pass by. Triggers go on; backfills under way end, and one that is asked for later does its work.
     pub fn pause(&mut self, note: Option<String>, now: UnixMs) {
+        for backfill in std::mem::take(&mut self.state.backfills) {
+            self.state.by_hand.skipped += self.count(backfill.handled, backfill.last) as u64;
+        }
+        self.drop_waiting(|run| matches!(run.kind, RunKind::Backfill(_)));
         if !self.state.paused {
             self.pass_by(now);
             self.drop_waiting(|run| run.kind == RunKind::Scheduled);
@@ -523,6 +541,33 @@ impl Plan {
             runs.push(Run { time, kind, overlap });
         }
         runs
+    }
+
+    /// Whether a past period has more times than may be asked for at once.
+    pub fn has_too_many(&self, first: UnixSeconds, last: UnixSeconds) -> bool {
+        self.count(first.saturating_sub(1), last) > MOST_AT_ONCE
+    }
+
+    /// How many times come after one and up to another; one more than may be asked for stands for all that are more.
+    fn count(&self, mut handled: UnixSeconds, last: UnixSeconds) -> usize {
+        let mut count = 0;
+        while count <= MOST_AT_ONCE {
+            match self.spec.after(handled) {
+                After::At(time) if time <= last => (handled, count) = (time, count + 1),
+                After::NothingUntil(time) if time < last => handled = time,
+                _ => break,
+            }
+        }
+        count
+    }
+
+    /// The backfills under way, in their order.
+    pub fn backfills(&self) -> impl Iterator<Item = BackfillView> {
+        self.state.backfills.iter().map(|backfill| BackfillView {
+            handled: backfill.handled,
+            last: backfill.last,
+            overlap: backfill.overlap,
+        })
     }
 
     /// Times that were decided to wait.

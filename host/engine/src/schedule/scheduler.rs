@@ -14,11 +14,12 @@ use futures::{
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
-    Definition, Next, Outcome, Overlap, Plan, Policy, Problem, Spec, State, Stop, UnixSeconds, plan::seconds,
+    BackfillView, Definition, Members, Next, Outcome, Overlap, Plan, Policy, Problem, Spec, State, Stop,
+    UnixSeconds,
+    plan::{MOST_AT_ONCE, seconds},
 };
 use crate::{
     ExecutionId, Extensions, Json, Principal, WorkspaceId,
@@ -184,6 +185,8 @@ pub struct ScheduleView {
     pub state: State,
     /// Starts that wait for the end of others.
     pub waiting: usize,
+    /// Backfills under way.
+    pub backfills: Vec<BackfillView>,
     /// The next times.
     pub future: Vec<UnixSeconds>,
     /// When it was made.
@@ -608,7 +611,7 @@ impl Scheduler {
         &self,
         workspace: &WorkspaceId,
         id: &str,
-        changes: &Map<String, Value>,
+        changes: &Members,
     ) -> Result<(), ScheduleError> {
         let view = self.get(workspace, id).await.ok_or_else(|| ScheduleError::Unknown(id.into()))?;
         if changes.contains_key("input") || changes.contains_key("extensions") {
@@ -689,6 +692,13 @@ impl Scheduler {
             if last > seconds(now) {
                 let message = "it lies in the future: a backfill is about times that have passed";
                 return Err(ScheduleError::Invalid(vec![Problem::new("/end_at", message)]));
+            }
+            if entry.plan.has_too_many(first, last) {
+                let message = format!(
+                    "more than {MOST_AT_ONCE} times lie between start_at and end_at: ask for a shorter period, and for the \
+                     next when it is done"
+                );
+                return Err(ScheduleError::Invalid(vec![Problem::new("/start_at", message)]));
             }
             entry.plan.backfill(token(), first, last, overlap.unwrap_or(Overlap::BufferAll));
             Ok(())
@@ -798,6 +808,7 @@ impl Entry {
             policy: self.plan.spec().policy(),
             state: self.plan.state().clone(),
             waiting: self.plan.waiting(),
+            backfills: self.plan.backfills().collect(),
             future: self.plan.future(now, FUTURE),
             created_at: self.created_at,
             updated_at: self.updated_at,

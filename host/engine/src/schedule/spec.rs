@@ -330,7 +330,7 @@ mod tests {
 
     fn problems(mut definition: Value) -> Vec<Problem> {
         definition["input"] = json!({});
-        match Definition::read(&definition) {
+        match Definition::read(&serde_json::from_str(&definition.to_string()).expect("an object")) {
             Ok(definition) => Spec::new(&definition).err().unwrap_or_default(),
             Err(problem) => vec![problem],
         }

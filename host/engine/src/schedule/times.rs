@@ -236,7 +236,11 @@ mod tests {
 
     fn spec(mut definition: Value) -> Spec {
         definition["input"] = json!({});
-        Spec::new(&Definition::read(&definition).expect("is read")).expect("is valid")
+        Spec::new(
+            &Definition::read(&serde_json::from_str(&definition.to_string()).expect("an object"))
+                .expect("is read"),
+        )
+        .expect("is valid")
     }
 
     fn at(text: &str) -> i64 {
