@@ -11,7 +11,7 @@
 //! | `listing`, `answer`, `handshake` | how lists, answers and beginnings are read |
 //! | `transport`, `body`, `stream`, `reading` | messages in HTTP answers |
 //! | `events`, `texts`, `encoding` | what frames them |
-//! | `mend`, `nesting` | JSON that is none, or too deep |
+//! | `nesting` | JSON that is too deep |
 //! | `failure`, `told` | what went wrong, and what is said of it |
 
 mod answer;
@@ -27,7 +27,6 @@ mod fixture;
 mod frames;
 mod handshake;
 mod listing;
-mod mend;
 #[cfg(test)]
 mod mutations;
 mod nesting;

@@ -7,7 +7,7 @@ use airlock_engine::json;
 use serde_json::Value;
 
 /// The value of a text that is nearly JSON.
-pub(super) fn mended(text: &[u8]) -> Option<Value> {
+pub(crate) fn mended(text: &[u8]) -> Option<Value> {
     let text = String::from_utf8_lossy(text);
     let mut whole = String::with_capacity(text.len() + 16);
     let mut rest = text.as_ref();
