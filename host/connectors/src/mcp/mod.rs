@@ -9,7 +9,7 @@
 //! | `open` | one of theirs, and its list of tools |
 //! | `call`, `patience`, `client` | one call, its time, and what the server wants in the middle of it |
 //! | `listing`, `answer`, `handshake` | how lists, answers and beginnings are read |
-//! | `transport`, `body`, `stream`, `reading` | messages in HTTP answers |
+//! | `transport`, `body`, `stream`, `elsewhere`, `reading` | messages in HTTP answers |
 //! | `events`, `texts`, `encoding` | what frames them |
 //! | `nesting` | JSON that is too deep |
 //! | `failure`, `told` | what went wrong, and what is said of it |
@@ -18,6 +18,7 @@ mod answer;
 mod body;
 mod call;
 mod client;
+mod elsewhere;
 mod encoding;
 mod events;
 mod failure;

@@ -25,6 +25,16 @@ impl Told<'_> {
         trouble::late(self.connector, self.host, limit)
     }
 
+    /// The server took a call (HTTP status 202), and its answer did not come within the limit.
+    pub(super) fn silent(&self, limit: Duration) -> Trouble {
+        let message = self.server(&format!(
+            "took longer than {limit:?}: it took the call (HTTP status 202) and sent no answer, neither there nor on the \
+             stream on which it speaks by itself{}",
+            effect("tools/call")
+        ));
+        Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
+    }
+
     /// What became of a question.
     pub(super) fn failed(&self, failure: &Failure, question: &str) -> Trouble {
         tracing::debug!(
@@ -80,6 +90,13 @@ impl Told<'_> {
                 let text = format!(
                     "closed the stream before '{question}' was answered{}{}",
                     said.unwrap_or_default(),
+                    effect(question)
+                );
+                upstream(&text, Again::IfIdempotent)
+            }
+            Failure::Taken => {
+                let text = format!(
+                    "took '{question}' (HTTP status 202), and closed the stream on which the answer could come{}",
                     effect(question)
                 );
                 upstream(&text, Again::IfIdempotent)
