@@ -224,8 +224,8 @@ mod tests {
         let names: Vec<&str> = odd.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["expires_in", UNNAMED, "scope", "expires"]);
         for kept in [r#"{"a": 'x'"#, "{\"a\": \"x\ny\"", r#"{"a": True"#, r#"{"a": "\ud800""#] {
-            let text = mended(&format!("{kept},}}")).map(|mended| mended.text);
-            assert_eq!((text, mended(kept).map(|mended| mended.text)), (Some(format!("{kept}}}")), None));
+            let text = mended(&format!("{kept},}}")).map(|(text, _)| text);
+            assert_eq!((text, mended(kept).map(|(text, _)| text)), (Some(format!("{kept}}}")), None));
         }
         for whole in ["", "{}", r#"{"a": "NaN, ]", "b": [1, "x"]}"#, "hello", "\"open"] {
             assert_eq!(mended(whole), None, "{whole}");
