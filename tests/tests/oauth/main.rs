@@ -2,6 +2,8 @@
 //! for tools that takes tokens. Tests that show a row of the threats begin with its number.
 
 mod browser;
+mod fastmcp;
+mod moved;
 mod servers;
 
 use std::{

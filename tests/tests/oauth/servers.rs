@@ -80,7 +80,7 @@ pub struct Tools {
 
 struct Door {
     /// Where tokens come from.
-    issuer: String,
+    issuer: Mutex<String>,
     /// Tokens are looked up there; else all are good but those that are refused.
     introspects: bool,
     http: reqwest::Client,
@@ -103,7 +103,7 @@ impl Tools {
 
     async fn start(issuer: String, introspects: bool) -> Self {
         let door = Arc::new(Door {
-            issuer,
+            issuer: Mutex::new(issuer),
             introspects,
             http: reqwest::Client::builder().no_proxy().build().expect("a client"),
             own: Mutex::default(),
@@ -128,6 +128,13 @@ impl Tools {
         self.door.calls.lock().expect("no test panicked here").clone()
     }
 
+    /// From now on tokens come from another issuer, and those of the one before are refused.
+    pub fn move_to(&self, issuer: &Issuer) {
+        *self.door.issuer.lock().expect("no test panicked here") = issuer.url("");
+        let calls = self.calls();
+        calls.iter().for_each(|token| self.refuse(token));
+    }
+
     /// From now on this token is refused, as an expired one is.
     pub fn refuse(&self, token: &str) {
         self.door.refused.lock().expect("no test panicked here").push(token.to_owned());
@@ -135,6 +142,10 @@ impl Tools {
 }
 
 impl Door {
+    fn issuer(&self) -> String {
+        self.issuer.lock().expect("no test panicked here").clone()
+    }
+
     fn own(&self) -> String {
         self.own.lock().expect("no test panicked here").clone()
     }
@@ -147,7 +158,7 @@ impl Door {
         if !self.introspects {
             return Some("read".into());
         }
-        let request = self.http.post(format!("{}/token/introspection", self.issuer));
+        let request = self.http.post(format!("{}/token/introspection", self.issuer()));
         let form = format!("token={token}");
         let request = request.basic_auth("basic", Some(PROGRAM_SECRET)).body(form);
         let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
@@ -160,7 +171,7 @@ impl Door {
 
 async fn metadata(State(door): State<Arc<Door>>) -> Json<Value> {
     Json(json!({
-        "resource": format!("{}/mcp", door.own()), "authorization_servers": [door.issuer],
+        "resource": format!("{}/mcp", door.own()), "authorization_servers": [door.issuer()],
         "scopes_supported": ["read"],
     }))
 }

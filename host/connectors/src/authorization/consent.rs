@@ -291,7 +291,9 @@ impl Authorization {
         let connector = self.registry.still(who, &ask.connector_id, None, when)?;
         let server = self.server(&connector).await?;
         let client = self.client(&connector, &server).await?;
-        let tokens = oauth::finish(&server, &client, pending, code, iss, &self.egress).await?;
+        let tokens = oauth::finish(&server, &client, pending, code, iss, &self.egress).await;
+        self.learn(&connector, &server, &client);
+        let tokens = tokens?;
         let grant = Granted {
             issuer: server.issuer().to_owned(),
             expires_at: expires_at(tokens.expires_in),
@@ -316,6 +318,9 @@ impl Authorization {
 
 /// Scopes for an authorisation: for one that takes another's place, what that had and what it lacked.
 fn scopes(connector: &Connector, server: &Server, before: Option<&Credential>) -> Vec<String> {
+    // The scopes of one server are no words of another.
+    let before =
+        before.filter(|before| before.grant.as_ref().is_none_or(|grant| server.is_of(&grant.issuer)));
     let granted = before.and_then(|credential| credential.grant.as_ref()).map(|grant| grant.scopes.clone());
     let mut granted = granted.unwrap_or_default();
     if let Some(Credential { state: State::NeedsScopes(missing), .. }) = before {

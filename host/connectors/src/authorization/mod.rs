@@ -137,6 +137,12 @@ impl Authorization {
         if let Some(now) = now.filter(|now| matches!(now.state, State::NeedsScopes(_))) {
             return Err(again(connector, &now));
         }
+        let resolved = Some((key.clone(), credential.clone()));
+        if self.has_moved(connector, &resolved).await? {
+            let refused = Credential { state: State::Revoked, ..credential };
+            self.mark(connector, &resolved, State::Revoked)?;
+            return Err(again(connector, &refused));
+        }
         match &credential.grant {
             Some(grant) if grant.renewable => {
                 let credential = Box::pin(self.refreshed(connector, &key, &credential)).await?;

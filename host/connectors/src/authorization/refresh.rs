@@ -20,7 +20,7 @@ use crate::{
     audit::{Event, Kind},
     credentials::{Credential, Granted, State},
     egress::secret::Tokens,
-    oauth::{self, Client, RefreshFailure},
+    oauth::{self, RefreshFailure},
     registry::{
         Connector,
         method::{Method, MethodKind},
@@ -79,13 +79,16 @@ impl Authorization {
         let mut secret = credential.open(&*self.records, &self.vault, connector, key)?;
         let resolved = Some((key.to_owned(), credential.clone()));
         let (server, exchange) = (self.server(connector).await?, &self.egress);
-        let issuer_changed = credential.grant.as_ref().is_some_and(|grant| grant.issuer != server.issuer());
+        let issuer_changed = credential.grant.as_ref().is_some_and(|grant| !server.is_of(&grant.issuer));
         let answered = match (&secret.client, &secret.tokens) {
+            // What was used at one server goes to no other, whatever the connector's says now (THREATS row 10).
+            _ if issuer_changed => {
+                Err(RefreshFailure::Rejected("it is of another authorization server".into()))
+            }
             (Some(own), _) => {
-                let auth = oauth.client_auth.as_deref().unwrap_or("client_secret_post");
-                let client =
-                    Client::for_programs(auth, &own.id, own.secret.clone(), own.private_key.clone())?;
+                let client = self.program(connector, &server, own)?;
                 let got = oauth::client_credentials(&server, &client, &oauth.scopes, exchange).await;
+                self.learn(connector, &server, &client);
                 got.map_err(|error| match error {
                     error @ (ConnectorsError::Upstream(_) | ConnectorsError::Timeout(_)) => {
                         RefreshFailure::Transient(error.to_string())
@@ -93,13 +96,14 @@ impl Authorization {
                     error => RefreshFailure::Rejected(error.to_string()),
                 })
             }
-            // A refresh token goes to the server that gave it and no other (THREATS row 10).
-            (None, Some(Tokens { refresh: Some(token), .. })) if !issuer_changed => {
+            (None, Some(Tokens { refresh: Some(token), .. })) => {
                 let client = self.client(connector, &server).await?;
                 let scopes = credential.grant.as_ref().map_or(&[][..], |grant| &grant.scopes);
-                oauth::refresh(&server, &client, token, scopes, exchange).await
+                let got = oauth::refresh(&server, &client, token, scopes, exchange).await;
+                self.learn(connector, &server, &client);
+                got
             }
-            _ => Err(RefreshFailure::Rejected("there is no refresh token for this server".into())),
+            (None, _) => Err(RefreshFailure::Rejected("there is no refresh token for this server".into())),
         };
         match answered {
             Ok(tokens) => {

@@ -5,11 +5,8 @@ use crate::{
     ConnectorsError,
     credentials::Credential,
     egress::secret::Secret,
-    oauth::{self, Client, Hint},
-    registry::{
-        Connector,
-        method::{Method, MethodKind},
-    },
+    oauth::{self, Hint},
+    registry::Connector,
 };
 
 impl Authorization {
@@ -21,19 +18,20 @@ impl Authorization {
         credential: &Credential,
         secret: Secret,
     ) -> Option<String> {
-        credential.grant.as_ref()?;
+        let grant = credential.grant.as_ref()?;
         let tokens = secret.tokens?;
         let revoked = async {
             let server = self.server(connector).await?;
+            // A token goes to the server that gave it and no other (THREATS row 10).
+            if !server.is_of(&grant.issuer) {
+                return Err(ConnectorsError::Conflict(format!(
+                    "they are of {}, and the connector is authorised at {} now",
+                    grant.issuer,
+                    server.issuer()
+                )));
+            }
             let client = match &secret.client {
-                Some(own) => {
-                    let auth = match connector.method(MethodKind::Oauth2) {
-                        Some(Method::Oauth2(oauth)) => oauth.client_auth.clone(),
-                        _ => None,
-                    };
-                    let auth = auth.as_deref().unwrap_or("client_secret_post");
-                    Client::for_programs(auth, &own.id, own.secret.clone(), own.private_key.clone())?
-                }
+                Some(own) => self.program(connector, &server, own)?,
                 None => self.client(connector, &server).await?,
             };
             let exchange = &self.egress;

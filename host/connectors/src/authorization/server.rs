@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Authorization, words::no_oauth};
 use crate::{
     ConnectorsError,
+    channel::Resolved,
     oauth::{self, Found, PATIENCE, Search, Server, Source},
     protocol::{
         steps::{Stage, Step},
@@ -17,7 +18,7 @@ use crate::{
     },
     registry::{
         Connector, Protocol,
-        method::{Method, MethodKind, found_out},
+        method::{Grant, Method, MethodKind, OAuth, found_out},
     },
 };
 
@@ -60,13 +61,31 @@ impl Authorization {
             Reception::Challenged(challenge) => Some(challenge),
             Reception::Refused | Reception::Open | Reception::Unasked(_) => None,
         };
-        let search = Search {
-            server_url: &connector.server,
-            challenge: challenge.as_ref(),
-            issuer: oauth.issuer.as_deref(),
-            patience: PATIENCE,
-        };
-        let found = search.run(&self.egress, self.egress.allowed()).await.server?;
+        let found = self.search(connector, oauth, challenge.as_ref(), PATIENCE).await.server?;
+        self.keep(connector, &found, challenge)?;
+        Ok(oauth.with_word(found))
+    }
+
+    /// Looks for where one authorises.
+    async fn search(
+        &self,
+        connector: &Connector,
+        oauth: &OAuth,
+        challenge: Option<&oauth::Challenge>,
+        patience: Duration,
+    ) -> Found {
+        let issuer = oauth.issuer.as_deref();
+        let search = Search { server_url: &connector.server, challenge, issuer, patience };
+        search.run(&self.egress, self.egress.allowed()).await
+    }
+
+    /// Keeps what was found with the connector.
+    fn keep(
+        &self,
+        connector: &Connector,
+        found: &Server,
+        challenge: Option<oauth::Challenge>,
+    ) -> Result<(), ConnectorsError> {
         let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
         self.registry.change(&*self.records, &connector.id, |changed| {
             // It may have another address by now.
@@ -80,7 +99,58 @@ impl Authorization {
             }
             Ok(Vec::new())
         })?;
-        Ok(oauth.with_word(found))
+        Ok(())
+    }
+
+    /// Whether a server that has refused a token names another authorization server by now than the one that gave it. That
+    /// one is kept with the connector: it is asked for a client of its own, and the person authorises there. Nothing that
+    /// was used at the one goes to the other (THREATS rows 10 and 11), so where the client is the operator's, they have to
+    /// say what comes next.
+    pub(super) async fn has_moved(
+        &self,
+        connector: &Connector,
+        resolved: &Resolved,
+    ) -> Result<bool, ConnectorsError> {
+        let grant = resolved.as_ref().and_then(|(_, credential)| credential.grant.as_ref());
+        let (Some(Method::Oauth2(oauth)), Some(grant)) = (connector.method(MethodKind::Oauth2), grant) else {
+            return Ok(false);
+        };
+        let known = oauth.server.as_ref().filter(|_| !oauth.server_given);
+        let Some(known) = known.filter(|known| known.source() == Source::Discovered) else {
+            return Ok(false);
+        };
+        if !known.is_of(&grant.issuer) {
+            return Ok(true);
+        }
+        let challenge = self.lines.challenge(connector, resolved);
+        let found = self.search(connector, oauth, challenge.as_ref(), FINDING_OUT / 2).await;
+        let found = match found.instead_of(known.issuer()) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                tracing::debug!(connector = connector.name, %error, "whether a server has moved is not known");
+                return Ok(false);
+            }
+        };
+        let (before, now) = (known.issuer(), found.issuer());
+        tracing::warn!(
+            connector = connector.name,
+            before,
+            now,
+            "a server names another authorization server"
+        );
+        if oauth.client_id.is_some() || oauth.grant == Grant::ClientCredentials {
+            return Err(ConnectorsError::Conflict(format!(
+                "the server of connector '{}' ({}) takes tokens of {now} now, and no more of {before}: the client that was \
+                 registered at {before} is sent to no other. Register one at {now}, and give it to the connector with \
+                 `airlock connectors update {} --auth oauth2`",
+                connector.name,
+                connector.host(),
+                connector.name
+            )));
+        }
+        self.keep(connector, &found, challenge)?;
+        Ok(true)
     }
 
     /// What an MCP server says to somebody without a credential who wants to see its tools.

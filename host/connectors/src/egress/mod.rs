@@ -26,6 +26,8 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 pub(crate) use self::channels::{Channels, Key};
+#[cfg(test)]
+pub(crate) use self::unanswered::Obstacle;
 pub(crate) use self::unanswered::Unanswered;
 use self::{
     address::Wall,

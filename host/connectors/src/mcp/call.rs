@@ -134,7 +134,13 @@ impl Open {
                 failure = deliveries.fail(&id) => {
                     return Err(told.failed(&failure, "an answer to its question").into());
                 }
-                () = tokio::time::sleep(patience.rest()) => return Err(told.late(patience.limit).into()),
+                () = tokio::time::sleep(patience.rest()) => {
+                    let trouble = match self.wire.is_taken(&id) {
+                        true => told.silent(patience.limit),
+                        false => told.late(patience.limit),
+                    };
+                    return Err(trouble.into());
+                }
             }
         }
     }

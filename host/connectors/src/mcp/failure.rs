@@ -20,6 +20,8 @@ pub(super) enum Failure {
     Unreadable(String),
     /// The stream ended before the answer came, with what was said in it instead (not scrubbed).
     Closed(Option<String>),
+    /// The server took the request (HTTP status 202), and the stream on which its answer could come is closed.
+    Taken,
     /// An event that tells of an error in words (not scrubbed) instead of an answer.
     Said(String),
     /// The session was given up meanwhile.
@@ -70,7 +72,9 @@ impl Failure {
             // It may be anything; a new session costs little and may help the next call.
             Self::Status { status: 400 | 409 | 422, .. } => unreached(false),
             Self::Answered(error) => error.lost(worked),
-            Self::Closed(_) | Self::Ended | Self::Unanswered(Unanswered::Broken) => unreached(false),
+            Self::Closed(_) | Self::Taken | Self::Ended | Self::Unanswered(Unanswered::Broken) => {
+                unreached(false)
+            }
             // Words that are no message may be of what stands before the server.
             Self::Said(words) | Self::Unreadable(words) if names_session(words) => unreached(false),
             _ => None,
@@ -86,6 +90,7 @@ impl Failure {
             Self::Redirected { status, .. } => format!("a redirect, HTTP status {status}"),
             Self::Unreadable(_) => "unreadable".into(),
             Self::Closed(_) => "closed".into(),
+            Self::Taken => "taken and not answered".into(),
             Self::Said(_) => "an error in words".into(),
             Self::Ended => "ended".into(),
         }

@@ -10,6 +10,7 @@ use axum::{
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
 use url::Url;
 
 use super::{Key, Opening, Session, Sessions};
@@ -55,12 +56,14 @@ pub(super) struct Reply {
     /// Pieces of the body, each sent by itself; a body that never ends if `hangs`.
     pub(super) body: Vec<Vec<u8>>,
     pub(super) hangs: bool,
+    /// What comes behind them, as it comes.
+    pub(super) later: Option<mpsc::UnboundedReceiver<Vec<u8>>>,
 }
 
 impl Reply {
     pub(super) fn new(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("content-type", kind.to_owned())];
-        Self { status, headers, body: vec![body.into()], hangs: false }
+        Self { status, headers, body: vec![body.into()], hangs: false, later: None }
     }
 
     pub(super) fn json(body: &Value) -> Self {
@@ -68,7 +71,13 @@ impl Reply {
     }
 
     pub(super) fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), hangs: false }
+        Self { status, headers: Vec::new(), body: Vec::new(), hangs: false, later: None }
+    }
+
+    /// Events that somebody sends.
+    pub(super) fn spoken() -> (mpsc::UnboundedSender<Vec<u8>>, Self) {
+        let (sender, later) = mpsc::unbounded_channel();
+        (sender, Self { later: Some(later), ..events(": hello\n\n") })
     }
 
     pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -82,7 +91,11 @@ impl Reply {
 
     fn response(self) -> Response {
         let pieces = self.body.into_iter().map(|piece| Ok::<_, std::io::Error>(bytes::Bytes::from(piece)));
-        let pieces = futures::stream::iter(pieces);
+        let later = futures::stream::unfold(self.later, |later| async move {
+            let mut later = later?;
+            Some((Ok(bytes::Bytes::from(later.recv().await?)), Some(later)))
+        });
+        let pieces = futures::StreamExt::chain(futures::stream::iter(pieces), later);
         let body = match self.hangs {
             true => Body::from_stream(futures::StreamExt::chain(pieces, futures::stream::pending())),
             false => Body::from_stream(pieces),
@@ -194,11 +207,25 @@ pub(super) fn answer(seen: &Seen, result: &Value) -> Value {
 
 /// Calls `echo`.
 pub(super) async fn call(session: &Session) -> Result<Value, Trouble> {
+    call_within(session, CALL_LIMIT).await
+}
+
+/// The same with a limit.
+pub(super) async fn call_within(session: &Session, limit: Duration) -> Result<Value, Trouble> {
+    call_with(session, &Map::from_iter([("message".to_owned(), "hi".into())]), limit).await
+}
+
+/// The same with other arguments.
+pub(super) async fn call_with(
+    session: &Session,
+    arguments: &Map<String, Value>,
+    limit: Duration,
+) -> Result<Value, Trouble> {
     let call = Call {
         tool: "echo",
-        arguments: &Map::from_iter([("message".to_owned(), "hi".into())]),
+        arguments,
         idempotency_key: None,
-        limit: CALL_LIMIT,
+        limit,
         max_bytes: 1 << 20,
         conversation: &Silence,
     };

@@ -9,15 +9,16 @@
 //! | `open` | one of theirs, and its list of tools |
 //! | `call`, `patience`, `client` | one call, its time, and what the server wants in the middle of it |
 //! | `listing`, `answer`, `handshake` | how lists, answers and beginnings are read |
-//! | `transport`, `body`, `stream`, `reading` | messages in HTTP answers |
+//! | `transport`, `body`, `stream`, `elsewhere`, `reading` | messages in HTTP answers |
 //! | `events`, `texts`, `encoding` | what frames them |
-//! | `mend`, `nesting` | JSON that is none, or too deep |
+//! | `nesting` | JSON that is too deep |
 //! | `failure`, `told` | what went wrong, and what is said of it |
 
 mod answer;
 mod body;
 mod call;
 mod client;
+mod elsewhere;
 mod encoding;
 mod events;
 mod failure;
@@ -27,7 +28,6 @@ mod fixture;
 mod frames;
 mod handshake;
 mod listing;
-mod mend;
 #[cfg(test)]
 mod mutations;
 mod nesting;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::mend::mended;
+use crate::protocol::mend::mended;
 
 /// Levels of a message. `serde_json` reads 127, and an answer is put into other values on its way to whoever asked.
 pub(super) const MOST: usize = 96;

@@ -98,7 +98,7 @@ fn is_error(error: &Value, has_result: bool) -> bool {
 }
 
 /// Whether an id is that of a request, as a number or as a text.
-fn is_id(id: &Value, request: &RequestId) -> bool {
+pub(super) fn is_id(id: &Value, request: &RequestId) -> bool {
     match (id, request) {
         (Value::Number(id), RequestId::Number(request)) => {
             id.as_i64() == Some(*request) || id.as_f64() == Some(*request as f64)

@@ -9,6 +9,7 @@ use futures::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rmcp::{model::RequestId, transport::streamable_http_client::SseError};
+use serde_json::Value;
 use sse_stream::Sse;
 use tokio::sync::mpsc;
 
@@ -230,23 +231,32 @@ fn whole_event(text: &[u8]) -> Event {
     Event { data: String::from_utf8_lossy(text).into(), ..Event::default() }
 }
 
-/// What a server says by itself: requests and notifications. Answers come where their requests were sent.
+/// What a server says by itself: requests and notifications. What else it says is given to `answered`.
 pub(super) fn by_itself(
     body: BoxStream<'static, Result<Bytes, Unanswered>>,
+    answered: impl Fn(Value) + Send + 'static,
 ) -> BoxStream<'static, Result<Sse, SseError>> {
     let mut events = Events::new(MAX_BYTES);
     let spoken = encoding::utf8(body).scan((), move |_, chunk| {
         let found = chunk.ok().and_then(|chunk| events.push(&chunk).ok());
         futures::future::ready(found)
     });
-    spoken.flat_map(|events| stream::iter(events.into_iter().flat_map(spoken_events))).boxed()
+    let spoken_events = move |event| spoken_events(event, &answered);
+    spoken
+        .flat_map(move |events| {
+            let said: Vec<_> = events.into_iter().flat_map(&spoken_events).collect();
+            stream::iter(said)
+        })
+        .boxed()
 }
 
-fn spoken_events(event: Event) -> Vec<Result<Sse, SseError>> {
+fn spoken_events(event: Event, answered: &impl Fn(Value)) -> Vec<Result<Sse, SseError>> {
     let messages = reading::messages(event.data.as_bytes()).unwrap_or_default();
-    let spoken = messages.iter().filter(|message| message["method"].is_string());
+    let (spoken, others): (Vec<Value>, Vec<Value>) =
+        messages.into_iter().partition(|message| message["method"].is_string());
+    others.into_iter().for_each(answered);
     let retry = event.retry.map(|retry| retry.max(LEAST_RETRY_MS));
     let place = Sse { id: event.id, retry, ..Sse::default() };
-    let messages = spoken.map(|message| Sse::default().data(message.to_string()));
+    let messages = spoken.iter().map(|message| Sse::default().data(message.to_string()));
     std::iter::once(place).chain(messages).map(Ok).collect()
 }

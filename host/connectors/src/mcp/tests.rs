@@ -4,10 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use super::fixture::{Reply, Server, TOKEN, answer, call, events, plain, words};
+use super::fixture::{Reply, Server, TOKEN, answer, call, call_with, events, plain, words};
 use crate::{
     ConnectorsError,
-    protocol::{service::Service as _, trouble::Again},
+    protocol::{
+        service::{CALL_LIMIT, Service as _},
+        trouble::Again,
+    },
 };
 
 #[tokio::test]
@@ -315,4 +318,49 @@ async fn a_server_that_is_not_there_is_told_as_that() {
         "{}",
         trouble.error
     );
+}
+
+#[tokio::test]
+async fn arguments_that_a_schema_wants_in_headers_are_there_if_they_are_there_at_all() {
+    let server = Server::start(|seen| match seen.rpc.as_str() {
+        "server/discover" => Reply::json(&answer(
+            seen,
+            &json!({
+                "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} },
+                "serverInfo": { "name": "t", "version": "1" },
+            }),
+        )),
+        "tools/list" => {
+            let wanted = |kind: &str, name: &str| json!({ "type": kind, "x-mcp-header": name });
+            let properties = json!({
+                "text": wanted("string", "Text"), "flag": wanted("boolean", "Flag"), "number": wanted("integer", "Number"),
+                "plain": { "type": "string" },
+            });
+            let schema = json!({ "type": "object", "properties": properties });
+            let tools = json!([{ "name": "echo", "inputSchema": schema }]);
+            Reply::json(&answer(seen, &json!({ "resultType": "complete", "tools": tools })))
+        }
+        _ => plain(seen),
+    })
+    .await;
+    let session = server.session().await.expect("opens");
+    let listed = session.tools(true).await.map_err(|trouble| trouble.error).expect("lists");
+    assert_eq!(listed.list.len(), 1, "{:?}", listed.left_out);
+    for (arguments, expected) in [
+        (json!({}), vec![]),
+        (json!({ "text": null, "flag": null, "number": null, "plain": "x" }), vec![]),
+        (json!({ "text": "", "flag": false }), vec![("mcp-param-flag", "false"), ("mcp-param-text", "")]),
+        (
+            json!({ "text": " é", "number": -1 }),
+            vec![("mcp-param-number", "-1"), ("mcp-param-text", "=?base64?IMOp?=")],
+        ),
+        (json!({ "text": "a\r\nb: c" }), vec![("mcp-param-text", "=?base64?YQ0KYjogYw==?=")]),
+    ] {
+        let sent = arguments.as_object().expect("an object");
+        call_with(&session, sent, CALL_LIMIT).await.map_err(|trouble| trouble.error).expect("an answer");
+        let seen = server.seen().into_iter().rfind(|seen| seen.rpc == "tools/call").expect("a call");
+        let of_arguments = seen.headers.iter().filter(|(name, _)| name.starts_with("mcp-param-"));
+        let told: Vec<_> = of_arguments.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(told, expected, "{arguments}");
+    }
 }

@@ -7,7 +7,8 @@ use airlock_engine::json;
 use serde::de::Error as _;
 use serde_json::Value;
 
-use super::{mend::mended, nesting};
+use super::nesting;
+use crate::protocol::mend::mended;
 
 /// Finds the texts in bytes as they come: objects and lists. Lines with anything else before one are skipped.
 #[derive(Debug, Default)]

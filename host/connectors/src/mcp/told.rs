@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::failure::{Answered, Failure};
 use crate::{
     ConnectorsError,
-    egress::{Live, Unanswered, scrub::REDACTED},
-    protocol::trouble::{Again, Sent, Trouble, refused, status_with},
+    egress::{Live, scrub::REDACTED},
+    protocol::trouble::{self, Again, Bounds, Sent, Trouble, refused, status_with},
 };
 
 /// So much of what a server says is quoted.
@@ -22,7 +22,16 @@ pub(super) struct Told<'a> {
 
 impl Told<'_> {
     pub(super) fn late(&self, limit: Duration) -> Trouble {
-        let message = self.server(&format!("took longer than {limit:?}"));
+        trouble::late(self.connector, self.host, limit)
+    }
+
+    /// The server took a call (HTTP status 202), and its answer did not come within the limit.
+    pub(super) fn silent(&self, limit: Duration) -> Trouble {
+        let message = self.server(&format!(
+            "took longer than {limit:?}: it took the call (HTTP status 202) and sent no answer, neither there nor on the \
+             stream on which it speaks by itself{}",
+            effect("tools/call")
+        ));
         Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
     }
 
@@ -38,7 +47,11 @@ impl Told<'_> {
         let upstream =
             |text: &str, again| Trouble { error: ConnectorsError::Upstream(self.server(text)), again };
         match failure {
-            Failure::Unanswered(unanswered) => self.unanswered(*unanswered, question),
+            Failure::Unanswered(unanswered) => {
+                // Its time is measured elsewhere, and its size is that of a message.
+                let bounds = Bounds { time: None, bytes: None };
+                trouble::unanswered(self.connector, self.host, *unanswered, &bounds, effect(question))
+            }
             Failure::Status { status: 401, .. } | Failure::Answered(Answered { status: 401, .. }) => {
                 ConnectorsError::Unauthorized(refused(self.connector, self.host, self.credential)).into()
             }
@@ -81,34 +94,14 @@ impl Told<'_> {
                 );
                 upstream(&text, Again::IfIdempotent)
             }
+            Failure::Taken => {
+                let text = format!(
+                    "took '{question}' (HTTP status 202), and closed the stream on which the answer could come{}",
+                    effect(question)
+                );
+                upstream(&text, Again::IfIdempotent)
+            }
             Failure::Ended => upstream("ended the session", Again::IfIdempotent),
-        }
-    }
-
-    fn unanswered(&self, unanswered: Unanswered, question: &str) -> Trouble {
-        let upstream =
-            |text: &str, again| Trouble { error: ConnectorsError::Upstream(self.server(text)), again };
-        match unanswered {
-            Unanswered::Unreachable(why) => upstream(&format!("cannot be reached: {why}"), Again::Always),
-            Unanswered::Broken => upstream("broke the connection off", Again::IfIdempotent),
-            Unanswered::Redirected => upstream("redirects to another server", Again::Never),
-            Unanswered::Late => {
-                let message = self.server("did not answer in time");
-                Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
-            }
-            Unanswered::TooLarge => {
-                let text = format!("answered with more bytes than one message may have{}", effect(question));
-                ConnectorsError::TooLarge(self.server(&text)).into()
-            }
-            Unanswered::Encoded => upstream(
-                "answered in a content encoding that is not known here: gzip, deflate and br are",
-                Again::Never,
-            ),
-            Unanswered::Forbidden(wall) => ConnectorsError::Forbidden(format!(
-                "the address of connector '{}' ({}) may not be called: {wall}",
-                self.connector, self.host
-            ))
-            .into(),
         }
     }
 

@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use super::{
     body::{self, Body},
+    elsewhere::Elsewhere,
     encoding,
     failure::{Answered, Failure},
     handshake::{self, Agreed},
@@ -44,8 +45,10 @@ enum Standalone {
     None,
     /// The session that it belongs to has begun.
     Expected,
-    /// The server has answered: it is open, or there will be none.
-    Answered,
+    /// It is open, or was: it is opened again when it closes.
+    Open,
+    /// The server has said that there is none.
+    Absent,
 }
 
 /// The way of one session.
@@ -62,6 +65,8 @@ struct Inner {
     /// The session's id as the server sent it, whatever signs are in it.
     session: Mutex<Option<HeaderValue>>,
     standalone: watch::Sender<Standalone>,
+    /// Requests that may be answered there.
+    elsewhere: Elsewhere,
     /// What the server asked in the answer to a request of ours, with that.
     questions: Mutex<HashMap<RequestId, RequestId>>,
     /// Answers of ours that did not reach the server, which will wait for them in vain.
@@ -129,6 +134,7 @@ impl Wire {
             agreed: Mutex::default(),
             session: Mutex::default(),
             standalone: watch::Sender::new(Standalone::None),
+            elsewhere: Elsewhere::default(),
             questions: Mutex::default(),
             undelivered: broadcast::Sender::new(16),
         }))
@@ -144,7 +150,13 @@ impl Wire {
 
     /// What a request was answered with. Asked once.
     pub(super) fn take(&self, id: &RequestId) -> Option<Outcome> {
+        self.0.elsewhere.end(id);
         self.0.outcomes.lock().remove(id).flatten()
+    }
+
+    /// Whether the server has taken a request (HTTP status 202) and not answered it yet.
+    pub(super) fn is_taken(&self, id: &RequestId) -> bool {
+        self.0.elsewhere.is_taken(id)
     }
 
     /// Why the session could not begin.
@@ -213,7 +225,17 @@ impl Wire {
         let begin = match is_events {
             true => Vec::new(),
             false => match body::read(&mut body, id, status, &answered).await? {
-                Body::Whole(others, result) => return Ok((Begun::Whole(others, result), session)),
+                Body::Whole(others, result) => {
+                    let is_taken = status == StatusCode::ACCEPTED && others.is_empty();
+                    let says_nothing = matches!(result, Err(Failure::Unreadable(_)));
+                    if is_taken
+                        && says_nothing
+                        && let Some(answer) = self.elsewhere(id).await
+                    {
+                        return Ok((Begun::Stream(answer), session));
+                    }
+                    return Ok((Begun::Whole(others, result), session));
+                }
                 Body::Events(begin) => begin,
             },
         };
@@ -228,6 +250,15 @@ impl Wire {
             }
         });
         Ok((Begun::Stream(receiver), session))
+    }
+
+    /// Where the answer to a request comes that the server has taken; nowhere, if it has no stream to speak by itself.
+    async fn elsewhere(&self, id: &RequestId) -> Option<mpsc::Receiver<Incoming>> {
+        self.hears().await;
+        let stage = *self.0.standalone.borrow();
+        // Some answer the request for the stream only when they have something to say.
+        let can_come = matches!(stage, Standalone::Open | Standalone::Expected);
+        self.0.elsewhere.taken(id).filter(|_| can_come)
     }
 
     /// Asks, and waits for the answer.
@@ -320,6 +351,7 @@ impl Wire {
             Ok(_) => answer(id, json!({ "content": [] })),
             Err(_) => error(id),
         };
+        self.0.elsewhere.end(id);
         // Nobody waits for an answer that was given up.
         if let Some(place) = self.0.outcomes.lock().get_mut(id) {
             *place = Some(Outcome { result, in_session });
@@ -355,6 +387,12 @@ impl Wire {
             Ok::<Sse, SseError>(Sse::default().data(message.to_string()))
         };
         incoming.map(event).boxed()
+    }
+
+    /// There is no stream on which the server speaks by itself.
+    fn speaks_no_more(&self) {
+        self.0.standalone.send_replace(Standalone::Absent);
+        self.0.elsewhere.is_over();
     }
 
     /// Remembers in whose answer the server asked something.
@@ -423,6 +461,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.is_sent {
+            self.wire.0.elsewhere.end(&self.id);
             self.wire.0.outcomes.lock().remove(&self.id);
         }
     }
@@ -456,6 +495,7 @@ impl StreamableHttpClient for Wire {
             Question::Initialize => self.initialize(&id, &message, headers).await,
             Question::List | Question::Other => {
                 self.0.outcomes.lock().insert(id.clone(), None);
+                self.0.elsewhere.expect(&id);
                 let mut waiting = Waiting { wire: self, id: id.clone(), is_sent: false };
                 let asked = self.ask(&id, &message, headers).await;
                 waiting.is_sent = true;
@@ -510,13 +550,16 @@ impl StreamableHttpClient for Wire {
             headers.insert("last-event-id", last);
         }
         let answer = self.0.sender.message(Method::GET, headers, None).await;
-        self.0.standalone.send_replace(Standalone::Answered);
         let Ok(Streamed { status, headers, body, .. }) = answer else {
+            self.speaks_no_more();
             return Err(StreamableHttpError::UnexpectedServerResponse("there is no answer".into()));
         };
         if !status.is_success() || reading::shape(&headers) != Shape::Events {
+            self.speaks_no_more();
             return Err(StreamableHttpError::ServerDoesNotSupportSse);
         }
-        Ok(by_itself(body))
+        self.0.standalone.send_replace(Standalone::Open);
+        let wire = self.clone();
+        Ok(by_itself(body, move |message| wire.0.elsewhere.arrived(message)))
     }
 }

@@ -63,6 +63,19 @@ pub(super) enum Refused {
     Unsent(ConnectorsError),
 }
 
+impl Refused {
+    /// The same with more to say.
+    pub(super) fn with(self, more: &str) -> Self {
+        match self {
+            Self::Rejected(message) => Self::Rejected(message + more),
+            Self::Failed(ConnectorsError::Upstream(message)) => {
+                Self::Failed(ConnectorsError::Upstream(message + more))
+            }
+            other => other,
+        }
+    }
+}
+
 /// Reads what `host` answered. What is told of it holds none of `secrets`, and none that came with it. `asked` are the
 /// scopes that were asked for, which stand for those that were granted where the server does not name any.
 pub(super) fn read(

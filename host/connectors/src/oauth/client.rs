@@ -1,5 +1,7 @@
 //! What airlock is to an authorization server: a client with an id, and a way to prove that it is that client.
 
+use std::sync::OnceLock;
+
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
@@ -9,7 +11,11 @@ use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Server, server::Source};
+use super::{
+    Server,
+    server::Source,
+    ways::{Method, Said, Way, for_secret},
+};
 use crate::ConnectorsError;
 
 /// How long an assertion is good for, in seconds: as long as a request may take, and some difference of clocks.
@@ -19,17 +25,22 @@ const ASSERTION_LIFE: i64 = 120;
 pub(crate) struct Client {
     pub(crate) id: String,
     pub(super) proof: Proof,
+    /// How it is to prove itself.
+    said: Said,
+    /// What the server took before.
+    known: Option<Way>,
+    /// What it took now, after it had refused another way.
+    settled: OnceLock<Way>,
     /// When the server stops taking the secret.
     pub(crate) secret_expires_at: Option<DateTime<Utc>>,
 }
 
-/// How a client proves who it is at the token endpoint (RFC 6749 §2.3, RFC 7523 §2.2).
+/// What a client has to prove who it is.
 pub(super) enum Proof {
     None,
-    SecretPost(SecretString),
-    SecretBasic(SecretString),
+    Secret(SecretString),
     /// A private key in PEM, RSA or P-256.
-    PrivateKeyJwt(SecretString),
+    PrivateKey(SecretString),
 }
 
 /// `AuthData` (contract §11.1): a client that the operator registered by hand.
@@ -56,15 +67,18 @@ struct Zeroized(String);
 impl Client {
     /// A client that proves nothing, such as one that PKCE alone protects.
     pub(crate) fn public(id: &str) -> Self {
-        Self { id: id.into(), proof: Proof::None, secret_expires_at: None }
+        Self::new(id.into(), Proof::None, Said::Nothing)
+    }
+
+    pub(super) fn new(id: String, proof: Proof, said: Said) -> Self {
+        Self { id, proof, said, known: None, settled: OnceLock::new(), secret_expires_at: None }
     }
 
     /// A client that the operator registered by hand, for people to sign in through.
-    pub(crate) fn preregistered(server: &Server, data: AuthData) -> Result<Self, ConnectorsError> {
+    pub(crate) fn preregistered(data: AuthData) -> Result<Self, ConnectorsError> {
         check_id(&data.client_id, "/auth_data/client_id")?;
         let secret = data.client_secret.filter(|secret| !secret.is_empty()).map(SecretString::from);
-        let proof = secret.map_or(Proof::None, |secret| Proof::with_secret(server, secret));
-        Ok(Self { id: data.client_id, proof, secret_expires_at: None })
+        Ok(Self::new(data.client_id, secret.map_or(Proof::None, Proof::Secret), Said::Nothing))
     }
 
     /// A client for programs, from `OAuth2ClientCredentialsInput` and the connector's `token_endpoint_auth_method`.
@@ -81,20 +95,56 @@ impl Client {
                 ConnectorsError::invalid(&format!("/credentials/oauth/{field}"), message)
             })
         };
+        let method = Method::named(method).filter(|method| *method != Method::None).ok_or_else(|| {
+            let message = "use client_secret_post, client_secret_basic or private_key_jwt";
+            ConnectorsError::invalid("/token_endpoint_auth_method", message)
+        })?;
         let proof = match method {
-            "client_secret_post" => Proof::SecretPost(given(secret, "client_secret")?),
-            "client_secret_basic" => Proof::SecretBasic(given(secret, "client_secret")?),
-            "private_key_jwt" => {
+            Method::PrivateKeyJwt => {
                 let key = given(private_key, "client_private_key")?;
                 signer(&key)?;
-                Proof::PrivateKeyJwt(key)
+                Proof::PrivateKey(key)
             }
-            _ => {
-                let message = "use client_secret_post, client_secret_basic or private_key_jwt";
-                return Err(ConnectorsError::invalid("/token_endpoint_auth_method", message));
-            }
+            Method::None | Method::Post | Method::Basic => Proof::Secret(given(secret, "client_secret")?),
         };
-        Ok(Self { id: id.into(), proof, secret_expires_at: None })
+        Ok(Self::new(id.into(), proof, Said::Only(method)))
+    }
+
+    /// The same where nobody said how: what the server advertises counts, and what was said here where it says nothing.
+    pub(crate) fn open_to(mut self, server: &Server) -> Self {
+        if let Said::Only(method) | Said::First(method) = self.said {
+            self.said = if server.auth_methods().is_none() { Said::First(method) } else { Said::Nothing };
+        }
+        self
+    }
+
+    /// The same with what the server took before, which is tried first.
+    pub(crate) fn knowing(self, known: Option<Way>) -> Self {
+        Self { known, ..self }
+    }
+
+    /// The way that the server took after it had refused another one.
+    pub(crate) fn settled(&self) -> Option<Way> {
+        self.settled.get().copied()
+    }
+
+    pub(super) fn settle(&self, way: Way) {
+        // Whatever was first stays: it was taken too.
+        let _ = self.settled.set(way);
+    }
+
+    /// How it may prove itself to a server that advertises these methods, in the order in which they are tried; at least
+    /// one.
+    pub(super) fn ways(&self, advertised: Option<&[String]>) -> Vec<Way> {
+        let mut ways = match &self.proof {
+            Proof::None => vec![Way::None],
+            Proof::PrivateKey(_) => vec![Way::PrivateKeyJwt],
+            Proof::Secret(_) => for_secret(self.said, advertised),
+        };
+        if let Some(at) = self.known.and_then(|known| ways.iter().position(|way| *way == known)) {
+            ways[..=at].rotate_right(1);
+        }
+        ways
     }
 
     /// A client whose id is the address of [`client_metadata_document`], for a server that
@@ -117,7 +167,7 @@ impl Client {
     pub(crate) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, ConnectorsError> {
         let stored = Stored {
             id: self.id.clone(),
-            method: self.proof.method().map(str::to_owned),
+            method: self.method().map(|method| method.as_str().to_owned()),
             secret: self.proof.secret().map(|secret| Zeroized(secret.expose_secret().to_owned())),
             secret_expires_at: self.secret_expires_at,
         };
@@ -127,23 +177,29 @@ impl Client {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, ConnectorsError> {
         let Stored { id, method, secret, secret_expires_at } = serde_json::from_slice(bytes)?;
         let secret = secret.map(|secret| SecretString::from(secret.0.as_str()));
-        let proof = match (method.as_deref(), secret) {
-            (None, None) => Proof::None,
-            (Some("client_secret_post"), Some(secret)) => Proof::SecretPost(secret),
-            (Some("client_secret_basic"), Some(secret)) => Proof::SecretBasic(secret),
-            (Some("private_key_jwt"), Some(key)) => Proof::PrivateKeyJwt(key),
-            _ => {
-                return Err(ConnectorsError::Store(
-                    "a stored OAuth client is damaged: store it again".into(),
-                ));
-            }
+        let damaged = || ConnectorsError::Store("a stored OAuth client is damaged: store it again".into());
+        let method = method.map(|name| Method::named(&name).ok_or_else(damaged)).transpose()?;
+        let proof = match (method, secret) {
+            (None | Some(Method::None), None) => Proof::None,
+            (Some(Method::PrivateKeyJwt), Some(key)) => Proof::PrivateKey(key),
+            (_, Some(secret)) => Proof::Secret(secret),
+            (Some(_), None) => return Err(damaged()),
         };
-        Ok(Self { id, proof, secret_expires_at })
+        let said = method.map_or(Said::Nothing, Said::First);
+        Ok(Self { secret_expires_at, ..Self::new(id, proof, said) })
+    }
+
+    /// The method that somebody said.
+    fn method(&self) -> Option<Method> {
+        match self.said {
+            Said::Nothing => None,
+            Said::First(method) | Said::Only(method) => Some(method),
+        }
     }
 
     /// The parameters of a request that prove who the client is by a signature (RFC 7523 §2.2); none for other clients.
     pub(super) fn assertion(&self, server: &Server) -> Result<Vec<(&'static str, String)>, ConnectorsError> {
-        let Proof::PrivateKeyJwt(key) = &self.proof else { return Ok(Vec::new()) };
+        let Proof::PrivateKey(key) = &self.proof else { return Ok(Vec::new()) };
         // A server that publishes its own metadata could name another one's token endpoint beside its own revocation
         // endpoint, to get an assertion for the other: what is signed for it names the issuer. Where the operator gave
         // the endpoints, what all servers understand is safe.
@@ -167,33 +223,10 @@ impl Client {
 }
 
 impl Proof {
-    /// A secret, sent in the way that the server prefers. A server that says nothing takes Basic (RFC 8414 §2).
-    pub(super) fn with_secret(server: &Server, secret: SecretString) -> Self {
-        let methods = server.auth_methods().unwrap_or_default();
-        let takes = |method: &str| methods.iter().any(|other| other == method);
-        match () {
-            () if takes("client_secret_basic") => Self::SecretBasic(secret),
-            () if takes("client_secret_post") => Self::SecretPost(secret),
-            () if takes("none") => Self::None,
-            () => Self::SecretBasic(secret),
-        }
-    }
-
-    fn method(&self) -> Option<&'static str> {
-        match self {
-            Self::None => None,
-            Self::SecretPost(_) => Some("client_secret_post"),
-            Self::SecretBasic(_) => Some("client_secret_basic"),
-            Self::PrivateKeyJwt(_) => Some("private_key_jwt"),
-        }
-    }
-
     fn secret(&self) -> Option<&SecretString> {
         match self {
             Self::None => None,
-            Self::SecretPost(secret) | Self::SecretBasic(secret) | Self::PrivateKeyJwt(secret) => {
-                Some(secret)
-            }
+            Self::Secret(secret) | Self::PrivateKey(secret) => Some(secret),
         }
     }
 }
@@ -252,20 +285,25 @@ mod tests {
     }
 
     #[test]
-    fn a_client_proves_itself_in_a_way_that_the_server_takes() {
-        let method = |methods: Value, secret| {
-            let client = Client::preregistered(&server(methods), data(secret)).expect("a client");
-            client.proof.method()
+    fn a_client_proves_itself_first_in_the_way_that_it_knows_to_be_taken() {
+        let methods = json!(["client_secret_post", "client_secret_basic", "none"]);
+        let ways = |methods: &Value, secret, known| {
+            let client = Client::preregistered(data(secret)).expect("a client").knowing(known);
+            client.ways(server(methods.clone()).auth_methods())
         };
-        assert_eq!(method(json!(null), Some("s")), Some("client_secret_basic"));
-        assert_eq!(
-            method(json!(["client_secret_post", "client_secret_basic"]), Some("s")),
-            Some("client_secret_basic")
-        );
-        assert_eq!(method(json!(["client_secret_post", "none"]), Some("s")), Some("client_secret_post"));
-        assert_eq!(method(json!(["none"]), Some("s")), None);
-        assert_eq!(method(json!(null), None), None);
-        assert_eq!(method(json!(null), Some("")), None);
+        let (basic, named) = (Way::Basic, Way::BasicNamed);
+        assert_eq!(ways(&methods, Some("s"), None), [Way::Post, basic, named, Way::None]);
+        assert_eq!(ways(&methods, Some("s"), Some(named)), [named, Way::Post, basic, Way::None]);
+        assert_eq!(ways(&json!(["client_secret_basic"]), Some("s"), Some(Way::Post)), [basic, named]);
+        for (methods, secret) in [(json!(["none"]), Some("s")), (methods, None), (json!(null), Some(""))] {
+            assert_eq!(ways(&methods, secret, Some(Way::Post)), [Way::None]);
+        }
+        let program = |method| Client::for_programs(method, "id", Some("s".into()), None).expect("a client");
+        let both = server(json!(["client_secret_basic"]));
+        assert_eq!(program("client_secret_post").ways(both.auth_methods()), [Way::Post]);
+        assert_eq!(program("client_secret_post").open_to(&both).ways(both.auth_methods()), [basic, named]);
+        let silent = server(json!(null));
+        assert_eq!(program("client_secret_post").open_to(&silent).ways(None), [Way::Post, basic, named]);
     }
 
     #[test]
@@ -274,7 +312,7 @@ mod tests {
         for method in ["client_secret_post", "client_secret_basic"] {
             let client = Client::for_programs(method, "id", secret(), None).expect("a client");
             let read = Client::from_bytes(&client.to_bytes().expect("bytes")).expect("a client");
-            assert_eq!(read.proof.method(), Some(method));
+            assert_eq!(read.method().map(Method::as_str), Some(method));
             assert_eq!(read.secrets().collect::<Vec<_>>(), ["the-client-secret"]);
         }
         let public = Client::from_metadata_document(
@@ -282,7 +320,11 @@ mod tests {
         )
         .expect("a client");
         let read = Client::from_bytes(&public.to_bytes().expect("bytes")).expect("a client");
-        assert_eq!((read.id.as_str(), read.proof.method()), ("https://airlock.example/c.json", None));
+        assert_eq!(read.id, "https://airlock.example/c.json");
+        assert_eq!(read.ways(None), [Way::None]);
+        let held = Client::new("id".into(), Proof::Secret("s".into()), Said::First(Method::None));
+        let read = Client::from_bytes(&held.to_bytes().expect("bytes")).expect("a client");
+        assert_eq!(read.ways(Some(&["client_secret_post".into()])), [Way::None, Way::Post]);
     }
 
     #[test]

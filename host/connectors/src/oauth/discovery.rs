@@ -57,6 +57,17 @@ pub(crate) struct Found {
     pub(crate) server: Result<Server, ConnectorsError>,
     /// The places in the order in which they were asked.
     pub(crate) tried: Vec<Tried>,
+    /// The issuers that the server for tools names, whether or not they could be asked.
+    named: Vec<String>,
+}
+
+impl Found {
+    /// The authorization server, if the server for tools names some and none of them is this issuer.
+    pub(crate) fn instead_of(self, issuer: &str) -> Result<Option<Server>, ConnectorsError> {
+        let is_named = self.named.iter().any(|named| is_same_issuer(named, issuer));
+        let found = self.server?;
+        Ok(Some(found).filter(|found| !self.named.is_empty() && !is_named && !found.is_of(issuer)))
+    }
 }
 
 impl Search<'_> {
@@ -64,7 +75,7 @@ impl Search<'_> {
     pub(crate) async fn run(&self, exchange: &dyn Exchange, allowed: Allowed) -> Found {
         let base = match self.base(allowed) {
             Ok(base) => base,
-            Err(error) => return Found { server: Err(error), tried: Vec::new() },
+            Err(error) => return Found { server: Err(error), tried: Vec::new(), named: Vec::new() },
         };
         let mut walk = Walk {
             exchange,
@@ -75,6 +86,7 @@ impl Search<'_> {
             patience: self.patience,
             failures: HashMap::new(),
             tried: Vec::new(),
+            named: Vec::new(),
             is_described: false,
             is_spoilt: false,
             is_certain: true,
@@ -83,7 +95,7 @@ impl Search<'_> {
         if let Err(error) = &server {
             tracing::debug!(%error, "no authorization server was found");
         }
-        Found { server, tried: walk.tried }
+        Found { server, tried: walk.tried, named: walk.named }
     }
 
     fn base(&self, allowed: Allowed) -> Result<Url, ConnectorsError> {
@@ -110,6 +122,8 @@ struct Walk<'a> {
     /// Requests without any answer, by origin.
     failures: HashMap<String, u8>,
     tried: Vec<Tried>,
+    /// What the server for tools names.
+    named: Vec<String>,
     /// The server for tools has a document about itself, of whatever worth.
     is_described: bool,
     /// Its own word about where that is was no good.
@@ -134,6 +148,7 @@ impl Walk<'_> {
         // Without a document, what the server said of one may still be wrong: nothing would be bound to anything then.
         let is_spoilt = resource.is_none() && self.is_spoilt;
         let named = resource.map(|resource| &resource.servers[..]).unwrap_or_default();
+        self.named = named.to_vec();
         for issuer in named {
             if let Some(found) = self.named_server(issuer, resource).await {
                 return Ok(found);
@@ -434,6 +449,7 @@ mod tests {
     use async_trait::async_trait;
     use http::HeaderValue;
     use parking_lot::Mutex;
+    use serde_json::Value;
 
     use super::*;
     use crate::oauth::fixture::{Fixture, LOOPBACK, merged, wire};
@@ -469,6 +485,57 @@ mod tests {
         assert_eq!(server.resource(), Some(tools.url("/mcp").as_str()));
         tools.on(root, 200, issuer(other.url("/oauth")));
         assert!(discover(&tools, None).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn row_10_an_issuer_has_moved_only_if_it_is_named_no_more() {
+        let (tools, old, new) = (Fixture::start().await, Fixture::start().await, Fixture::start().await);
+        for issuer in [&old, &new] {
+            issuer.on("GET /.well-known/oauth-authorization-server", 200, issuer.metadata().to_string());
+        }
+        let place = "GET /.well-known/oauth-protected-resource/mcp";
+        let instead = async || {
+            let server_url = &*tools.url("/mcp");
+            let search = Search { server_url, challenge: None, issuer: None, patience: PATIENCE };
+            let found = search.run(&*wire(), LOOPBACK).await.instead_of(&old.origin);
+            found.ok().flatten().map(|server| server.issuer().to_owned())
+        };
+        let origins = |all: &[&Fixture]| all.iter().map(|issuer| issuer.origin.clone()).collect::<Vec<_>>();
+        for (named, expected) in
+            [(vec![&new], Some(&new)), (vec![&new, &old], None), (vec![&old, &new], None), (vec![&old], None)]
+        {
+            tools.on(place, 200, resource(&tools, &origins(&named)));
+            let expected = expected.map(|issuer| issuer.origin.clone());
+            assert_eq!(instead().await, expected, "{:?}", origins(&named));
+        }
+        // It cannot be asked at the moment, or the server says nothing of anybody: that is no word about where to go.
+        old.on("GET /.well-known/oauth-authorization-server", 503, "");
+        tools.on(place, 200, resource(&tools, &origins(&[&old, &new])));
+        assert_eq!(instead().await, None);
+        tools.on(place, 503, "");
+        tools.on("GET /.well-known/oauth-authorization-server", 200, tools.metadata().to_string());
+        assert_eq!(instead().await, None);
+    }
+
+    #[tokio::test]
+    async fn an_authorization_server_that_is_named_by_a_path_is_one_of_the_same_origin() {
+        let tools = Fixture::start().await;
+        let named =
+            |servers: Value| json!({ "resource": "/mcp", "authorization_servers": servers }).to_string();
+        let place = "GET /.well-known/oauth-protected-resource/mcp";
+        tools.on(place, 200, named(json!(["//evil.example/oauth", "/oauth"])));
+        let issuer = json!({ "issuer": tools.url("/oauth") });
+        let metadata = merged(tools.metadata(), issuer).to_string();
+        tools.on("GET /.well-known/oauth-authorization-server/oauth", 200, metadata);
+        let server = discover(&tools, None).await.expect("a server");
+        assert_eq!((server.issuer(), server.resource()), (&*tools.url("/oauth"), Some(&*tools.url("/mcp"))));
+        let left_out = server.left_out().first().expect("something was left out").to_string();
+        assert!(left_out.starts_with("authorization_servers of the protected resource: it is not a whole"));
+        // If none is left, the server is no authorization server itself.
+        tools.on(place, 200, named(json!(["//evil.example/oauth"])));
+        tools.on("GET /.well-known/oauth-authorization-server", 200, tools.metadata().to_string());
+        let error = discover(&tools, None).await.expect_err("no server").to_string();
+        assert!(error.contains("none of the authorization servers that it names"), "{error}");
     }
 
     #[tokio::test]

@@ -46,7 +46,7 @@ pub(super) struct Metadata {
     op_policy_uri: Option<String>,
     op_tos_uri: Option<String>,
     pub(super) revocation_endpoint: Option<Url>,
-    revocation_endpoint_auth_methods_supported: Option<Vec<String>>,
+    pub(super) revocation_endpoint_auth_methods_supported: Option<Vec<String>>,
     revocation_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     introspection_endpoint: Option<Url>,
     introspection_endpoint_auth_methods_supported: Option<Vec<String>>,

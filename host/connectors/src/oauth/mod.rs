@@ -12,6 +12,7 @@
 //! It knows nothing of who may connect what, and nothing of what is stored: that is for the caller.
 
 mod answer;
+mod asking;
 mod authorize;
 mod challenge;
 mod client;
@@ -33,10 +34,13 @@ mod server;
 mod text;
 mod token;
 mod tried;
+mod ways;
 mod www_authenticate;
 
 #[cfg(test)]
 mod breakages;
+#[cfg(test)]
+mod combinations;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
@@ -58,4 +62,5 @@ pub(crate) use self::{
     revoke::{Hint, revoke},
     server::{Server, Source},
     token::{RefreshFailure, client_credentials, finish, refresh},
+    ways::Way,
 };

@@ -9,7 +9,7 @@ use url::{
 };
 use zeroize::Zeroizing;
 
-use super::{Client, Server, client::Proof, exchange::host};
+use super::{Client, Server, client::Proof, exchange::host, ways::Way};
 use crate::ConnectorsError;
 
 /// A request that is ready to be sent.
@@ -19,11 +19,12 @@ pub(super) struct Post {
     pub(super) assertion: Option<Zeroizing<String>>,
 }
 
-/// Makes a request of some fields and the client's proof.
+/// Makes a request of some fields and the client's proof in one of its [ways](Client::ways).
 pub(super) fn post(
     endpoint: &Url,
     server: &Server,
     client: &Client,
+    way: Way,
     fields: &[(&str, &str)],
 ) -> Result<Post, ConnectorsError> {
     let mut form = Serializer::new(String::new());
@@ -32,18 +33,20 @@ pub(super) fn post(
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(header::ACCEPT, "application/json");
     let mut assertion = None;
-    match &client.proof {
-        Proof::SecretBasic(secret) => {
+    if way != Way::Basic {
+        form.append_pair("client_id", &client.id);
+    }
+    match (way, &client.proof) {
+        (Way::Basic | Way::BasicNamed, Proof::Secret(secret)) => {
             // RFC 6749 §2.3.1: both are encoded before they are joined.
             let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
             let pair = format!("{}:{}", encoded(&client.id), encoded(secret.expose_secret()));
             request = request.header(header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair)));
         }
-        Proof::SecretPost(secret) => {
-            form.append_pair("client_id", &client.id).append_pair("client_secret", secret.expose_secret());
+        (Way::Post, Proof::Secret(secret)) => {
+            form.append_pair("client_secret", secret.expose_secret());
         }
-        Proof::None | Proof::PrivateKeyJwt(_) => {
-            form.append_pair("client_id", &client.id);
+        (Way::PrivateKeyJwt, Proof::PrivateKey(_)) => {
             for (name, value) in client.assertion(server)? {
                 form.append_pair(name, &value);
                 if name == "client_assertion" {
@@ -51,6 +54,8 @@ pub(super) fn post(
                 }
             }
         }
+        // What a client does not hold is no way of it.
+        _ => {}
     }
     let request = request.body(form.finish().into_bytes()).map_err(|_| {
         ConnectorsError::Upstream(format!(

@@ -14,11 +14,9 @@ use super::{
     exchange::{self, Exchange, host, is_loopback},
     quote::quoted,
     server::Source,
+    ways::{Method, Said},
 };
 use crate::ConnectorsError;
-
-/// What is asked for where the server lists what it takes: the strongest first.
-const PREFERRED: [&str; 3] = ["client_secret_basic", "client_secret_post", "none"];
 
 /// Bytes of a secret.
 const LONGEST: usize = 4096;
@@ -37,9 +35,7 @@ pub(crate) async fn register(
         )));
     };
     let host = host(endpoint);
-    let wanted = server.auth_methods().and_then(|methods| {
-        PREFERRED.into_iter().find(|wanted| methods.iter().any(|method| method == wanted))
-    });
+    let wanted = server.auth_methods().and_then(Method::wanted);
     let mut grants = vec!["authorization_code"];
     let supported = server.metadata.grant_types_supported.as_ref();
     if supported.is_none_or(|grants| grants.iter().any(|grant| grant == "refresh_token")) {
@@ -54,7 +50,7 @@ pub(crate) async fn register(
     });
     // Without a word, the server chooses.
     if let Some(method) = wanted {
-        body["token_endpoint_auth_method"] = method.into();
+        body["token_endpoint_auth_method"] = method.as_str().into();
     }
     let request = Request::post(endpoint.as_str())
         .header(header::CONTENT_TYPE, "application/json")
@@ -103,31 +99,36 @@ pub(crate) async fn register(
     let method = document.text("token_endpoint_auth_method");
     // Seconds since 1970; zero for never.
     let expires_at = document.number("client_secret_expires_at");
-    let proof = match (method.as_deref().map(str::trim), secret) {
-        (Some("none"), _) | (None, None) => Proof::None,
-        (Some("client_secret_basic"), Some(secret)) => Proof::SecretBasic(secret),
-        (Some("client_secret_post"), Some(secret)) => Proof::SecretPost(secret),
-        (None, Some(secret)) => Proof::with_secret(server, secret),
+    let named = method.as_deref().map(str::trim);
+    let said = match (named.map(Method::named), &secret) {
+        (None, _) => Said::Nothing,
+        (Some(Some(Method::None)), _) => Said::First(Method::None),
+        (Some(Some(method @ (Method::Basic | Method::Post))), Some(_)) => Said::First(method),
         // It repeats its own default and gives what was asked for.
-        (Some("client_secret_basic" | "client_secret_post"), None) if wanted == Some("none") => Proof::None,
-        (Some("client_secret_basic" | "client_secret_post"), None) => {
+        (Some(Some(Method::Basic | Method::Post)), None) if wanted == Some(Method::None) => Said::Nothing,
+        (Some(Some(Method::Basic | Method::Post)), None) => {
             return Err(unusable("a client that needs a secret, and no secret"));
         }
-        (Some(other), secret) => {
+        (Some(None | Some(Method::PrivateKeyJwt)), secret) => {
             let secret = secret.as_ref().map(|secret| secret.expose_secret());
-            let method = quoted(other, secret.as_slice());
+            let method = quoted(named.unwrap_or_default(), secret.as_slice());
             return Err(unusable(&format!("the unknown authentication method '{method}'")));
         }
     };
+    // One that is not used by the server's own word does not end the client with it.
+    let is_used = secret.is_some() && said != Said::First(Method::None);
     let secret_expires_at = expires_at
-        .filter(|seconds| *seconds >= 1.0 && !matches!(proof, Proof::None))
+        .filter(|seconds| *seconds >= 1.0 && is_used)
         .and_then(|seconds| DateTime::from_timestamp(seconds as i64, 0));
     let left_out = document.left_out();
     if !left_out.is_empty() {
         let left_out = told(&left_out);
         tracing::debug!(host, left_out, "parts of the answer to a registration were not used");
     }
-    Ok(Client { id, proof, secret_expires_at })
+    let proof = secret.map_or(Proof::None, Proof::Secret);
+    let mut client = Client::new(id, proof, said);
+    client.secret_expires_at = secret_expires_at;
+    Ok(client)
 }
 
 #[cfg(test)]
@@ -138,6 +139,7 @@ mod tests {
     use crate::oauth::{
         fixture::{Fixture, wire},
         mutations::{Kind, mutations},
+        ways::Way,
     };
 
     fn callback(text: &str) -> Url {
@@ -179,16 +181,17 @@ mod tests {
         let secret = "the-client-secret";
         let basic = json!({ "client_id": "c", "client_secret": secret, "client_secret_expires_at": 0 });
         let client = registered(&fixture, json!(null), basic.clone()).await.expect("a client");
-        assert!(matches!(client.proof, Proof::SecretBasic(_)) && client.secret_expires_at.is_none());
+        assert_eq!(client.ways(None), [Way::Basic, Way::BasicNamed, Way::Post]);
+        assert!(client.secret_expires_at.is_none());
         assert!(fixture.last("POST /register").json().get("token_endpoint_auth_method").is_none());
         let client = registered(&fixture, json!(["client_secret_post"]), basic).await.expect("a client");
-        assert!(matches!(client.proof, Proof::SecretPost(_)));
+        assert_eq!(client.ways(Some(&["client_secret_post".into()])), [Way::Post]);
         for public in [
             json!({ "client_id": "c", "client_secret": "" }),
             json!({ "client_id": "c", "token_endpoint_auth_method": "none", "client_secret": secret }),
         ] {
             let client = registered(&fixture, json!(["none"]), public).await.expect("a client");
-            assert!(matches!(client.proof, Proof::None));
+            assert_eq!(client.ways(Some(&["none".into()])), [Way::None]);
         }
         for bad in [
             json!({ "client_id": "" }),

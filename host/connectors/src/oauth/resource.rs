@@ -10,7 +10,7 @@ const MOST: usize = 8;
 /// Metadata of a protected resource, as far as they are needed.
 #[derive(Debug)]
 pub(super) struct Resource {
-    /// What tokens are asked for, as it stands there.
+    /// What tokens are asked for, as it stands there; the whole address, where only its end stands there.
     pub(super) name: String,
     /// The issuers, in the order of the document.
     pub(super) servers: Vec<String>,
@@ -42,6 +42,7 @@ impl Resource {
         let Some(name) = document.text("resource") else {
             return Err(NotOurs::Nameless(document.reason("resource").unwrap_or("it is missing").to_owned()));
         };
+        let name = whole(&name, server).map_err(|why| NotOurs::Nameless(why.to_owned()))?;
         let url =
             Url::parse(&name).map_err(|error| NotOurs::Nameless(format!("it is not an address: {error}")))?;
         if url.fragment().is_some() {
@@ -54,7 +55,12 @@ impl Resource {
         let single = document.text("authorization_server");
         let listed = document.list("authorization_servers").unwrap_or_default();
         let mut servers: Vec<String> = Vec::new();
-        for server in single.into_iter().chain(listed) {
+        for named in single.into_iter().chain(listed) {
+            // One that leads nowhere stays: a server that names others is believed that it is none itself.
+            let server = whole(&named, &url).unwrap_or_else(|why| {
+                document.leave_out("authorization_servers", why);
+                named
+            });
             if !servers.contains(&server) {
                 servers.push(server);
             }
@@ -66,6 +72,20 @@ impl Resource {
         }
         let scopes = document.list("scopes_supported").unwrap_or_default();
         Ok(Self { name, servers, scopes, left_out: document.left_out() })
+    }
+}
+
+/// An address of which perhaps only the end stands in the document, as a part of that of the resource (RFC 3986 §5). So no
+/// server is named by accident that is not of the same origin.
+fn whole(text: &str, base: &Url) -> Result<String, &'static str> {
+    let Err(url::ParseError::RelativeUrlWithoutBase) = Url::parse(text) else { return Ok(text.to_owned()) };
+    if text.contains(char::is_whitespace) {
+        return Err("it is not an address");
+    }
+    let is_plain = |url: &Url| url.username().is_empty() && url.password().is_none();
+    match base.join(text) {
+        Ok(url) if url.origin() == base.origin() && is_plain(&url) => Ok(url.into()),
+        _ => Err("it is not a whole address, and leads to another origin"),
     }
 }
 
@@ -114,6 +134,59 @@ mod tests {
         assert!(nameless(json!({ "resource": ["https://tools.example"] })));
         assert!(nameless(json!({ "resource": "https://tools.example/#x" })));
         assert_eq!(read(json!({ "message": "hello" })).err(), Some(NotOurs::Other));
+    }
+
+    #[test]
+    fn row_11_an_address_of_which_only_the_end_is_there_is_one_of_the_same_origin() {
+        let origin = "https://tools.example";
+        for (named, expected) in [
+            ("/oauth", Some("/oauth")),
+            ("/", Some("/")),
+            ("oauth", Some("/oauth")),
+            ("./x/../oauth", Some("/oauth")),
+            ("../../oauth", Some("/oauth")),
+            ("//tools.example/oauth", Some("/oauth")),
+            ("//tools.example:443/oauth", Some("/oauth")),
+            ("//evil.example/oauth", None),
+            ("\\\\evil.example/oauth", None),
+            ("/\\evil.example", None),
+            ("//tools.example:8443/oauth", None),
+            ("//user@tools.example/oauth", None),
+            ("//", None),
+            ("not an address", None),
+        ] {
+            let resource =
+                json!({ "resource": "https://tools.example/mcp", "authorization_servers": [named] });
+            let resource = read(resource).expect("metadata");
+            match expected {
+                Some(path) => {
+                    assert_eq!(
+                        (resource.servers, resource.left_out.len()),
+                        (vec![format!("{origin}{path}")], 0)
+                    );
+                }
+                // It is asked for nothing, and nobody stands in for it.
+                None => {
+                    assert_eq!(
+                        (&resource.servers[..], resource.left_out.len()),
+                        (&[named.to_owned()][..], 1)
+                    );
+                    assert!(Url::parse(&resource.servers[0]).is_err(), "{named}");
+                }
+            }
+        }
+        for (resource, expected) in
+            [("/mcp", Some("https://tools.example/mcp")), ("/", Some("https://tools.example/"))]
+        {
+            let read = read(json!({ "resource": resource })).ok();
+            assert_eq!(read.map(|resource| resource.name).as_deref(), expected, "{resource}");
+        }
+        for other in ["//evil.example/mcp", "/other"] {
+            assert!(read(json!({ "resource": other })).is_err(), "{other}");
+        }
+        // A whole address is as it was.
+        let elsewhere = json!({ "resource": origin, "authorization_servers": ["https://as.example", "x:y"] });
+        assert_eq!(read(elsewhere).expect("metadata").servers, ["https://as.example", "x:y"]);
     }
 
     #[test]

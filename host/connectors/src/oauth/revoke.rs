@@ -3,10 +3,9 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Client, Server,
+    Client, Server, asking,
     error_answer::ErrorAnswer,
-    exchange::{self, Exchange, host},
-    post::{Post, post},
+    exchange::{Exchange, busy, host, is_busy},
 };
 use crate::ConnectorsError;
 
@@ -33,18 +32,23 @@ pub(crate) async fn revoke(
         Hint::Refresh => "refresh_token",
     };
     let fields = [("token", token.expose_secret()), ("token_type_hint", hint)];
-    let Post { request, assertion } = post(endpoint, server, client, &fields)?;
-    let answer = exchange::send(exchange, request).await?;
+    let advertised = server.revocation_auth_methods();
+    let asked = asking::ask(endpoint, server, client, advertised, &fields, exchange).await?;
+    let answer = &asked.answer;
+    if is_busy(answer.status()) {
+        return Err(ConnectorsError::Upstream(busy(&host, answer.status())));
+    }
     if answer.status().is_success() {
         return Ok(true);
     }
-    let assertion = assertion.as_deref().map(String::as_str);
+    let assertion = asked.assertion.as_deref().map(String::as_str);
     let secrets: Vec<&str> = client.secrets().chain([token.expose_secret()]).chain(assertion).collect();
     let status = answer.status().as_u16();
     let why = ErrorAnswer::read(answer.body())
         .map_or_else(|| format!("status {status}"), |error| error.quoted(&secrets));
     Err(ConnectorsError::Upstream(format!(
-        "{host} did not revoke a token: {why}. It may be good until it expires: revoke it there"
+        "{host} did not revoke a token: {why}{}. It may be good until it expires: revoke it there",
+        asked.about_client()
     )))
 }
 
@@ -99,8 +103,9 @@ mod tests {
         let revoked = revoke(&server, &client("client_secret_post"), &token, Hint::Refresh, &*wire()).await;
         assert_eq!(
             revoked.expect_err("a refusal").to_string(),
-            "127.0.0.1 did not revoke a token: invalid_client ([REDACTED] of [REDACTED]). It may be good until it expires: \
-             revoke it there"
+            "127.0.0.1 did not revoke a token: invalid_client ([REDACTED] of [REDACTED]). Tried: client_secret_post. Check the \
+             client's id and secret, and which of these methods it may use there. It may be good until it expires: revoke it \
+             there"
         );
     }
 }

@@ -225,6 +225,12 @@ impl Server {
         self.metadata.token_endpoint_auth_methods_supported.as_deref()
     }
 
+    /// The same for revocations; where it says nothing of them, they are as tokens.
+    pub(super) fn revocation_auth_methods(&self) -> Option<&[String]> {
+        let listed = self.metadata.revocation_endpoint_auth_methods_supported.as_deref();
+        listed.or_else(|| self.auth_methods())
+    }
+
     /// The host of the token endpoint, for messages.
     pub(crate) fn host(&self) -> String {
         host(&self.metadata.token_endpoint)

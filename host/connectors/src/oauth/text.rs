@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
+use crate::protocol::mend::{self, Change, Kind};
+
 /// Members of OAuth's answers, which may be named: a broken text may have anything where a name should be.
 const NAMES: [&str; 38] = [
     "access_token",
@@ -67,70 +69,60 @@ pub(super) fn decoded(body: &[u8]) -> String {
     text.trim_start_matches('\u{feff}').trim().to_owned()
 }
 
-/// The text without what can be taken out of it and changes nothing that it says; none if there is no such thing.
+/// The text without what can be taken out of it and changes nothing that it says; none if there is no such thing. What
+/// stands in other quotes, or in another language's words, stays: what guards must not be guessed.
 pub(super) fn mended(text: &str) -> Option<Mended> {
-    let (mut whole, mut odd, mut names) = (String::with_capacity(text.len()), Vec::new(), Names::default());
-    let (mut rest, mut is_changed) = (text, false);
-    while let Some(char) = rest.chars().next() {
-        let size = match char {
-            '"' => string(rest),
-            _ if char.is_ascii_alphanumeric() || matches!(char, '-' | '+') => {
-                let is_end = |char: char| !(char.is_ascii_alphanumeric() || "-+.".contains(char));
-                rest.find(is_end).unwrap_or(rest.len())
+    let (mut whole, mut copied) = (String::with_capacity(text.len()), 0);
+    let (mut places, mut whys) = (Vec::new(), Vec::new());
+    for Change { at, kind } in mend::read(text).changes {
+        let instead = match kind {
+            Kind::Comma => "",
+            Kind::NoValue(why) => {
+                places.push(at.start);
+                whys.push(why);
+                "null"
             }
-            _ => char.len_utf8(),
+            Kind::Word | Kind::Text => continue,
         };
-        let (piece, behind) = rest.split_at(size);
-        rest = behind;
-        names.see(piece, rest);
-        let is_last = char == ',' && rest.trim_start().starts_with(['}', ']']);
-        match word(piece) {
-            Some(word) => {
-                odd.push((names.current(), word));
-                whole.push_str("null");
-            }
-            None if is_last => {}
-            None => {
-                whole.push_str(piece);
-                continue;
-            }
-        }
-        is_changed = true;
+        whole.push_str(&text[copied..at.start]);
+        whole.push_str(instead);
+        copied = at.end;
     }
-    is_changed.then_some(Mended { text: whole, odd })
-}
-
-/// A word that other languages have for a number or for nothing, and what is said of it.
-fn word(piece: &str) -> Option<&'static str> {
-    Some(match piece.trim_start_matches(['-', '+']) {
-        "NaN" | "nan" | "NAN" => "it is NaN, which is no JSON",
-        "Infinity" | "infinity" | "Inf" | "inf" => "it is a number without end, which is no JSON",
-        "undefined" | "None" => "it is a word for nothing that is no JSON",
-        _ => return None,
-    })
+    whole.push_str(&text[copied..]);
+    (copied > 0).then(|| Mended { text: whole, odd: members(text, places).into_iter().zip(whys).collect() })
 }
 
 /// What is wrong with a text that should be an object, and where.
 pub(super) fn fault(text: &str) -> String {
     let Err(error) = serde_json::from_str::<IgnoredAny>(text) else { return "it is no object".into() };
     let at = offset(text, error.line(), error.column());
-    let mut names = Names::default();
-    let mut rest = &text[..at];
-    while let Some(char) = rest.chars().next() {
-        let size = if char == '"' { string(rest) } else { char.len_utf8() };
-        let (piece, behind) = rest.split_at(size);
-        rest = behind;
-        names.see(piece, rest);
-    }
     let why = match text[..at].chars().next_back() {
         Some('\'') if !error.is_eof() => "single quotes, where JSON has double ones",
         _ => because(&error),
     };
-    let place = match names.current() {
-        UNNAMED => String::new(),
-        name => format!(" in {name}"),
+    let place = match members(&text[..at], [at])[..] {
+        [name] if name != UNNAMED => format!(" in {name}"),
+        _ => String::new(),
     };
     format!("{why}{place} (line {}, column {})", error.line(), error.column())
+}
+
+/// The members of the outermost object that some places are in. The places come in their order, and each byte is looked
+/// at once, however many there are.
+fn members(text: &str, places: impl IntoIterator<Item = usize>) -> Vec<&'static str> {
+    let (mut names, mut at) = (Names::default(), 0);
+    let member = |place: usize| {
+        while at < place
+            && let Some(char) = text[at..].chars().next()
+        {
+            let size = if char == '"' { string(&text[at..]) } else { char.len_utf8() };
+            let (piece, behind) = text[at..].split_at(size);
+            names.see(piece, behind);
+            at += size;
+        }
+        names.current()
+    };
+    places.into_iter().map(member).collect()
 }
 
 /// What an error of the reader says; nothing of the text.
@@ -226,10 +218,15 @@ mod tests {
             assert_eq!(mended(text), Some((expected.to_owned(), Vec::new())));
         }
         let (text, odd) =
-            mended(r#"{"expires_in": NaN, "s3cret": [-Infinity], "scope": None}"#).expect("odd");
-        assert_eq!(text, r#"{"expires_in": null, "s3cret": [null], "scope": null}"#);
+            mended(r#"{"expires_in": NaN, "s3cret": [-Infinity], "scope": None, "expires": 1e999}"#)
+                .expect("odd");
+        assert_eq!(text, r#"{"expires_in": null, "s3cret": [null], "scope": null, "expires": null}"#);
         let names: Vec<&str> = odd.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["expires_in", UNNAMED, "scope"]);
+        assert_eq!(names, ["expires_in", UNNAMED, "scope", "expires"]);
+        for kept in [r#"{"a": 'x'"#, "{\"a\": \"x\ny\"", r#"{"a": True"#, r#"{"a": "\ud800""#] {
+            let text = mended(&format!("{kept},}}")).map(|(text, _)| text);
+            assert_eq!((text, mended(kept).map(|(text, _)| text)), (Some(format!("{kept}}}")), None));
+        }
         for whole in ["", "{}", r#"{"a": "NaN, ]", "b": [1, "x"]}"#, "hello", "\"open"] {
             assert_eq!(mended(whole), None, "{whole}");
         }

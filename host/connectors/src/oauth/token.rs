@@ -5,9 +5,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     Client, Pending, Server,
     answer::{self, Refused},
-    exchange::{self, Exchange},
+    asking,
+    exchange::Exchange,
     grant::Tokens,
-    post::{Post, post},
 };
 use crate::ConnectorsError;
 
@@ -88,17 +88,16 @@ async fn ask(
     // What the token is for (RFC 8707 §2.2).
     let resource = server.resource().map(|resource| ("resource", resource));
     let fields: Vec<(&str, &str)> = fields.iter().copied().chain(resource).collect();
-    let posted = post(&server.metadata.token_endpoint, server, client, &fields);
-    let Post { request, assertion } = posted.map_err(Refused::Unsent)?;
-    let answer = exchange::send_directly(exchange, request).await.map_err(Refused::Failed)?;
-    let assertion = assertion.as_deref().map(String::as_str);
+    let (endpoint, advertised) = (&server.metadata.token_endpoint, server.auth_methods());
+    let asked = asking::ask(endpoint, server, client, advertised, &fields, exchange).await?;
+    let assertion = asked.assertion.as_deref().map(String::as_str);
     let secrets: Vec<&str> = client.secrets().chain(assertion).chain(involved.iter().copied()).collect();
     let host = server.host();
-    let read = answer::read(&host, &answer, scopes, &secrets);
-    if let Err(refused) = &read {
-        tracing::debug!(host, status = answer.status().as_u16(), %refused, "there is no token");
-    }
-    read
+    answer::read(&host, &asked.answer, scopes, &secrets).map_err(|refused| {
+        let refused = refused.with(&asked.about_client());
+        tracing::debug!(host, status = asked.answer.status().as_u16(), %refused, "there is no token");
+        refused
+    })
 }
 
 impl From<Refused> for ConnectorsError {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::ConnectorsError;
+use crate::{ConnectorsError, egress::Unanswered};
 
 /// An attempt failed.
 #[derive(Debug)]
@@ -31,6 +31,63 @@ impl From<ConnectorsError> for Trouble {
     fn from(error: ConnectorsError) -> Self {
         Self { error, again: Again::Never }
     }
+}
+
+/// What bounds an answer.
+pub(crate) struct Bounds {
+    /// `None`: whoever waits has a limit of their own, and this one is not theirs.
+    pub(crate) time: Option<Duration>,
+    /// The connector's limit; `None`: that of one message.
+    pub(crate) bytes: Option<u64>,
+}
+
+/// A server gave no answer. `effect` is what is to be said of a call that may have had one, and stands behind what is told
+/// of an answer that was there.
+pub(crate) fn unanswered(
+    connector: &str,
+    host: &str,
+    unanswered: Unanswered,
+    bounds: &Bounds,
+    effect: &str,
+) -> Trouble {
+    let server = |what: &str| format!("the server of connector '{connector}' ({host}) {what}");
+    let upstream = |what: &str, again| Trouble { error: ConnectorsError::Upstream(server(what)), again };
+    match unanswered {
+        Unanswered::Unreachable(why) => upstream(&format!("cannot be reached: {why}"), Again::Always),
+        Unanswered::Late => match bounds.time {
+            Some(limit) => late(connector, host, limit),
+            None => Trouble {
+                error: ConnectorsError::Timeout(server("did not answer in time")),
+                again: Again::IfIdempotent,
+            },
+        },
+        Unanswered::Broken => upstream("broke the connection off", Again::IfIdempotent),
+        Unanswered::TooLarge => match bounds.bytes {
+            Some(most) => too_large(connector, host, most).into(),
+            None => {
+                let text = format!("answered with more bytes than one message may have{effect}");
+                ConnectorsError::TooLarge(server(&text)).into()
+            }
+        },
+        Unanswered::Redirected => upstream(
+            "redirects to another server: that is not followed, so register the connector with the other address",
+            Again::Never,
+        ),
+        Unanswered::Encoded => upstream(
+            "answered in a content encoding that is not known, or that the answer does not have: gzip, deflate and br are",
+            Again::Never,
+        ),
+        Unanswered::Forbidden(wall) => ConnectorsError::Forbidden(format!(
+            "the address of connector '{connector}' ({host}) may not be called: {wall}"
+        ))
+        .into(),
+    }
+}
+
+/// A server did not answer within a limit.
+pub(crate) fn late(connector: &str, host: &str, limit: Duration) -> Trouble {
+    let message = format!("the server of connector '{connector}' ({host}) took longer than {limit:?}");
+    Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
 }
 
 /// A status that is not an answer.
@@ -108,6 +165,56 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::{Obstacle, address::Wall};
+
+    #[test]
+    fn every_reason_for_no_answer_names_connector_and_host_and_says_whether_another_attempt_makes_sense() {
+        let told = |why, time: Option<u64>, bytes| {
+            let bounds = Bounds { time: time.map(Duration::from_secs), bytes };
+            let Trouble { error, again } =
+                unanswered("crm", "crm.test", why, &bounds, ". It may have had its effect");
+            let text = error.to_string();
+            assert!(text.contains("'crm' (crm.test)"), "{text}");
+            (error.code(), text, again)
+        };
+        let refused = Unanswered::Unreachable(Obstacle::Refused);
+        for (why, time, bytes, code, words, again) in [
+            (refused, None, None, "upstream", "cannot be reached: the connection was refused", Again::Always),
+            (Unanswered::Late, Some(5), None, "timeout", "took longer than 5s", Again::IfIdempotent),
+            (Unanswered::Late, None, None, "timeout", "did not answer in time", Again::IfIdempotent),
+            (Unanswered::Broken, None, None, "upstream", "broke the connection off", Again::IfIdempotent),
+            (Unanswered::TooLarge, None, Some(7), "too_large", "is larger than 7 bytes", Again::Never),
+            (
+                Unanswered::TooLarge,
+                None,
+                None,
+                "too_large",
+                "may have. It may have had its effect",
+                Again::Never,
+            ),
+            (
+                Unanswered::Redirected,
+                None,
+                None,
+                "upstream",
+                "register the connector with the other",
+                Again::Never,
+            ),
+            (Unanswered::Encoded, None, None, "upstream", "gzip, deflate and br are", Again::Never),
+            (
+                Unanswered::Forbidden(Wall::Private),
+                None,
+                None,
+                "forbidden",
+                "may not be called",
+                Again::Never,
+            ),
+        ] {
+            let (kind, text, said) = told(why, time, bytes);
+            assert!(text.contains(words), "{text}");
+            assert_eq!((kind, said), (code, again), "{text}");
+        }
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

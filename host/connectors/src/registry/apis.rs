@@ -170,7 +170,8 @@ pub(super) async fn imported(
     let read = tokio::task::spawn_blocking(move || rest::import_for(&document, at.as_ref())).await;
     let api = read.map_err(|_| ConnectorsError::invalid("/openapi", "the document cannot be read"))??;
     if !connector.methods_given {
-        connector.methods = methods(&api, with.egress.allowed());
+        let before = std::mem::take(&mut connector.methods);
+        connector.methods = with_word(methods(&api, with.egress.allowed()), before);
     }
     let changes = with_operations(with.records, connector, &api.operations, source, is_template)?;
     let told = Told { skipped: api.skipped, notes: api.notes };
@@ -204,10 +205,11 @@ pub(super) fn by_hand(
 ) -> Result<Vec<Change>, ConnectorsError> {
     let operations = rest::by_hand(operations)?;
     if !connector.methods_given {
-        connector.methods = match operations.iter().any(|operation| operation.requires_auth) {
+        let methods = match operations.iter().any(|operation| operation.requires_auth) {
             true => vec![Method::Bearer { headers: Vec::new() }],
             false => vec![Method::None, Method::Bearer { headers: Vec::new() }],
         };
+        connector.methods = with_word(methods, std::mem::take(&mut connector.methods));
     }
     with_operations(records, connector, &operations, None, is_template)
 }
@@ -340,6 +342,31 @@ fn methods(api: &rest::Api, allowed: Allowed) -> Vec<Method> {
     methods
 }
 
+/// A document's methods with what the operator said of OAuth, which stays when a document is read again. A document that
+/// knows of no OAuth is believed of its own methods, and OAuth comes before them.
+pub(super) fn with_word(mut of_document: Vec<Method>, before: Vec<Method>) -> Vec<Method> {
+    let said = before.into_iter().find_map(|method| match method {
+        Method::Oauth2(oauth) if oauth.issuer.is_some() || oauth.resource.is_some() => Some(oauth),
+        _ => None,
+    });
+    let Some(said) = said else { return of_document };
+    let own = of_document.iter_mut().find_map(|method| match method {
+        Method::Oauth2(own) => Some(own),
+        _ => None,
+    });
+    match own {
+        Some(own) => {
+            // The document names endpoints and no issuer: where another one is meant, they are looked for.
+            if said.issuer.is_some() {
+                (own.server, own.server_given) = (said.server, said.server_given);
+            }
+            (own.issuer, own.resource) = (said.issuer, said.resource);
+        }
+        None => of_document.insert(0, Method::Oauth2(said)),
+    }
+    of_document
+}
+
 fn method(way: &WayKind, allowed: Allowed) -> Option<Method> {
     match way {
         WayKind::Bearer { headers } => {
@@ -392,5 +419,6 @@ fn oauth(flow: &OAuthFlow, allowed: Allowed) -> Option<Method> {
         client_auth: None,
         issuer: None,
         resource: None,
+        proven: None,
     })))
 }

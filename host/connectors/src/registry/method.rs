@@ -10,7 +10,7 @@ use crate::{
         headers::check_header,
         secret::{KeyPlace, KeySpec},
     },
-    oauth::Server,
+    oauth::{Server, Way},
 };
 
 /// A method without its details.
@@ -131,6 +131,24 @@ pub(crate) struct OAuth {
     /// The operator's word on what tokens are asked for, instead of what is found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resource: Option<Resource>,
+    /// How a server took the client after it had refused another way: the next request begins with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proven: Option<Proven>,
+}
+
+/// How a server takes the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proven {
+    /// The server that it is about, and no other.
+    pub(crate) issuer: String,
+    pub(crate) way: Way,
+}
+
+impl OAuth {
+    /// How the server of this issuer takes the client, as far as it was not the way that is tried first.
+    pub(crate) fn proven_at(&self, issuer: &str) -> Option<Way> {
+        self.proven.as_ref().filter(|proven| proven.issuer == issuer).map(|proven| proven.way)
+    }
 }
 
 /// How tokens are got.
@@ -245,6 +263,7 @@ impl Method {
                     client_auth,
                     issuer: None,
                     resource: None,
+                    proven: None,
                 };
                 Switches::read(&value["oauth_issuer"], &value["oauth_resource"], at)?.apply(&mut oauth);
                 Ok(Self::Oauth2(Box::new(oauth)))
@@ -316,6 +335,7 @@ pub(crate) fn found_out(server: Server, challenged: Vec<String>) -> Vec<Method> 
         client_auth: None,
         issuer: None,
         resource: None,
+        proven: None,
     };
     vec![Method::Oauth2(Box::new(oauth)), Method::Bearer { headers: Vec::new() }]
 }

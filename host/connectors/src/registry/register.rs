@@ -76,7 +76,10 @@ impl Registry {
             protocol,
             server,
             visibility,
-            methods_given: requested.is_some(),
+            // A document may still say more than a way round for OAuth.
+            methods_given: requested
+                .as_ref()
+                .is_some_and(|requested| protocol == Protocol::Mcp || !requested.is_word),
             methods: Vec::new(),
             headers: Vec::new(),
             creator: who.user.to_string(),
@@ -94,8 +97,11 @@ impl Registry {
             changes.extend(apis::copied(with.records, template, &mut connector)?);
         }
         match requested {
-            Some(Methods { methods, client_secret }) => {
-                connector.methods = methods;
+            Some(Methods { methods, client_secret, is_word }) => {
+                connector.methods = match &template {
+                    Some(template) if is_word => apis::with_word(template.methods.clone(), methods),
+                    _ => methods,
+                };
                 changes.push(client::seal(with.vault, &connector, client_secret)?);
             }
             None => connector.methods = template.as_ref().map_or_else(unknown, |t| t.methods.clone()),
@@ -178,7 +184,7 @@ impl Registry {
             // What a request says of a method in the method itself stays.
             let is_old = requested.is_none();
             match requested {
-                Some(Methods { methods, client_secret }) => {
+                Some(Methods { methods, client_secret, .. }) => {
                     (changed.methods, changed.methods_given) = (methods, true);
                     changes.push(client::seal(with.vault, changed, client_secret)?);
                 }

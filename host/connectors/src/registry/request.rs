@@ -56,6 +56,8 @@ pub(super) struct Methods {
     pub(super) methods: Vec<Method>,
     /// The secret of a client that was registered beforehand.
     pub(super) client_secret: Option<SecretString>,
+    /// Nothing is named but a way round for OAuth: what a document describes stays beside it.
+    pub(super) is_word: bool,
 }
 
 impl Request {
@@ -163,6 +165,7 @@ impl Request {
                            leave auth_methods out";
             return Err(ConnectorsError::invalid("/auth_methods", message));
         }
+        let is_word = methods.is_empty() && data.is_none() && given.is_none();
         let is_oauth = data.is_some() || given.is_some() || needs_oauth && !switches.is_empty();
         if is_oauth && !methods.iter().any(|m| m.kind() == MethodKind::Oauth2) {
             let value = json!({ "method_type": "oauth2", "auth_data": data });
@@ -179,6 +182,6 @@ impl Request {
             switches.apply(oauth);
             switches::check_issuer(oauth)?;
         }
-        Ok((!methods.is_empty()).then_some(Methods { methods, client_secret }))
+        Ok((!methods.is_empty()).then_some(Methods { methods, client_secret, is_word }))
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    Connector,
+    Connector, Protocol,
     method::{Method, OAuth},
 };
 use crate::{
@@ -139,12 +139,23 @@ pub(super) fn change(
     {
         (oauth.issuer, oauth.resource) = (None, None);
     }
+    let is_of_document = changed.protocol == Protocol::Http && !changed.methods_given;
     match oauth {
         _ if switches.is_empty() => Ok(()),
         Some(oauth) => {
             switches.apply(oauth);
+            // A document names endpoints and no issuer: those of another one are looked for.
+            let is_other = |oauth: &OAuth, issuer: &str| {
+                oauth.server.as_ref().is_some_and(|server| !server.is_of(issuer))
+            };
+            if is_of_document
+                && let Some(issuer) = oauth.issuer.clone()
+                && is_other(oauth, &issuer)
+            {
+                (oauth.server, oauth.server_given) = (None, false);
+            }
             check_issuer(oauth)?;
-            changed.methods_given = true;
+            changed.methods_given |= !is_of_document;
             Ok(())
         }
         None => {

@@ -1,8 +1,11 @@
 use chrono::Utc;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{method::Method, *};
+use super::{
+    method::{Method, MethodKind},
+    *,
+};
 use crate::{
     Keyring, MasterKey,
     control::{Control, memory::Memory},
@@ -214,4 +217,71 @@ fn a17_the_secret_of_a_client_is_known_whoever_registered_it() {
     // One that was registered with another server is none of this one's.
     let moved = Connector { server: "https://other.example/mcp".into(), ..registered };
     assert!(known(&moved).is_empty());
+}
+
+/// A document with a key, and with OAuth if it is to have it.
+fn document(has_oauth: bool) -> Vec<u8> {
+    let mut schemes = json!({ "key": { "type": "apiKey", "in": "header", "name": "X-Key" } });
+    if has_oauth {
+        let flow = json!({
+            "authorizationUrl": "https://old.example/authorize", "tokenUrl": "https://old.example/token",
+            "scopes": { "read": "to read" },
+        });
+        schemes["oauth"] = json!({ "type": "oauth2", "flows": { "authorizationCode": flow } });
+    }
+    let names = schemes.as_object().expect("an object").keys().cloned();
+    let security: Vec<Value> = names.map(|name| json!({ name: [] })).collect();
+    let operation = json!({ "operationId": "list", "responses": { "200": { "description": "ok" } } });
+    let document = json!({
+        "openapi": "3.1.0", "info": { "title": "t", "version": "1" }, "paths": { "/list": { "get": operation } },
+        "components": { "securitySchemes": schemes }, "security": security,
+    });
+    document.to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn a_way_round_for_oauth_stands_beside_the_methods_of_a_document_however_often_that_is_read() {
+    let (records, registry) = registry();
+    let folder = tempfile::tempdir().expect("a folder");
+    let keyring = Keyring::open(folder.path(), &MasterKey::from_bytes([2; 32]), None).expect("is made");
+    let vault = Vault::new(std::sync::Arc::new(keyring));
+    let egress = crate::egress::Egress::new(Default::default()).expect("a client");
+    let with = || With { records: &records, vault: &vault, egress: &egress };
+    let issuer = "https://as.example";
+    let oauth_of = |connector: &Connector| match connector.method(MethodKind::Oauth2) {
+        Some(Method::Oauth2(oauth)) => (oauth.issuer.clone(), oauth.server.is_some(), oauth.scopes.clone()),
+        _ => panic!("no OAuth: {:?}", connector.kinds()),
+    };
+    for has_oauth in [false, true] {
+        let body = json!({
+            "name": format!("api-{has_oauth}"), "description": "d", "protocol": "http", "server": "https://api.example",
+            "oauth_issuer": issuer,
+        });
+        let made = registry.create(with(), &who("ada"), true, body).await.expect("is registered").0;
+        let mut read = (*made).clone();
+        for _ in 0..2 {
+            let imported = registry.import(with(), &read, &document(has_oauth), None).await;
+            read = (*imported.expect("is read").0).clone();
+            let mut kinds = read.kinds();
+            kinds.sort_by_key(|kind| kind.as_str());
+            assert_eq!(kinds, [MethodKind::ApiKey, MethodKind::Oauth2]);
+            let scopes = if has_oauth { vec!["read".to_owned()] } else { Vec::new() };
+            // Where one authorises is looked for at the issuer that was named.
+            assert_eq!(oauth_of(&read), (Some(issuer.to_owned()), false, scopes));
+        }
+        // Another one, and none: the document counts again.
+        let other = json!({ "oauth_issuer": "https://other.example" });
+        let changed = registry.update(with(), &who("ada"), true, &read.id, other).await.expect("is changed");
+        assert_eq!(oauth_of(&changed).0.as_deref(), Some("https://other.example"));
+        let imported = registry.import(with(), &changed, &document(has_oauth), None).await;
+        assert_eq!(oauth_of(&imported.expect("is read").0).0.as_deref(), Some("https://other.example"));
+    }
+    // What the operator names in full is all there is.
+    let body = json!({
+        "name": "named", "description": "d", "protocol": "http", "server": "https://api.example",
+        "auth_methods": [{ "method_type": "oauth2", "oauth_issuer": issuer }],
+    });
+    let made = registry.create(with(), &who("ada"), true, body).await.expect("is registered").0;
+    let read = registry.import(with(), &made, &document(true), None).await.expect("is read").0;
+    assert_eq!(read.kinds(), [MethodKind::Oauth2]);
 }

@@ -1,6 +1,6 @@
 //! One REST API with one credential: an operation is prepared, sent, and its answer read.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{StatusCode, header::RETRY_AFTER};
@@ -8,11 +8,11 @@ use http::{StatusCode, header::RETRY_AFTER};
 use super::{Catalogue, answer};
 use crate::{
     ConnectorsError,
-    egress::{Sender, Unanswered},
+    egress::Sender,
     protocol::{
         service::{Answered, Call, Service, Verdict},
         tools::Tools,
-        trouble::{Again, Sent, Trouble, refused, status, too_large},
+        trouble::{Bounds, Sent, Trouble, refused, status, unanswered},
     },
 };
 
@@ -36,7 +36,8 @@ impl Service for Caller {
         let prepared = operation.request(self.sender.server(), call.arguments)?;
         let most = usize::try_from(call.max_bytes).unwrap_or(usize::MAX);
         let sent = self.sender.send(prepared, call.idempotency_key, call.limit, most).await;
-        let sent = sent.map_err(|unanswered| self.unanswered(&unanswered, call))?;
+        let bounds = Bounds { time: Some(call.limit), bytes: Some(call.max_bytes) };
+        let sent = sent.map_err(|why| unanswered(name, host, why, &bounds, ""))?;
         if sent.status == StatusCode::UNAUTHORIZED {
             return Err(ConnectorsError::Unauthorized(refused(name, host, self.credential.as_ref())).into());
         }
@@ -53,39 +54,5 @@ impl Service for Caller {
             _ => Verdict::Unsaid,
         };
         Ok(Answered { credential, ..answered })
-    }
-}
-
-impl Caller {
-    fn unanswered(&self, unanswered: &Unanswered, call: &Call<'_>) -> Trouble {
-        let (name, host, limit): (_, _, Duration) = (&self.connector, self.sender.host(), call.limit);
-        let upstream = |text: &str| {
-            ConnectorsError::Upstream(format!("the server of connector '{name}' ({host}) {text}"))
-        };
-        match unanswered {
-            Unanswered::Unreachable(why) => {
-                Trouble { error: upstream(&format!("cannot be reached: {why}")), again: Again::Always }
-            }
-            Unanswered::Late => {
-                let message = format!("the server of connector '{name}' ({host}) took longer than {limit:?}");
-                Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
-            }
-            Unanswered::Broken => {
-                Trouble { error: upstream("broke the connection off"), again: Again::IfIdempotent }
-            }
-            Unanswered::TooLarge => too_large(name, host, call.max_bytes).into(),
-            Unanswered::Redirected => upstream(
-                "redirects to another server: that is not followed, so register the connector with the other address",
-            )
-            .into(),
-            Unanswered::Encoded => upstream(
-                "answered in a content encoding that is not known, or that the answer does not have: gzip, deflate and br are",
-            )
-            .into(),
-            Unanswered::Forbidden(wall) => ConnectorsError::Forbidden(format!(
-                "the address of connector '{name}' ({host}) may not be called: {wall}"
-            ))
-            .into(),
-        }
     }
 }

@@ -1,44 +1,96 @@
 //! JSON with what other software writes into it: half of a pair of surrogates, where a text was cut in the middle of a
 //! sign; bytes that are no UTF-8; control characters in texts; numbers that are none or have no end; a comma behind the last
 //! member; the quotes and words of other languages. One of them must not cost a list of tools, or an answer whose effect has
-//! happened.
+//! happened. What was changed is told, so that a reader may take some of it and refuse the rest.
+
+use std::ops::Range;
 
 use airlock_engine::json;
 use serde_json::Value;
 
+/// A text as JSON has it, as far as it could be mended.
+pub(crate) struct Mended {
+    pub(crate) text: String,
+    /// What is not as it was, in the order of the text.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// Something that was mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Its bytes in the text as it was.
+    pub(crate) at: Range<usize>,
+    pub(crate) kind: Kind,
+}
+
+/// What was mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A comma behind the last member: nothing is said by it.
+    Comma,
+    /// Something that is no value, and why: `null` stands there.
+    NoValue(&'static str),
+    /// Another language's word for a value that JSON has.
+    Word,
+    /// A text: its quotation marks, or what is in it.
+    Text,
+}
+
 /// The value of a text that is nearly JSON.
-pub(super) fn mended(text: &[u8]) -> Option<Value> {
-    let text = String::from_utf8_lossy(text);
-    let mut whole = String::with_capacity(text.len() + 16);
-    let mut rest = text.as_ref();
-    while let Some(char) = rest.chars().next() {
-        if matches!(char, '"' | '\'') {
-            rest = string(rest, char, &mut whole);
-        } else if char == ',' && rest[1..].trim_start().starts_with(['}', ']']) {
-            rest = &rest[1..];
-        } else if char.is_ascii_alphanumeric() || matches!(char, '-' | '+' | '.') {
-            let end = rest.find(|char: char| !(char.is_ascii_alphanumeric() || "-+.".contains(char)));
-            let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
-            whole.push_str(meant(word));
-            rest = behind;
-        } else {
-            whole.push(char);
-            rest = &rest[char.len_utf8()..];
-        }
-    }
+pub(crate) fn mended(text: &[u8]) -> Option<Value> {
+    let whole = read(&String::from_utf8_lossy(text)).text;
     json::check(&whole).and_then(|_| serde_json::from_str(&whole)).ok()
 }
 
-/// What a word outside of texts means: a number that is none or too large means nothing.
-fn meant(word: &str) -> &str {
+/// The text, mended. It may still be none.
+pub(crate) fn read(text: &str) -> Mended {
+    let mut whole = String::with_capacity(text.len() + 16);
+    let (mut rest, mut changes) = (text, Vec::new());
+    while let Some(char) = rest.chars().next() {
+        let at = text.len() - rest.len();
+        let kind = if matches!(char, '"' | '\'') {
+            let (before, begin) = (rest, whole.len());
+            rest = string(rest, char, &mut whole);
+            let is_same = before[..before.len() - rest.len()] == whole[begin..];
+            (!is_same).then_some(Kind::Text)
+        } else if char == ',' && rest[1..].trim_start().starts_with(['}', ']']) {
+            rest = &rest[1..];
+            Some(Kind::Comma)
+        } else if char.is_ascii_alphanumeric() || matches!(char, '-' | '+' | '.') {
+            let end = rest.find(|char: char| !(char.is_ascii_alphanumeric() || "-+.".contains(char)));
+            let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = behind;
+            let meant = meant(word);
+            whole.push_str(meant.map_or(word, |(meant, _)| meant));
+            meant.map(|(_, kind)| kind)
+        } else {
+            whole.push(char);
+            rest = &rest[char.len_utf8()..];
+            None
+        };
+        changes.extend(kind.map(|kind| Change { at: at..text.len() - rest.len(), kind }));
+    }
+    Mended { text: whole, changes }
+}
+
+/// What a word outside of texts means, if it is none of JSON's: a number that is none or too large means nothing.
+fn meant(word: &str) -> Option<(&'static str, Kind)> {
+    let nothing = |why| Some(("null", Kind::NoValue(why)));
     let is_number = word.starts_with(|char: char| char.is_ascii_digit() || char == '-');
     match word.trim_start_matches(['-', '+']) {
-        "True" => "true",
-        "False" => "false",
-        "None" | "undefined" => "null",
-        name if ["nan", "infinity", "inf"].contains(&name.to_ascii_lowercase().as_str()) => "null",
-        _ if is_number && !word.parse::<f64>().is_ok_and(f64::is_finite) => "null",
-        _ => word,
+        "True" => Some(("true", Kind::Word)),
+        "False" => Some(("false", Kind::Word)),
+        "None" | "undefined" => nothing("it is a word for nothing that is no JSON"),
+        name if name.eq_ignore_ascii_case("nan") => nothing("it is NaN, which is no JSON"),
+        name if ["infinity", "inf"].contains(&name.to_ascii_lowercase().as_str()) => {
+            nothing("it is a number without end, which is no JSON")
+        }
+        _ if is_number => match word.parse::<f64>() {
+            Ok(number) if number.is_finite() => None,
+            Ok(_) => nothing("it is a number that is too large"),
+            Err(_) => nothing("it is a number that is none"),
+        },
+        _ => None,
     }
 }
 
@@ -129,6 +181,30 @@ mod tests {
         }
         for broken in [&b"{"[..], b"<html>", b"", b"{\"a\":\"\\", b"[1,"] {
             assert_eq!(mended(broken), None, "{}", String::from_utf8_lossy(broken));
+        }
+    }
+
+    #[test]
+    fn what_was_changed_is_told_with_its_place() {
+        let kinds = |text: &str| -> Vec<(usize, Kind)> {
+            read(text).changes.into_iter().map(|change| (change.at.start, change.kind)).collect()
+        };
+        for whole in ["", "{}", r#"{"a": "NaN, ]", "b": [1, "x\n"], "c": -0.5e3}"#, "hello", "\"open"] {
+            assert_eq!((kinds(whole), read(whole).text.as_str()), (Vec::new(), whole));
+        }
+        for (text, expected) in [
+            ("[1, ]", vec![(2, Kind::Comma)]),
+            ("['x', True]", vec![(1, Kind::Text), (6, Kind::Word)]),
+            ("[\"a\tb\"]", vec![(1, Kind::Text)]),
+            (
+                "[1e999, 0x10]",
+                vec![
+                    (1, Kind::NoValue("it is a number that is too large")),
+                    (8, Kind::NoValue("it is a number that is none")),
+                ],
+            ),
+        ] {
+            assert_eq!(kinds(text), expected, "{text}");
         }
     }
 
