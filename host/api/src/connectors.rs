@@ -60,14 +60,17 @@ pub(crate) async fn get(
     Ok(Json(state.connectors.get(&caller.principal, &connector, fetch)?))
 }
 
-/// `PATCH /v1/connectors/{connector_id}`
+/// `PATCH /v1/connectors/{connector_id}`; with `?approve=true` operations that it changes are approved.
 pub(crate) async fn update(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
+    query: Query,
     JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
-    Ok(Json(state.connectors.update(&caller.principal, caller.is_owner(), &connector, body).await?))
+    let (who, is_owner) = (&caller.principal, caller.is_owner());
+    let approve = query.flag("approve")?.unwrap_or(false);
+    Ok(Json(state.connectors.update(who, is_owner, &connector, body, approve).await?))
 }
 
 /// `DELETE /v1/connectors/{connector_id}`

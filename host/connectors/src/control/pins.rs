@@ -1,14 +1,12 @@
 //! Tool definitions are pinned (THREATS row 21).
 //!
 //! A server may change what a tool does, or what its description makes a model do, under a name that somebody has looked
-//! at. So the first definition of each tool is remembered as a digest. A tool whose definition differs is in quarantine:
+//! at; a document, or the address of a connector, may change what an operation of a REST API sends and where. So the first definition of each tool is remembered as a digest. A tool whose definition differs is in quarantine:
 //! it cannot be called until somebody approves the new definition, or the server goes back to the old one.
 //!
 //! New tools are taken as they come, with the time, unless the operator wants to look at each first (`review`): then they
 //! are in quarantine from the beginning. A tool that is not listed any more keeps its pin, so that it cannot
 //! come back as another.
-
-mod definition;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,13 +16,14 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::definition::{Definition, FIELDS};
-use crate::{ConnectorsError, error::wording::word};
+use crate::{ConnectorsError, error::wording::word, protocol::definition::Definition};
 
 const TABLE: &str = "tool_pins";
 
-/// A server that has named so many different tools over time is not believed any more ones (THREATS row 22).
+/// A server that has named so many different tools over time is not believed any more ones (THREATS row 22). Documents name
+/// twice as many operations at once, and are imported by people.
 const MAX_PINS: usize = 10_000;
+const MAX_OPERATIONS: usize = 50_000;
 
 /// All pins, in memory and in the store. The key is `connector/tool`; ids of connectors hold no slash.
 pub(crate) struct Pins(RwLock<HashMap<String, BTreeMap<String, Pin>>>);
@@ -51,7 +50,7 @@ struct Quarantine {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Review {
     /// Tools that are what they were.
-    pub(crate) usable: Vec<Value>,
+    pub(crate) usable: Vec<String>,
     /// Tools that are not. They must not be called, nor shown to a guest.
     pub(crate) changed: Vec<Changed>,
 }
@@ -72,6 +71,16 @@ impl Changed {
     /// It is new, and was never approved.
     fn is_new(&self) -> bool {
         self.approved_digest.is_empty()
+    }
+
+    /// `new` for what nobody has approved yet, else `changed`.
+    fn state(&self) -> &'static str {
+        if self.is_new() { "new" } else { "changed" }
+    }
+
+    /// `{"tool", "state", "since", "fields"}`
+    pub(crate) fn wire(&self) -> Value {
+        json!({ "tool": self.tool, "state": self.state(), "since": self.since, "fields": self.fields })
     }
 
     /// Why the tool cannot be called, and what to do about it. `connector` is the connector's name.
@@ -118,14 +127,18 @@ impl Pin {
 
     fn changed(&self, tool: &str) -> Option<Changed> {
         let Quarantine { definition, since } = self.quarantine.as_ref()?;
-        let differs = |field: &&&str| self.approved.fields.get(**field) != definition.fields.get(**field);
-        Some(Changed {
+        Some(self.differs(tool, definition, *since))
+    }
+
+    /// What there is to say of another definition than the one that was approved.
+    fn differs(&self, tool: &str, definition: &Definition, since: DateTime<Utc>) -> Changed {
+        Changed {
             tool: tool.into(),
-            since: *since,
+            since,
             approved_digest: self.approved.digest.clone(),
             new_digest: definition.digest.clone(),
-            fields: FIELDS.iter().filter(differs).map(|field| (*field).to_owned()).collect(),
-        })
+            fields: self.approved.differing(definition),
+        }
     }
 
     fn put(&self, connector_id: &str, tool: &str) -> Result<Change, ConnectorsError> {
@@ -154,6 +167,32 @@ impl Pins {
         tools: &[Value],
         hold_new: bool,
     ) -> Result<Review, ConnectorsError> {
+        let named = tools.iter().filter_map(|tool| Some((tool["name"].as_str()?, Definition::of_tool(tool))));
+        let named: Vec<_> = named.collect();
+        let named: Vec<_> = named.iter().map(|(name, definition)| (*name, definition)).collect();
+        self.compare(records, connector_id, &named, MAX_PINS, |_| hold_new)
+    }
+
+    /// The same for the operations of a REST API, of which those wait from the beginning that `hold_new` says.
+    pub(crate) fn review_operations(
+        &self,
+        records: &dyn Records,
+        connector_id: &str,
+        operations: &BTreeMap<String, Definition>,
+        hold_new: impl Fn(&str) -> bool,
+    ) -> Result<Review, ConnectorsError> {
+        let named: Vec<_> = operations.iter().map(|(name, definition)| (name.as_str(), definition)).collect();
+        self.compare(records, connector_id, &named, MAX_OPERATIONS, hold_new)
+    }
+
+    fn compare(
+        &self,
+        records: &dyn Records,
+        connector_id: &str,
+        named: &[(&str, &Definition)],
+        most: usize,
+        hold_new: impl Fn(&str) -> bool,
+    ) -> Result<Review, ConnectorsError> {
         // One writer at a time: two lists at once must not both be the first.
         let mut all = self.0.write();
         let empty = BTreeMap::new();
@@ -161,28 +200,26 @@ impl Pins {
         let now = Utc::now();
         let mut pins: BTreeMap<&str, Pin> = BTreeMap::new();
         // A name that is listed twice with two definitions is one that has changed.
-        let named = tools.iter().filter_map(|tool| Some((tool["name"].as_str()?, tool)));
-        for (name, tool) in named.clone() {
-            let definition = Definition::of(tool);
+        for (name, definition) in named {
             let listed = pins.contains_key(name);
-            let pin = pins.entry(name).or_insert_with(|| match known.get(name) {
+            let pin = pins.entry(name).or_insert_with(|| match known.get(*name) {
                 Some(pin) => pin.clone(),
-                None if hold_new => Pin::new(Definition::default(), now),
-                None => Pin::new(definition.clone(), now),
+                None if hold_new(name) => Pin::new(Definition::default(), now),
+                None => Pin::new((*definition).clone(), now),
             });
-            if definition != pin.approved {
-                let before = known.get(name).and_then(|pin| pin.quarantine.as_ref());
-                let before = before.filter(|quarantine| quarantine.definition == definition);
+            if **definition != pin.approved {
+                let before = known.get(*name).and_then(|pin| pin.quarantine.as_ref());
+                let before = before.filter(|quarantine| quarantine.definition == **definition);
                 let since = before.map_or(now, |quarantine| quarantine.since);
-                pin.quarantine = Some(Quarantine { definition, since });
+                pin.quarantine = Some(Quarantine { definition: (*definition).clone(), since });
             } else if !listed {
                 pin.quarantine = None;
             }
         }
         let new = pins.keys().filter(|name| !known.contains_key(**name)).count();
-        if known.len() + new > MAX_PINS {
+        if known.len() + new > most {
             return Err(ConnectorsError::Upstream(format!(
-                "the server has named more than {MAX_PINS} different tools over time: if that is right, delete the \
+                "the server has named more than {most} different tools over time: if that is right, delete the \
                  connector and register it again"
             )));
         }
@@ -195,7 +232,7 @@ impl Pins {
         }
         for (tool, pin) in &written {
             match (known.get(tool), &pin.quarantine) {
-                (None, Some(_)) if hold_new => {
+                (None, Some(_)) if hold_new(tool) => {
                     tracing::info!(connector_id, tool, "a new tool waits for approval");
                 }
                 (_, Some(_)) => tracing::warn!(
@@ -214,11 +251,11 @@ impl Pins {
             }
         }
         let changed: Vec<_> = pins.iter().filter_map(|(name, pin)| pin.changed(name)).collect();
-        let mut usable: Vec<Value> = Vec::new();
-        for (name, tool) in named {
+        let mut usable: Vec<String> = Vec::new();
+        for (name, _) in named {
             // Each once: what is usable is listed with one definition only.
             if pins.remove(name).is_some_and(|pin| pin.quarantine.is_none()) {
-                usable.push(tool.clone());
+                usable.push((*name).to_owned());
             }
         }
         all.entry(connector_id.into()).or_default().extend(written);
@@ -239,6 +276,29 @@ impl Pins {
         }
     }
 
+    /// The same for an operation as it is about to be sent: whatever was looked at before, it is called as it was approved
+    /// or not at all.
+    pub(crate) fn check_operation(
+        &self,
+        connector: &str,
+        connector_id: &str,
+        operation: &str,
+        definition: &Definition,
+    ) -> Result<(), ConnectorsError> {
+        let all = self.0.read();
+        let known = all.get(connector_id).and_then(|pins| pins.get(operation));
+        match known {
+            Some(pin) if pin.approved == *definition => Ok(()),
+            Some(pin) => {
+                let since = pin.quarantine.as_ref().map_or_else(Utc::now, |quarantine| quarantine.since);
+                Err(pin.differs(operation, definition, since).refused(connector))
+            }
+            None => Err(Pin::new(Definition::default(), Utc::now())
+                .differs(operation, definition, Utc::now())
+                .refused(connector)),
+        }
+    }
+
     /// What keeps a tool from being called, as far as its definition goes.
     pub(crate) fn held(&self, connector_id: &str, tool: &str) -> Option<Changed> {
         let all = self.0.read();
@@ -253,21 +313,45 @@ impl Pins {
         tool: Option<&str>,
         by: &str,
     ) -> Result<Vec<String>, ConnectorsError> {
-        let mut all = self.0.write();
-        let pins = all.entry(connector_id.into()).or_default();
         if let Some(tool) = tool
-            && !pins.contains_key(tool)
+            && !self.0.read().get(connector_id).is_some_and(|pins| pins.contains_key(tool))
         {
             return Err(ConnectorsError::NotFound(format!(
                 "no tool '{tool}' was ever listed by this connector"
             )));
         }
+        self.approve_where(records, connector_id, by, |name, _| tool.is_none_or(|tool| tool == name))
+    }
+
+    /// Approves what somebody has looked at: these definitions, and no others that came meanwhile.
+    pub(crate) fn approve_seen(
+        &self,
+        records: &dyn Records,
+        connector_id: &str,
+        seen: &[Changed],
+        by: &str,
+    ) -> Result<Vec<String>, ConnectorsError> {
+        let seen: HashMap<&str, &str> =
+            seen.iter().map(|changed| (changed.tool.as_str(), changed.new_digest.as_str())).collect();
+        self.approve_where(records, connector_id, by, |name, digest| seen.get(name) == Some(&digest))
+    }
+
+    fn approve_where(
+        &self,
+        records: &dyn Records,
+        connector_id: &str,
+        by: &str,
+        is_wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<Vec<String>, ConnectorsError> {
+        let mut all = self.0.write();
+        let pins = all.entry(connector_id.into()).or_default();
         let now = Utc::now();
-        let wanted = pins.iter().filter(|(name, _)| tool.is_none_or(|tool| tool == *name));
-        let approved: Vec<(String, Pin)> = wanted
+        let approved: Vec<(String, Pin)> = pins
+            .iter()
             .filter_map(|(name, pin)| {
-                let definition = pin.quarantine.as_ref()?.definition.clone();
-                Some((name.clone(), Pin { by: Some(by.into()), ..Pin::new(definition, now) }))
+                let definition = &pin.quarantine.as_ref()?.definition;
+                let approved = || Pin { by: Some(by.into()), ..Pin::new(definition.clone(), now) };
+                is_wanted(name, &definition.digest).then(|| (name.clone(), approved()))
             })
             .collect();
         if !approved.is_empty() {
@@ -286,11 +370,7 @@ impl Pins {
         let pins = all.get(connector_id).into_iter().flatten();
         let shown = pins.map(|(name, pin)| {
             let changed = pin.changed(name);
-            let state = match &changed {
-                None => "approved",
-                Some(changed) if changed.is_new() => "new",
-                Some(_) => "changed",
-            };
+            let state = changed.as_ref().map_or("approved", Changed::state);
             let digest = Some(&pin.approved.digest).filter(|digest| !digest.is_empty());
             let changed = changed.map(|changed| {
                 json!({ "since": changed.since, "digest": changed.new_digest, "fields": changed.fields })

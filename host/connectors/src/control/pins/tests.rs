@@ -5,8 +5,8 @@ fn tool(name: &str, description: &str) -> Value {
     json!({ "name": name, "description": description, "inputSchema": { "type": "object" }, "icons": null })
 }
 
-fn names(tools: &[Value]) -> Vec<&str> {
-    tools.iter().filter_map(|tool| tool["name"].as_str()).collect()
+fn names(tools: &[String]) -> Vec<&str> {
+    tools.iter().map(String::as_str).collect()
 }
 
 #[test]
@@ -23,10 +23,7 @@ fn row_21_a_tool_that_changes_between_two_lists_waits_for_approval() {
     let second = pins.review(&records, "1", &list, false).expect("is reviewed");
     assert_eq!(names(&second.usable), ["write"]);
     let changed = &second.changed[0];
-    assert_eq!(
-        (changed.tool.as_str(), changed.fields.as_slice()),
-        ("read", &["description".to_owned()][..])
-    );
+    assert_eq!((changed.tool.as_str(), changed.fields.as_slice()), ("read", &["description".to_owned()][..]));
     assert_ne!(changed.approved_digest, changed.new_digest);
 
     // It stays so, also for a process that starts anew, and the time is that of the first sight.
@@ -57,23 +54,23 @@ fn row_21_a_tool_that_changes_between_two_lists_waits_for_approval() {
 fn row_21_each_part_of_a_definition_is_pinned_and_its_order_and_icons_are_not() {
     let whole = json!({ "name": "t", "title": "T", "description": "d", "inputSchema": { "a": 1, "b": [1, { "c": null }] },
         "outputSchema": { "type": "object" }, "annotations": { "readOnlyHint": true }, "icons": [] });
-    for field in &FIELDS[1..] {
+    for field in ["title", "description", "inputSchema", "outputSchema", "annotations"] {
         for new in [json!("other"), Value::Null] {
             let records = Memory::default();
             let pins = Pins::open(&records).expect("opens");
             pins.review(&records, "1", std::slice::from_ref(&whole), false).expect("is reviewed");
             let mut other = whole.clone();
-            other[*field] = new;
+            other[field] = new;
             let review = pins.review(&records, "1", &[other], false).expect("is reviewed");
-            assert_eq!(review.changed[0].fields, [(*field).to_owned()]);
+            assert_eq!(review.changed[0].fields, [field.to_owned()]);
         }
     }
     let mut same: Value = serde_json::from_str(&whole.to_string()).expect("JSON");
     same["icons"] = json!(["new"]);
     same["inputSchema"] = serde_json::from_str(r#"{"b": [1, {"c": null}], "a": 1}"#).expect("JSON");
-    assert_eq!(Definition::of(&whole), Definition::of(&same));
+    assert_eq!(Definition::of_tool(&whole), Definition::of_tool(&same));
     let (a, b) = (json!({ "description": ["a", "b"] }), json!({ "description": ["a,b"] }));
-    assert_ne!(Definition::of(&a), Definition::of(&b));
+    assert_ne!(Definition::of_tool(&a), Definition::of_tool(&b));
 }
 
 #[test]
@@ -154,8 +151,7 @@ fn pins_go_with_their_connector() {
 fn row_22_a_server_cannot_name_ever_more_tools() {
     let records = Memory::default();
     let pins = Pins::open(&records).expect("opens");
-    let list =
-        |from: usize| (from..from + MAX_PINS).map(|n| tool(&n.to_string(), "")).collect::<Vec<_>>();
+    let list = |from: usize| (from..from + MAX_PINS).map(|n| tool(&n.to_string(), "")).collect::<Vec<_>>();
     pins.review(&records, "1", &list(0), false).expect("is reviewed");
     let error = pins.review(&records, "1", &list(1), false).expect_err("is one too many");
     assert!(error.to_string().contains("more than 10000 different tools"), "{error}");
@@ -177,4 +173,66 @@ fn row_21_what_is_to_be_reviewed_waits_from_its_first_definition_on() {
     // Who no longer wants to look at each still has to look at those that wait.
     let off = pins.review(&records, "1", &list, false).expect("is reviewed");
     assert_eq!(names(&off.usable), ["read"]);
+}
+
+fn operation(path: &str) -> Definition {
+    Definition::of_operation(&json!({ "method": "GET", "path": path }))
+}
+
+fn operations(all: &[(&str, &str)]) -> BTreeMap<String, Definition> {
+    all.iter().map(|(name, path)| ((*name).to_owned(), operation(path))).collect()
+}
+
+#[test]
+fn a08_an_operation_is_sent_as_it_was_approved_or_not_at_all_whatever_was_looked_at_last() {
+    let records = Memory::default();
+    let pins = Pins::open(&records).expect("opens");
+    let review = |all: &[(&str, &str)]| {
+        pins.review_operations(&records, "1", &operations(all), |_| false).expect("is reviewed")
+    };
+    let check = |name: &str, path: &str| pins.check_operation("crm", "1", name, &operation(path));
+    review(&[("read", "/a"), ("write", "/b")]);
+    check("read", "/a").expect("is what it was");
+    // Another document is stored and not yet looked at.
+    let refused = check("read", "/evil").expect_err("is another").to_string();
+    assert!(refused.contains("has changed (path)") && refused.contains("approve crm read"), "{refused}");
+    let refused = check("unknown", "/a").expect_err("is not known").to_string();
+    assert!(refused.contains("before somebody has looked at it"), "{refused}");
+    let second = review(&[("read", "/evil"), ("write", "/b"), ("new", "/c")]);
+    assert_eq!((names(&second.usable), second.changed.len()), (vec!["new", "write"], 1));
+    // Somebody who looked at the document before, late, changes nothing about what is sent.
+    review(&[("read", "/a"), ("write", "/b")]);
+    assert!(check("read", "/evil").is_err());
+    review(&[("read", "/evil")]);
+    assert_eq!(pins.approve(&records, "1", None, "ada").expect("is approved"), ["read"]);
+    check("read", "/evil").expect("is approved");
+    assert!(check("read", "/a").is_err(), "what was approved before is not any more");
+}
+
+#[test]
+fn a08_what_was_looked_at_is_approved_and_nothing_that_came_meanwhile() {
+    let records = Memory::default();
+    let pins = Pins::open(&records).expect("opens");
+    let review = |all: &[(&str, &str)]| {
+        pins.review_operations(&records, "1", &operations(all), |_| false).expect("is reviewed")
+    };
+    review(&[("a", "/1"), ("b", "/1"), ("c", "/1")]);
+    let seen = review(&[("a", "/2"), ("b", "/2"), ("c", "/1")]).changed;
+    review(&[("a", "/2"), ("b", "/evil"), ("c", "/evil")]);
+    assert_eq!(pins.approve_seen(&records, "1", &seen, "ada").expect("is approved"), ["a"]);
+    assert_eq!(pins.state("1")[0]["approved_by"], "ada");
+    for name in ["b", "c"] {
+        assert!(pins.check_operation("crm", "1", name, &operation("/evil")).is_err(), "{name}");
+    }
+    assert_eq!(Pins::open(&records).expect("opens").state("1"), pins.state("1"));
+}
+
+#[test]
+fn row_22_documents_cannot_name_ever_more_operations() {
+    let (records, pins) = (Memory::default(), Pins::open(&Memory::default()).expect("opens"));
+    let named = |from: usize| -> BTreeMap<String, Definition> {
+        (from..from + MAX_OPERATIONS).map(|number| (number.to_string(), Definition::default())).collect()
+    };
+    pins.review_operations(&records, "1", &named(0), |_| false).expect("is reviewed");
+    assert!(pins.review_operations(&records, "1", &named(1), |_| false).is_err());
 }
