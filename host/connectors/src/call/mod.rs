@@ -231,9 +231,9 @@ impl Calls {
         let tools = self.listed(connector, call.who, &mut resolved, false).await?;
         let definition = tools.get(&connector.name, call.tool)?;
         let annotations = Some(&definition["annotations"]).filter(|annotations| annotations.is_object());
-        let decision = control.decide(call.tool, annotations);
+        let (decision, rule) = control.decided(call.tool, annotations);
         if decision == Decision::Deny {
-            return Err(not_allowed(call.tool, connector));
+            return Err(not_allowed(call.tool, connector, rule));
         }
         if control.pin {
             self.pins.check(&connector.name, &connector.id, call.tool)?;
@@ -389,8 +389,8 @@ impl Calls {
         let pinned = connector.control.pin;
         let hindrance = |tool: &Value| {
             let name = tool["name"].as_str().unwrap_or_default();
-            match connector.control.decide(name, Some(&tool["annotations"])) {
-                Decision::Deny => Some(not_allowed(name, connector).to_string()),
+            match connector.control.decided(name, Some(&tool["annotations"])) {
+                (Decision::Deny, rule) => Some(not_allowed(name, connector, rule).to_string()),
                 _ if pinned => self.pins.held(&connector.id, name).map(|held| held.reason(&connector.name)),
                 _ => None,
             }
