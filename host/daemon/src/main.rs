@@ -192,6 +192,11 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
                     megabytes("/sandbox/guest_memory"),
                     megabytes("/sandbox/guest_memory_limit")
                 );
+                println!(
+                    "schemas: {} checks do not end, {} since the start",
+                    count("/schemas/lost_threads"),
+                    count("/schemas/lost_ever")
+                );
             });
             Ok(Ended::Well)
         }
