@@ -42,6 +42,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HEAD")]
         head: Option<String>,
     },
+    /// Accept that the log is not whole, after it was looked at: an entry of the log says who did, what was wrong, and why.
+    /// From then on `verify` says since when it is whole, and ends with exit code 0.
+    Accept {
+        /// Why: what was found out about it.
+        #[arg(long, value_name = "WHY")]
+        reason: String,
+    },
     /// Print where the log ends, to be kept elsewhere, for `verify --head`.
     Head,
 }
@@ -101,6 +108,15 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let to = to.map(|to| format!("&to={to}")).unwrap_or_default();
             print!("{}", daemon.text(&format!("/v1/airlock/audit/export?from={from}{to}")).await?);
         }
+        Command::Accept { reason } => {
+            let found = daemon.post("/v1/airlock/audit/verify", &json!({})).await?;
+            let body = json!({ "problem": found["problem"], "reason": reason });
+            let answer = daemon.post("/v1/airlock/audit/accept", &body).await?;
+            output.value(&answer, || {
+                println!("NOT WHOLE: {}", text(&answer["problem"]));
+                println!("{}", text(&answer["message"]));
+            });
+        }
         Command::Head => {
             let answer = daemon.get("/v1/airlock/audit/head").await?;
             output.value(&answer, || println!("{}", text(&answer["head"])));
@@ -109,7 +125,16 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let answer = daemon.post("/v1/airlock/audit/verify", &json!({ "head": head })).await?;
             output.value(&answer, || match answer["whole"] == true {
                 true => {
-                    println!("whole: {} entries", answer["entries"]);
+                    match &answer["accepted"] {
+                        Value::Null => println!("whole: {} entries", answer["entries"]),
+                        accepted => println!(
+                            "whole since entry {} of {}: {} entries; accepted break at {}",
+                            accepted["sequence"],
+                            text(&accepted["at"]),
+                            answer["entries"],
+                            accepted_break(accepted)
+                        ),
+                    }
                     if answer["head_compared"] == false {
                         println!("the head is of an entry that was removed for its age: it was not compared, keep a newer one");
                     }
@@ -129,6 +154,11 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
     }
     Ok(Ended::Well)
+}
+
+/// What was accepted, by whom and why.
+fn accepted_break(accepted: &Value) -> String {
+    format!("{} (by {}: {})", text(&accepted["problem"]), text(&accepted["by"]), text(&accepted["reason"]))
 }
 
 /// One entry in one line.
