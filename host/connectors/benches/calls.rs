@@ -25,6 +25,10 @@ use airlock_store::SqliteStore;
 use axum::{Router, routing::post};
 use serde_json::json;
 
+/// The daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Calls one after another, of each sort.
 const CALLS: usize = 4_000;
 /// Calls at once, and all of them.

@@ -38,6 +38,10 @@ use crate::{
     runtime::runtime,
 };
 
+/// Everything here is made of small, short-lived pieces on several threads: this allocator is for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs workflows that other people compiled to WebAssembly, durably, and makes their calls to services for them.
 #[derive(Parser)]
 #[command(name = "airlock", version, about, arg_required_else_help = true)]
