@@ -202,7 +202,7 @@ impl Pins {
         // A name that is listed twice with two definitions is one that has changed.
         for (name, definition) in named {
             let listed = pins.contains_key(name);
-            let pin = pins.entry(name).or_insert_with(|| match known.get(*name) {
+            let pin = pins.entry(*name).or_insert_with(|| match known.get(*name) {
                 Some(pin) => pin.clone(),
                 None if hold_new(name) => Pin::new(Definition::default(), now),
                 None => Pin::new((*definition).clone(), now),

@@ -409,6 +409,7 @@ mod tests {
         assert_eq!(says(json!({})), None, "it comes in November");
         assert!(says(json!({ "end_at": "2026-10-31T23:59:59Z" })).is_some());
         assert_eq!(says(json!({ "end_at": "2026-11-01T00:00:00Z" })), None);
+        assert_eq!(says(json!({ "start_at": "2029-01-01T00:00:00Z" })), None, "it comes in November as well");
         assert!(
             says(json!({ "start_at": "2027-01-01T00:00:00Z", "end_at": "2027-05-01T00:00:00Z" })).is_some()
         );

@@ -91,7 +91,7 @@ impl Spec {
             return None;
         }
         let unskipped = Self { skip: Vec::new(), ..self.clone() };
-        let horizon = now.saturating_add(LONGEST_SKIP);
+        let horizon = now.max(self.first).saturating_add(LONGEST_SKIP);
         let until = match self.after_within(now, &mut CAREFUL.clone()) {
             After::Never if matches!(unskipped.after(now), After::At(_)) => {
                 return Some("all of its times are skipped, so it never comes".into());
