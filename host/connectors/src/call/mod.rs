@@ -326,7 +326,7 @@ impl Calls {
         let listed = async { self.lines.service(connector, resolved).await?.tools(refresh).await };
         let listed = listed.await;
         if connector.protocol == Protocol::Http {
-            self.review(connector)?;
+            self.review_operations(connector, None)?;
             return listed;
         }
         self.saw(connector, &listed);

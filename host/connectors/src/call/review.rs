@@ -36,6 +36,21 @@ impl Calls {
         if connector.protocol != Protocol::Http || !connector.control.pin {
             return Ok(Vec::new());
         }
+        self.review_operations(connector, template)?;
+        let api = self.registry.api(&*self.records, connector)?;
+        let names = api.tools.list.iter().filter_map(|tool| tool["name"].as_str());
+        Ok(names.filter_map(|name| self.pins.held(&connector.id, name)).collect())
+    }
+
+    /// Looks at the operations of a REST API, once.
+    pub(super) fn review_operations(
+        &self,
+        connector: &Connector,
+        template: Option<&Connector>,
+    ) -> Result<(), ConnectorsError> {
+        if !connector.control.pin {
+            return Ok(());
+        }
         let (records, id) = (&*self.records, &connector.id);
         let api = self.registry.api(records, connector)?;
         api.tools.once(id, connector.version, || {
@@ -51,8 +66,6 @@ impl Calls {
             let definitions = api.definitions(&connector.terms());
             let hold_new = |name: &str| connector.control.review || waits_there(name);
             self.pins.review_operations(records, id, &definitions, hold_new).map(drop)
-        })?;
-        let names = api.tools.list.iter().filter_map(|tool| tool["name"].as_str());
-        Ok(names.filter_map(|name| self.pins.held(id, name)).collect())
+        })
     }
 }
