@@ -117,6 +117,56 @@ async fn what_was_changed_taken_out_or_cut_off_is_named_with_its_file_and_line()
 }
 
 #[tokio::test]
+async fn an_owner_accepts_that_the_log_is_not_whole_and_it_is_whole_since_then() {
+    let service = service().await;
+    let mut daemon = daemon(Setup::new(&[]), &service).await;
+    let accept = |daemon: &Daemon| daemon.cli(&["audit", "accept", "--reason", "a disk was restored"], "");
+    assert!(!accept(&daemon).status.success(), "there is nothing to accept");
+    for number in 0..4 {
+        daemon.client.post(CALL, &json!({ "arguments": { "number": number } })).await;
+    }
+    daemon.stop().await;
+    let file = log_file(&daemon);
+    let log = fs::read_to_string(&file).expect("reads");
+    let cut: String = log.lines().take(4).map(|line| format!("{line}\n")).collect();
+    fs::write(&file, &cut).expect("writes");
+    daemon.restart().await;
+    let (whole, text) = verify(&daemon);
+    assert!(!whole && text.contains("cut off"), "{text}");
+    let problem = text.trim().trim_start_matches("NOT WHOLE: ").to_owned();
+
+    let stranger = daemon.user("mallory").await;
+    let body = json!({ "problem": problem, "reason": "why not" });
+    let path = "/v1/airlock/audit/accept";
+    assert_eq!(stranger.call(Method::POST, path, Some(&body)).await.0, StatusCode::FORBIDDEN);
+    for (body, status) in [
+        (json!({ "reason": "not read" }), StatusCode::CONFLICT),
+        (json!({ "problem": "something else", "reason": "not read" }), StatusCode::CONFLICT),
+        (json!({ "problem": problem, "reason": " " }), StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        assert_eq!(daemon.client.call(Method::POST, path, Some(&body)).await.0, status, "{body}");
+    }
+    assert!(!verify(&daemon).0);
+    let accepted = accept(&daemon);
+    assert!(accepted.status.success(), "{accepted:?}");
+    for restarted in [false, true] {
+        if restarted {
+            daemon.restart().await;
+        }
+        let (whole, text) = verify(&daemon);
+        assert!(whole && text.contains("whole since entry") && text.contains("accepted break at"), "{text}");
+        assert!(text.contains("cut off") && text.contains("a disk was restored"), "{text}");
+        daemon.client.post(CALL, &json!({ "arguments": {} })).await;
+    }
+    let kind = daemon.client.get("/v1/airlock/audit?kind=log_accepted").await;
+    assert_eq!(kind["entries"].as_array().map(Vec::len), Some(1), "{kind}");
+    // What was accepted is no cover for more.
+    fs::write(&file, cut.replacen("echo", "evil", 1)).expect("writes");
+    let (whole, text) = verify(&daemon);
+    assert!(!whole && text.contains("changed or removed since entry"), "{text}");
+}
+
+#[tokio::test]
 async fn a_log_that_cannot_be_opened_stops_the_start() {
     let service = service().await;
     let mut daemon = daemon(Setup::new(&[]), &service).await;

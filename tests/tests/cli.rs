@@ -20,6 +20,18 @@ fn json_of(output: &std::process::Output) -> Value {
 }
 
 #[tokio::test]
+async fn the_status_says_what_is_open_what_is_held_and_that_no_check_runs_on() {
+    let daemon = Daemon::with(&[]).await;
+    let shown = json_of(&daemon.cli(&["status", "--json"], ""));
+    assert_eq!(shown["schemas"], json!({ "lost_threads": 0, "lost_ever": 0 }), "{shown}");
+    assert!(shown["sandbox"]["guest_memory_limit"].is_u64(), "{shown}");
+    let said = out(&daemon.cli(&["status"], ""));
+    for line in ["executions: 0 open", "guests: 0 MB", "schemas: 0 checks do not end, 0 since the start"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn run_follows_an_execution_and_its_exit_code_says_how_it_ended() {
     let daemon = Daemon::with(&[guest("hello"), guest("order-saga"), guest("bench")]).await;
     let good = daemon.cli(&["run", "hello", "--input", r#"{"name": "Ada"}"#], "");

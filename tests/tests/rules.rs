@@ -127,7 +127,9 @@ async fn a_tool_that_is_denied_is_in_no_list_and_cannot_be_called() {
     for list in in_guest["result"].as_array().expect("two lists") {
         assert!(named(list.as_array().expect("a list"), "get-env").is_none());
     }
-    let says = "the operator does not allow 'get-env' of connector 'reflector'";
+    let says = "the operator does not allow 'get-env' of connector 'reflector': the rule for 'get-*' under 'tools' says \
+                'deny'. owner, who registered it, and owners may change that with `airlock connectors control reflector --set \
+                RULES`";
     let (status, answer) = call(client, "reflector", "get-env", json!({})).await;
     assert_eq!((status, detail(&answer).as_str()), (403, says));
     for workflow in ["echo", "echo-in-workflow"] {

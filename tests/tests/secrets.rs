@@ -1,6 +1,11 @@
 //! The promise of THREATS.md as a whole: secrets are planted for every way to authenticate, everything is done with them
 //! that can be done, at the most verbose log level, and then they are searched for wherever something is kept or told.
 
+#[path = "secrets/forms.rs"]
+mod forms;
+#[path = "secrets/shapes.rs"]
+mod shapes;
+
 use std::{
     path::Path,
     process::Command,

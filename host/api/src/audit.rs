@@ -132,6 +132,29 @@ pub(crate) async fn verify(
     Ok(Json(checked.await.map_err(|_| gone())??))
 }
 
+/// What is accepted, and why.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Accept {
+    /// What a check said is wrong.
+    problem: Option<String>,
+    reason: String,
+}
+
+/// `POST /v1/airlock/audit/accept`: accepts that the log is not whole, with an entry that says so.
+pub(crate) async fn accept(
+    State(state): State<ApiState>,
+    caller: Caller,
+    JsonBody(body): JsonBody<Accept>,
+) -> ApiResult<Json<Value>> {
+    caller.must_be_owner()?;
+    let who = caller.principal.clone();
+    let accepted = tokio::task::spawn_blocking(move || {
+        state.connectors.audit_accept(&who, body.problem.as_deref(), &body.reason)
+    });
+    Ok(Json(accepted.await.map_err(|_| gone())??))
+}
+
 /// `GET /v1/airlock/audit/head`: where the log ends, to be kept elsewhere.
 pub(crate) async fn head(State(state): State<ApiState>, caller: Caller) -> ApiResult<Json<Value>> {
     caller.must_be_owner()?;

@@ -150,6 +150,19 @@ impl<'de> Deserialize<'de> for Tree {
     }
 }
 
+/// How many bytes a tree holds, and its text beside it while that is written.
+pub(crate) fn tree_bytes(value: &Value) -> usize {
+    let within = match value {
+        Value::String(text) => 2 * text.len(),
+        Value::Array(items) => items.iter().map(tree_bytes).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, member)| VALUE_BYTES + 2 * name.len() + tree_bytes(member)).sum()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    VALUE_BYTES + within
+}
+
 /// How many values and keys a JSON text has, or a few more.
 fn values(text: &[u8]) -> usize {
     let (mut count, mut inside, mut escaped) = (1, false, false);

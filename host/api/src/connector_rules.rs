@@ -123,7 +123,7 @@ pub(crate) async fn clear_mocks(
 }
 
 /// `PUT /v1/airlock/connectors/{connector}/openapi`: the document as it is, JSON or YAML, as the body; `?source=` is its
-/// file name or address.
+/// file name or address. With `?approve=true` what it changes is approved.
 pub(crate) async fn import(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
@@ -134,6 +134,7 @@ pub(crate) async fn import(
     let document = body::read(request, &state, MAX_DOCUMENT).await?;
     let source = query.filter("source");
     let (principal, is_owner) = (&caller.principal, caller.is_owner());
+    let approve = query.flag("approve")?.unwrap_or(false);
     let (document, _charge) = document.into_parts();
-    Ok(Json(state.connectors.import(principal, is_owner, &connector, document, source).await?))
+    Ok(Json(state.connectors.import(principal, is_owner, &connector, document, source, approve).await?))
 }

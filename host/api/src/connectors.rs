@@ -8,13 +8,15 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
+    response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
     ApiState,
-    body::{JsonBody, Tree},
+    body::{JsonBody, Tree, tree_bytes},
+    budget::Charge,
     caller::Caller,
     error::{ApiError, ApiResult},
     query::Query,
@@ -60,14 +62,17 @@ pub(crate) async fn get(
     Ok(Json(state.connectors.get(&caller.principal, &connector, fetch)?))
 }
 
-/// `PATCH /v1/connectors/{connector_id}`
+/// `PATCH /v1/connectors/{connector_id}`; with `?approve=true` operations that it changes are approved.
 pub(crate) async fn update(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
+    query: Query,
     JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
-    Ok(Json(state.connectors.update(&caller.principal, caller.is_owner(), &connector, body).await?))
+    let (who, is_owner) = (&caller.principal, caller.is_owner());
+    let approve = query.flag("approve")?.unwrap_or(false);
+    Ok(Json(state.connectors.update(who, is_owner, &connector, body, approve).await?))
 }
 
 /// `DELETE /v1/connectors/{connector_id}`
@@ -85,14 +90,16 @@ pub(crate) async fn tools(
     Path(connector): Path<String>,
     caller: Caller,
     query: Query,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Held> {
     let (refresh, pretty) = (query.flag("refresh")?.unwrap_or(false), query.flag("pretty")?.unwrap_or(false));
     let (name, all) = (query.filter("credentials_name"), query.flag("all")?.unwrap_or(false));
     if all && !caller.is_owner() {
         let detail = "tools that cannot be called are shown to keys with the role 'owner'".to_owned();
         return Err(ApiError::Status(StatusCode::FORBIDDEN, detail));
     }
-    Ok(Json(state.connectors.list_tools(&caller.principal, &connector, name, refresh, pretty, all).await?))
+    let tools =
+        state.connectors.list_tools(&caller.principal, &connector, name, refresh, pretty, all).await?;
+    Held::new(&caller, tools)
 }
 
 /// `ConnectorCallToolRequest`, with options of our own.
@@ -143,14 +150,37 @@ pub(crate) async fn call(
     caller: Caller,
     query: Query,
     JsonBody(body): JsonBody<Call>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Held> {
     let arguments = match body.arguments {
         None | Some(Tree(Value::Null)) => Value::Object(Map::new()),
         Some(Tree(arguments @ Value::Object(_))) => arguments,
         Some(_) => return Err(ApiError::invalid(&["body", "arguments"], "arguments are a JSON object")),
     };
     let options = body.options.check(query.filter("credentials_name"))?;
-    Ok(Json(state.connectors.call_tool(&caller.principal, &connector, &tool, arguments, &options).await?))
+    let answer =
+        state.connectors.call_tool(&caller.principal, &connector, &tool, arguments, &options).await?;
+    Held::new(&caller, answer)
+}
+
+/// What a service said, charged for from the moment in which it is there, until it is written. The call was made and is
+/// in the audit log, whether or not there is room for its answer.
+pub(crate) struct Held {
+    answer: Value,
+    _charge: Charge,
+}
+
+impl Held {
+    fn new(caller: &Caller, answer: Value) -> ApiResult<Self> {
+        let mut charge = caller.visit.charge();
+        charge.set(tree_bytes(&answer)).map_err(ApiError::no_room_for_answer)?;
+        Ok(Self { answer, _charge: charge })
+    }
+}
+
+impl IntoResponse for Held {
+    fn into_response(self) -> Response {
+        Json(self.answer).into_response()
+    }
 }
 
 /// `GET /v1/connectors/{connector_id_or_name}/auth_url`

@@ -27,15 +27,18 @@ pub(crate) async fn health() -> Json<Value> {
 /// `GET /v1/airlock/status`
 pub(crate) async fn status(State(state): State<ApiState>, _: Caller) -> Json<Value> {
     let (held, most, refused) = state.budget.figures();
-    Json(json!({
+    let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "executions": state.engine.stats(),
-        "sandbox": (state.sandbox)(),
         "http": {
             "connections": state.places.figures(),
             "memory": { "held": held, "most": most, "refused": refused },
         },
-    }))
+    });
+    if let (Value::Object(status), Value::Object(rooms)) = (&mut status, (state.rooms)()) {
+        status.extend(rooms);
+    }
+    Json(status)
 }
 
 /// `GET /v1/airlock/plugins`: with the connector slots of each, as the caller would find them. No server is asked.

@@ -128,6 +128,7 @@ const ROUTES: &[Route] = routes! {
     "/v1/airlock/audit/follow" ["get" "The audit log as it grows (server-sent events)"] get(audit::follow);
     "/v1/airlock/audit/export" ["get" "The audit log as JSON lines"] get(audit::export);
     "/v1/airlock/audit/verify" ["post" "Check the chain of the audit log"] post(audit::verify);
+    "/v1/airlock/audit/accept" ["post" "Accept that the audit log is not whole"] post(audit::accept);
     "/v1/airlock/audit/head" ["get" "Where the audit log ends, to be kept elsewhere"] get(audit::head);
     "/v1/airlock/vault/verify" ["post" "Open everything that is sealed"] post(audit::verify_vault);
     "/v1/airlock/vault/rotate" ["post" "Change the master key"] post(audit::rotate);

@@ -20,8 +20,8 @@ pub struct ApiState {
     pub(crate) schedules: Arc<Scheduler>,
     pub(crate) connectors: Connectors,
     pub(crate) keys: Arc<Keys>,
-    /// Figures of the sandbox, for the status.
-    pub(crate) sandbox: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Figures of rooms that are not known here, by their names, for the status.
+    pub(crate) rooms: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// Where a new master key comes from.
     pub(crate) master_key: Arc<dyn MasterKeySource>,
     /// Cancelled when the daemon stops: streams end then.
@@ -38,13 +38,14 @@ pub struct ApiState {
 const LARGEST_PAGE: usize = 96 << 20;
 
 impl ApiState {
-    /// State for a router. `sandbox` gives the figures that the status shows of the sandbox.
+    /// State for a router. `rooms` gives the figures that the status shows of rooms that
+    /// are not known here, an object of theirs by name.
     pub fn new(
         engine: Arc<Engine>,
         schedules: Arc<Scheduler>,
         connectors: Connectors,
         keys: Arc<Keys>,
-        sandbox: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+        rooms: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
         master_key: Arc<dyn MasterKeySource>,
     ) -> Self {
         let closing = CancellationToken::new();
@@ -54,7 +55,7 @@ impl ApiState {
             schedules,
             connectors,
             keys,
-            sandbox,
+            rooms,
             master_key,
             closing,
             budget: Budget::new(limits.bytes),

@@ -129,6 +129,11 @@ impl MasterKeySource for Fixed {
     }
 }
 
+/// What the status shows of rooms that the API does not know.
+fn rooms() -> Value {
+    json!({ "schemas": { "lost_threads": 1, "lost_ever": 3 } })
+}
+
 /// An API on a socket.
 struct House {
     address: SocketAddr,
@@ -146,7 +151,8 @@ impl House {
         let store = SqliteStore::open(folder.path(), &[7; 32]).expect("the store opens");
         let records: Arc<dyn Records> = Arc::clone(&store) as _;
         let public_url = "http://127.0.0.1:1".parse().expect("an address");
-        let config = ConnectorsConfig::new(folder.path(), &public_url);
+        let mut config = ConnectorsConfig::new(folder.path(), &public_url);
+        config.allow_loopback = true;
         let connectors = Connectors::open(Arc::clone(&records), Arc::new(keyring), config).expect("opens");
         let keys = Keys::open(Arc::clone(&records)).expect("the keys open");
         let mut owner = String::new();
@@ -159,9 +165,8 @@ impl House {
         let engine =
             Engine::open(store, Arc::new(cast()), tools, EngineConfig::default()).await.expect("opens");
         let scheduler = Scheduler::open(records, Arc::new(Arc::clone(&engine))).expect("the scheduler opens");
-        let state =
-            ApiState::new(engine, scheduler, connectors, keys, Arc::new(|| Value::Null), Arc::new(Fixed))
-                .with_limits(limits);
+        let state = ApiState::new(engine, scheduler, connectors, keys, Arc::new(rooms), Arc::new(Fixed))
+            .with_limits(limits);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let (address, router) = (listener.local_addr().expect("an address"), router(state.clone()));
         let stop = CancellationToken::new();
@@ -510,6 +515,71 @@ async fn a05_bodies_beyond_the_budget_are_refused_with_a_time_and_small_ones_pas
         house.call(&users[0], Method::POST, "/v1/workflows/echo/execute", vec![b' '; 5_000_000]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{why}");
     assert!(why["detail"].as_str().is_some_and(|text| text.contains("request_memory")), "{why}");
+}
+
+#[tokio::test]
+async fn the_status_shows_what_other_rooms_say_of_themselves_beside_its_own() {
+    let house = House::new(patient()).await;
+    let (status, shown) = house.call(&house.owner, Method::GET, "/v1/airlock/status", "").await;
+    assert_eq!((status, &shown["schemas"]["lost_ever"]), (StatusCode::OK, &json!(3)));
+    assert!(shown["http"]["memory"]["held"].is_u64() && shown["executions"]["open"].is_u64(), "{shown}");
+}
+
+#[tokio::test]
+async fn a05_what_a_tool_answers_is_charged_for_when_it_is_there_and_refused_with_its_entry_in_the_audit_log()
+{
+    let house = House::new(Limits { bytes: 4 << 20, ..patient() }).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    let numbers = |count: usize| async move { axum::Json(vec![0; count]) };
+    let service = Router::new()
+        .route("/few", axum::routing::get(move || numbers(1_000)))
+        .route("/some", axum::routing::get(move || numbers(15_000)))
+        // A text of 0.4 MB, and as values more than everybody may hold.
+        .route("/many", axum::routing::get(move || numbers(100_000)));
+    let serving = tokio::spawn(async move { axum::serve(listener, service).await });
+    let operations: Vec<Value> = ["few", "some", "many"]
+        .map(|name| json!({ "name": name, "method": "GET", "path": format!("/{name}") }))
+        .into();
+    let body = json!({ "name": "numbers", "description": "d", "protocol": "http", "server": origin,
+        "operations": operations, "auth_methods": [{ "method_type": "none" }] });
+    let (status, made) = house.call(&house.owner, Method::POST, "/v1/connectors", body.to_string()).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let users = [house.member("ada").await, house.member("bea").await, house.member("cid").await];
+    let path = |tool: &str| format!("/v1/connectors/numbers/tools/{tool}/call");
+    let call = async |user: &str, tool: &str| house.answer(user, Method::POST, &path(tool), "{}").await;
+    assert_eq!(call(&users[0], "some").await.status(), StatusCode::OK);
+    let refused = call(&users[0], "many").await;
+    assert_eq!(refused.status(), StatusCode::INSUFFICIENT_STORAGE);
+    let why = to_bytes(refused.into_body(), usize::MAX).await.expect("a body");
+    assert!(String::from_utf8_lossy(&why).contains("request_memory"), "{why:?}");
+
+    // While others hold nearly everything, what is small passes.
+    let head = |key: &str| {
+        format!(
+            "POST /v1/workflows/echo/execute HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 1900000\r\n\r\n"
+        )
+    };
+    let mut held = Vec::new();
+    for user in &users[..2] {
+        let mut stream = house.send(&head(user)).await;
+        stream.write_all(&vec![b' '; 1_800_000]).await.expect("is taken");
+        held.push(stream);
+    }
+    house.until("/http/memory/held", |held| held >= 3_600_000).await;
+    let refused = call(&users[2], "some").await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key(header::RETRY_AFTER));
+    drop(held);
+    house.until("/http/memory/held", |held| held == 0).await;
+    assert_eq!(call(&users[2], "few").await.status(), StatusCode::OK);
+
+    // Each of them was made, and is in the log as it ended at the service.
+    let (_, log) = house.call(&house.owner, Method::GET, "/v1/airlock/audit?kind=call&limit=100", "").await;
+    let entries = log["entries"].as_array().expect("entries").iter();
+    let calls: Vec<String> = entries.map(|entry| format!("{} {}", entry["tool"], entry["outcome"])).collect();
+    assert_eq!(calls, [r#""some" "ok""#, r#""many" "ok""#, r#""some" "ok""#, r#""few" "ok""#]);
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -246,7 +246,8 @@ async fn a_rule_that_an_import_broke_is_named_by_the_import_and_by_the_check() {
     let more = json!({ "protocol": "http", "auth_methods": [{ "method_type": "none" }] });
     world.add("api", &origin, more).await.expect("is registered");
     let import = async |document: Vec<u8>| {
-        let imported = world.connectors.import(&world.who, true, "api", document, Some("api.json")).await;
+        let imported =
+            world.connectors.import(&world.who, true, "api", document, Some("api.json"), true).await;
         imported.expect("is imported")
     };
     let answer = import(document("me", false)).await;

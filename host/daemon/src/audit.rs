@@ -42,6 +42,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HEAD")]
         head: Option<String>,
     },
+    /// Accept that the log is not whole, after it was looked at: an entry of the log says who did, what was wrong, and why.
+    /// From then on `verify` says since when it is whole, and ends with exit code 0.
+    Accept {
+        /// Why: what was found out about it.
+        #[arg(long, value_name = "WHY")]
+        reason: String,
+    },
     /// Print where the log ends, to be kept elsewhere, for `verify --head`.
     Head,
 }
@@ -97,6 +104,15 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let to = to.map(|to| format!("&to={to}")).unwrap_or_default();
             print!("{}", daemon.text(&format!("/v1/airlock/audit/export?from={from}{to}")).await?);
         }
+        Command::Accept { reason } => {
+            let found = daemon.post("/v1/airlock/audit/verify", &json!({})).await?;
+            let body = json!({ "problem": found["problem"], "reason": reason });
+            let answer = daemon.post("/v1/airlock/audit/accept", &body).await?;
+            output.value(&answer, || {
+                say!("NOT WHOLE: {}", text(&answer["problem"]));
+                say!("{}", text(&answer["message"]));
+            });
+        }
         Command::Head => {
             let answer = daemon.get("/v1/airlock/audit/head").await?;
             output.value(&answer, || say!("{}", text(&answer["head"])));
@@ -105,7 +121,16 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let answer = daemon.post("/v1/airlock/audit/verify", &json!({ "head": head })).await?;
             output.value(&answer, || match answer["whole"] == true {
                 true => {
-                    say!("whole: {} entries", answer["entries"]);
+                    match &answer["accepted"] {
+                        Value::Null => say!("whole: {} entries", answer["entries"]),
+                        accepted => say!(
+                            "whole since entry {} of {}: {} entries; accepted break at {}",
+                            accepted["sequence"],
+                            text(&accepted["at"]),
+                            answer["entries"],
+                            accepted_break(accepted)
+                        ),
+                    }
                     if answer["head_compared"] == false {
                         say!("the head is of an entry that was removed for its age: it was not compared, keep a newer one");
                     }
@@ -125,6 +150,11 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
     }
     Ok(Ended::Well)
+}
+
+/// What was accepted, by whom and why.
+fn accepted_break(accepted: &Value) -> String {
+    format!("{} (by {}: {})", text(&accepted["problem"]), text(&accepted["by"]), text(&accepted["reason"]))
 }
 
 /// One entry in one line.

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use self::shown::{failed_otherwise, missing, next_step, pin, report_steps, row, to_approve, waiting, warn};
+use self::shown::{
+    approved, failed_otherwise, missing, next_step, pin, report_steps, report_waiting, row, to_approve,
+    waiting, warn,
+};
 use crate::{
     auth::{Auth, OfOauth},
     client::{Daemon, segment},
@@ -115,6 +118,9 @@ pub(crate) enum Command {
         /// For oauth2: what tokens are asked for: none, an address, or empty for what the server says.
         #[arg(long, value_name = "none|URL")]
         oauth_resource: Option<String>,
+        /// Approve the operations of a REST API that are sent elsewhere, or otherwise, because of this.
+        #[arg(long)]
+        approve: bool,
     },
     /// Import an OpenAPI document again.
     Import {
@@ -125,6 +131,10 @@ pub(crate) enum Command {
         /// For a document in several files: the folder that they are in [default: the document's own].
         #[arg(long)]
         ref_dir: Option<PathBuf>,
+        /// Approve the operations that the document changes: for who has looked at it. Without it they wait, and the answer
+        /// says which.
+        #[arg(long)]
+        approve: bool,
     },
     /// Say what a connector may do, or show it.
     Control {
@@ -326,7 +336,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let mut connector = daemon.post("/v1/connectors", &body).await?;
             if let (Some(file), Some(document)) = (&document, read) {
                 // A connector without its operations is of no use.
-                let imported = match import(daemon, &name, file, document).await {
+                let imported = match import(daemon, &name, file, document, false).await {
                     Ok(imported) => imported,
                     Err(error) => {
                         let _ = daemon.call(Method::DELETE, &path(&name, ""), None).await;
@@ -366,6 +376,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             title,
             oauth_issuer,
             oauth_resource,
+            approve,
         } => {
             let mut body = json!({});
             if let Some(auth) = auth {
@@ -398,19 +409,22 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             if body == json!({}) {
                 return Err(Misuse("nothing to change was given: see --help".into()).into());
             }
-            let connector = daemon.call(Method::PATCH, &path(&name, ""), Some(&body)).await?;
+            let rest = if approve { "?approve=true" } else { "" };
+            let connector = daemon.call(Method::PATCH, &path(&name, rest), Some(&body)).await?;
             output.value(&connector, || {
                 say!("connector {} was changed{}", text(&connector["name"]), next_step(&connector));
                 report_steps(output, &connector["found_out"]);
+                report_waiting(&text(&connector["name"]), &connector);
             });
         }
-        Command::Import { name, document, ref_dir } => {
+        Command::Import { name, document, ref_dir, approve } => {
             let read = documents::read(&document, ref_dir.as_deref());
             let read = read.map_err(|error| Misuse::of(&error))?;
-            let answer = import(daemon, &name, &document, read).await?;
+            let answer = import(daemon, &name, &document, read, approve).await?;
             output.value(&answer, || {
                 say!("{}", text(&answer["message"]));
                 documents::tell(&answer);
+                report_waiting(&name, &answer);
             });
             for warning in answer["warnings"].as_array().into_iter().flatten() {
                 warn(output, &text(warning));
@@ -442,13 +456,9 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Approve { name, tool } => {
             let answer = daemon.post(&own(&name, "pins/approve"), &json!({ "tool": tool })).await?;
-            output.value(&answer, || {
-                let approved: Vec<String> =
-                    answer["approved"].as_array().into_iter().flatten().map(text).collect();
-                match approved.as_slice() {
-                    [] => say!("nothing had changed"),
-                    approved => say!("approved: {}", approved.join(", ")),
-                }
+            output.value(&answer, || match approved(&answer) {
+                Some(approved) => say!("{approved}"),
+                None => say!("nothing had changed"),
             });
         }
         Command::Mock { name, tool: Some(tool), answer: Some(answer), arguments, .. } => {
@@ -550,7 +560,16 @@ fn own(name: &str, what: &str) -> String {
     format!("/v1/airlock/connectors/{}/{what}", segment(name))
 }
 
-async fn import(daemon: &Daemon, name: &str, file: &Path, document: Vec<u8>) -> anyhow::Result<Value> {
+async fn import(
+    daemon: &Daemon,
+    name: &str,
+    file: &Path,
+    document: Vec<u8>,
+    approve: bool,
+) -> anyhow::Result<Value> {
     let source = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    daemon.put_bytes(&format!("{}?source={}", own(name, "openapi"), segment(&source)), document).await
+    let approve = if approve { "&approve=true" } else { "" };
+    daemon
+        .put_bytes(&format!("{}?source={}{approve}", own(name, "openapi"), segment(&source)), document)
+        .await
 }

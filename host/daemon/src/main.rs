@@ -206,6 +206,11 @@ async fn dispatch(command: Command, options: &client::Options, output: Output) -
                     megabytes("/sandbox/guest_memory"),
                     megabytes("/sandbox/guest_memory_limit")
                 );
+                say!(
+                    "schemas: {} checks do not end, {} since the start",
+                    count("/schemas/lost_threads"),
+                    count("/schemas/lost_ever")
+                );
             });
             Ok(Ended::Well)
         }

@@ -11,6 +11,7 @@ use airlock_api::{ApiState, Keys, Limits};
 use airlock_connectors::{Connectors, ConnectorsConfig, Keyring};
 use airlock_engine::{Engine, EngineConfig, records::Records, schedule::Scheduler};
 use airlock_sandbox::{Program, Sandbox, SandboxConfig};
+use airlock_schemas::Schemas;
 use airlock_store::SqliteStore;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,12 +105,15 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let loading = Arc::clone(&sandbox);
     let stats = move || {
-        let stats = sandbox.stats();
+        let (stats, lost) = (sandbox.stats(), Schemas::of_process().lost());
         serde_json::json!({
-            "compiled": stats.compiles, "components": stats.components, "workflow_instances": stats.workflow_instances,
-            "running_activities": stats.running_activities, "pooled": stats.pooled, "loading": stats.loading,
-            "guest_memory": stats.guest_memory, "guest_memory_limit": stats.guest_memory_limit,
-            "guest_memory_refused": stats.guest_memory_refused, "guest_memory_relieved": stats.guest_memory_relieved,
+            "sandbox": {
+                "compiled": stats.compiles, "components": stats.components, "workflow_instances": stats.workflow_instances,
+                "running_activities": stats.running_activities, "pooled": stats.pooled, "loading": stats.loading,
+                "guest_memory": stats.guest_memory, "guest_memory_limit": stats.guest_memory_limit,
+                "guest_memory_refused": stats.guest_memory_refused, "guest_memory_relieved": stats.guest_memory_relieved,
+            },
+            "schemas": { "lost_threads": lost.threads, "lost_ever": lost.ever },
         })
     };
     let starting = Arc::clone(&schedules);

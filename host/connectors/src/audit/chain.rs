@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::entry::{Kind, Removed};
+use super::entry::{Accepted, Kind, Removed};
 
 /// `,"hash":"` and `"}` around the digits.
 const OPENING: &[u8] = br#","hash":""#;
@@ -71,12 +71,19 @@ pub(super) struct Link {
     kind: Option<Kind>,
     #[serde(default)]
     removed: Option<Removed>,
+    #[serde(default)]
+    accepted: Option<Accepted>,
 }
 
 impl Link {
     /// What it says was removed, if that is what the entry is about.
     pub(super) fn removed(self) -> Option<Removed> {
         self.removed.filter(|_| self.kind == Some(Kind::LogTrimmed))
+    }
+
+    /// Which break it accepts, if that is what the entry is about.
+    pub(super) fn accepted(self) -> Option<Accepted> {
+        self.accepted.filter(|_| self.kind == Some(Kind::LogAccepted))
     }
 }
 

@@ -61,6 +61,9 @@ pub(crate) struct Event {
     /// The log's own: which entries were removed because of their age.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) removed: Option<Removed>,
+    /// Which break of the log was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accepted: Option<Accepted>,
 }
 
 /// An entry as it stands in the log.
@@ -103,10 +106,12 @@ pub(crate) enum Kind {
     LogResumed,
     /// The log's own: the oldest entries were removed, as the operator's retention says.
     LogTrimmed,
+    /// The log was not whole, and somebody accepted that.
+    LogAccepted,
 }
 
 /// The words for all kinds, for those who look for entries.
-pub const AUDIT_KINDS: [&str; 15] = [
+pub const AUDIT_KINDS: [&str; 16] = [
     "call",
     "credential_stored",
     "credential_deleted",
@@ -122,6 +127,7 @@ pub const AUDIT_KINDS: [&str; 15] = [
     "log_repaired",
     "log_resumed",
     "log_trimmed",
+    "log_accepted",
 ];
 
 /// Who did it.
@@ -165,6 +171,18 @@ pub(crate) struct Removed {
     pub(crate) from: DateTime<Utc>,
     /// When the last was written.
     pub(crate) to: DateTime<Utc>,
+    /// The number of the last file that went.
+    #[serde(default)]
+    pub(crate) file: u64,
+}
+
+/// What an entry of kind [`Kind::LogAccepted`] says of a log that was not whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Accepted {
+    /// What was wrong with it.
+    pub(crate) problem: String,
+    /// The files before, as they were then: their numbers with the SHA-256 of all that stood in them.
+    pub(crate) files: Vec<(u64, String)>,
 }
 
 /// How it ended.
@@ -223,7 +241,8 @@ impl Event {
         ];
         let actor = [&mut self.actor.user, &mut self.actor.workspace, &mut self.actor.organization];
         let credential = self.credential.as_mut().map(|credential| &mut credential.id);
-        optional.into_iter().flatten().chain(actor).chain(credential).for_each(clean);
+        let problem = self.accepted.as_mut().map(|accepted| &mut accepted.problem);
+        optional.into_iter().flatten().chain(actor).chain(credential).chain(problem).for_each(clean);
         self.arguments = self.arguments.map(cut);
         self
     }

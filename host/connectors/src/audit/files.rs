@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sha2::{Digest as _, Sha256};
+
 use super::chain;
 
 /// Makes the folder if there is none, and closes it to others.
@@ -108,6 +110,18 @@ pub(super) fn last_line(folder: &Path, number: u64) -> io::Result<Option<Vec<u8>
     let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return Ok(None) };
     let begin = bytes[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |feed| feed + 1);
     Ok(Some(bytes[begin..end].to_vec()))
+}
+
+/// The SHA-256 of a file, in hexadecimal digits.
+pub(super) fn digest(folder: &Path, number: u64) -> io::Result<String> {
+    let (mut file, mut digest) = (File::open(path(folder, number))?, Sha256::new());
+    let mut part = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hex::encode(digest.finalize())),
+            read => digest.update(&part[..read]),
+        }
+    }
 }
 
 /// Removes a file. It is gone from the disk when this returns.

@@ -5,13 +5,14 @@
 //! so that [`AuditLog::verify`] finds what was changed, taken out, moved or put in by somebody without the key, and, against a
 //! [`Head`] that is kept elsewhere, what was cut off; when nothing can be written, `record` fails, so that calls fail
 //! rather than go unaudited; no entry holds a secret; what a retention removes is said by an entry, so that the chain still
-//! shows what anybody else takes out.
+//! shows what anybody else takes out. A log that is not whole is so until somebody accepts it with an entry that says so.
 //!
 //! The key has to stay the same as long as the folder is used. One process at a time writes to a folder; any number may
 //! read it.
 //!
 //! It does not know what the entries mean, and does not scrub: what is handed in has been scrubbed.
 
+mod acceptance;
 mod chain;
 mod entry;
 mod files;
@@ -131,6 +132,8 @@ struct Writer {
     head: Head,
     /// When the file's first entry was written.
     began: Option<DateTime<Utc>>,
+    /// What is written next begins another file.
+    begins_file: bool,
     retention: Option<Retention>,
     /// Nothing could be written the last time.
     failing: Option<Failing>,
@@ -208,6 +211,7 @@ impl AuditLog {
             length,
             head,
             began: None,
+            begins_file: false,
             retention: None,
             failing: None,
             line: Vec::with_capacity(4096),
@@ -401,13 +405,14 @@ impl Writer {
         }
         let is_old =
             self.retention.zip(self.began).is_some_and(|(retention, began)| retention.is_full(began, at));
-        if self.length > 0 && (is_old || self.length + line.len() as u64 > max_file) {
+        if self.length > 0 && (self.begins_file || is_old || self.length + line.len() as u64 > max_file) {
             // Once in a long while: otherwise a crash of the machine could leave a new file and an old one without its end.
             self.file.sync_data()?;
             self.file = Arc::new(files::open_to_write(folder, self.number + 1)?);
             (self.number, self.length, self.began) = (self.number + 1, 0, None);
         }
         (&*self.file).write_all(line)?;
+        self.begins_file = false;
         self.length += line.len() as u64;
         self.began.get_or_insert(at);
         Ok(())

@@ -101,6 +101,13 @@ impl AuditLog {
             let before = old.last().map(|old| &old.last.0);
             match self.whole(number, before).map_err(of_folder)? {
                 Some(found) if found.last.1 < cutoff => old.push(found),
+                // What is wrong with it was accepted, and nobody has touched it since.
+                None if self.accepted_as_it_is(number).map_err(of_folder)? => {
+                    match self.as_it_is(number).map_err(of_folder)? {
+                        Some(found) if found.last.1 < cutoff => old.push(found),
+                        _ => break,
+                    }
+                }
                 _ => {
                     tracing::error!(
                         alarm = "audit",
@@ -117,9 +124,10 @@ impl AuditLog {
             first: first.first.0,
             through: last.last.0.sequence,
             hash: last.last.0.hash.clone(),
-            entries: last.last.0.sequence - first.first.0 + 1,
+            entries: (last.last.0.sequence + 1).saturating_sub(first.first.0),
             from: first.first.1,
             to: last.last.1,
+            file: last.number,
         };
         let note = format!(
             "entries {} to {}, written from {} to {}, were removed: they are older than what is kept",
@@ -152,6 +160,21 @@ impl AuditLog {
         }
         tracing::info!(through = removed.through, "old entries of the audit log were removed");
         Ok(())
+    }
+
+    /// The file's first and last entry as they stand there, whole or not; none if nothing in it looks like an entry.
+    fn as_it_is(&self, number: u64) -> std::io::Result<Option<Old>> {
+        let mut lines = Lines::of(&self.folder, vec![number]);
+        let mut first = None;
+        let mut last = None;
+        while let Some(line) = lines.next()? {
+            let link = serde_json::from_slice::<Link>(&line.bytes).ok();
+            if let Some((link, at)) = link.zip(time(&line.bytes)) {
+                first.get_or_insert((link.sequence, at));
+                last = Some((link, at));
+            }
+        }
+        Ok(first.zip(last).map(|(first, last)| Old { number, first, last }))
     }
 
     /// The file's first and last entry, if all its lines are as they were written, one after the other.

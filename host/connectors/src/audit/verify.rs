@@ -2,7 +2,8 @@
 //!
 //! The log is read once, from its first line on. The first line that is not the one that was written there ends the
 //! check; what follows it is looked at only to say what was done. A log that does not begin with the first entry is whole
-//! if one of its own entries says that those before were removed for their age.
+//! if one of its own entries says that those before were removed for their age. Where a break was accepted, the log is
+//! checked from there on, and what is before is held to what it was then.
 
 use std::{fmt, io, path::Path};
 
@@ -10,6 +11,7 @@ use std::{fmt, io, path::Path};
 use zeroize::Zeroizing;
 
 use super::{
+    acceptance::Acceptance,
     chain::{Chain, Head, NOTHING},
     entry::Removed,
     files::{self, Lines},
@@ -25,6 +27,8 @@ pub(crate) struct Verified {
     pub(crate) last: Option<Head>,
     /// What a retention removed before the first, as an entry of the log says.
     pub(crate) removed: Option<Removed>,
+    /// The break after which it is whole, if somebody accepted one.
+    pub(crate) accepted: Option<Acceptance>,
 }
 
 /// The log is not as it was written.
@@ -60,6 +64,8 @@ pub(crate) enum Why {
     Torn,
     /// The file cannot be read.
     Unreadable(String),
+    /// The file is not what it was when a break was accepted with this entry.
+    NotAsAccepted(u64),
 }
 
 impl fmt::Display for Why {
@@ -77,6 +83,10 @@ impl fmt::Display for Why {
                 f.write_str("the end of the line is missing, as after a crash: opening the log repairs that")
             }
             Self::Unreadable(problem) => write!(f, "the file cannot be read: {problem}"),
+            Self::NotAsAccepted(entry) => write!(
+                f,
+                "the file was changed or removed since entry {entry}, which accepts that the log before was not whole"
+            ),
         }
     }
 }
@@ -111,7 +121,12 @@ pub(super) fn check(
         sequence,
         why: Why::Unreadable(problem.to_string()),
     };
-    let numbers = files::numbers(folder).map_err(|problem| unreadable(1, 0, 1, &problem))?;
+    let mut numbers = files::numbers(folder).map_err(|problem| unreadable(1, 0, 1, &problem))?;
+    let accepted = Acceptance::newest(folder, chain).map_err(|problem| unreadable(1, 0, 1, &problem))?;
+    if let Some(since) = &accepted {
+        numbers.retain(|number| *number >= since.file);
+        last = Head { sequence: since.sequence - 1, hash: since.previous.clone() };
+    }
     let mut lines = Lines::of(folder, numbers);
     while last.sequence < until {
         let next = lines.next().map_err(|problem| unreadable(file, line, last.sequence + 1, &problem))?;
@@ -119,6 +134,7 @@ pub(super) fn check(
         (file, line) = (next.file, next.number);
         let link = chain.check(&next.bytes);
         if entries == 0
+            && accepted.is_none()
             && next.whole
             && let Some(link) = link.as_ref().filter(|link| link.sequence > 1)
         {
@@ -163,14 +179,24 @@ pub(super) fn check(
     {
         return Err(problem);
     }
+    if let Some(since) = &accepted {
+        let gone = removed.as_ref().map_or(0, |removed| removed.file);
+        for (number, _) in since.accepted.files.iter().filter(|(number, _)| *number > gone) {
+            let holds = since.holds(folder, *number);
+            if !holds.is_ok_and(|holds| holds) {
+                let why = Why::NotAsAccepted(since.sequence);
+                return Err(Broken { file: files::name(*number), line: 1, sequence: since.sequence, why });
+            }
+        }
+    }
     if let Some(head) = heads.iter().flatten().find(|head| head.sequence > last.sequence) {
         let why = Why::Truncated(head.sequence - last.sequence);
         return Err(Broken { file: files::name(file), line, sequence: last.sequence + 1, why });
     }
     let last = Some(last).filter(|last| last.hash != NOTHING);
     // What an entry says was removed may still be there in part, after a crash.
-    let removed = begin.and(removed);
-    Ok(Verified { entries, first, last, removed })
+    let removed = if begin.is_some() || accepted.is_some() { removed } else { None };
+    Ok(Verified { entries, first, last, removed, accepted })
 }
 
 /// A beginning that is not the first entry.

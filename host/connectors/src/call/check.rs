@@ -42,7 +42,7 @@ impl Calls {
             return steps;
         }
         if connector.protocol == Protocol::Http {
-            steps.push(document(connector));
+            steps.push(self.document(connector));
         }
         let began = Instant::now();
         let usable = tokio::time::timeout(PATIENCE, self.authorization.usable(connector, who, name)).await;
@@ -128,16 +128,39 @@ impl Calls {
             }
         }
         if !waiting.is_empty() {
-            let name = &connector.name;
-            message.push_str(&format!(
-                ": look with `airlock connectors tools {name} --all`, then `airlock connectors approve {name}`"
-            ));
+            message.push_str(&format!(": {}", looking(&connector.name)));
         }
         let left_out: Vec<Value> = tools.left_out.iter().map(LeftOut::wire).collect();
         Step::since(began, "tools", Stage::Ok, message)
             .with("tools", tools.list.len().into())
             .with("left_out", left_out.into())
             .with("waiting", json!(waiting))
+    }
+
+    /// What the document gave, what it did not, and what of it waits for approval.
+    fn document(&self, connector: &Connector) -> Step {
+        let (began, api) = (Instant::now(), connector.api.as_ref());
+        let operations = api.map_or(0, |api| api.operations);
+        let (skipped, notes) = api.map_or((0, 0), |api| (api.told.skipped.len(), api.told.notes.len()));
+        let waiting = match self.review(connector) {
+            Ok(waiting) => waiting,
+            Err(error) => return Step::failed(began, "document", &error),
+        };
+        let state = if operations > 0 { Stage::Ok } else { Stage::Failed };
+        let mut message = match operations {
+            0 => format!(
+                "there are no operations yet: import a document with `airlock connectors import {} DOCUMENT`",
+                connector.name
+            ),
+            _ => format!("{}, {skipped} left out, {}", count(operations, "operation"), count(notes, "note")),
+        };
+        if !waiting.is_empty() {
+            message.push_str(&format!(", {} wait for approval: {}", waiting.len(), looking(&connector.name)));
+        }
+        let names: Vec<&str> = waiting.iter().map(|changed| changed.tool.as_str()).collect();
+        Step::since(began, "document", state, message)
+            .with("operations", operations.into())
+            .with("waiting", json!(names))
     }
 
     async fn check_operation(
@@ -156,7 +179,7 @@ impl Calls {
                 let message = match &connector.control.check {
                     Some(operation) => format!(
                         "whether the credential is taken is not known: '{operation}', which the rule 'check' names, was not \
-                         answered with success, or may not be called without a person"
+                         answered with success, may not be called without a person, or waits for approval"
                     ),
                     None => format!(
                         "nothing was called: say in the rules which operation reads something and needs no arguments, as \
@@ -169,6 +192,13 @@ impl Calls {
             Err(error) => Step::failed(began, "operation", &error),
         });
     }
+}
+
+/// What to do about what waits for approval.
+fn looking(connector: &str) -> String {
+    format!(
+        "look with `airlock connectors tools {connector} --all`, then `airlock connectors approve {connector}`"
+    )
 }
 
 fn late() -> ConnectorsError {
@@ -202,22 +232,6 @@ fn authentication(connector: &Connector) -> Step {
         }
     }
     step
-}
-
-/// What the document gave, and what it did not.
-fn document(connector: &Connector) -> Step {
-    let (began, api) = (Instant::now(), connector.api.as_ref());
-    let operations = api.map_or(0, |api| api.operations);
-    let (skipped, notes) = api.map_or((0, 0), |api| (api.told.skipped.len(), api.told.notes.len()));
-    let state = if operations > 0 { Stage::Ok } else { Stage::Failed };
-    let message = match operations {
-        0 => format!(
-            "there are no operations yet: import a document with `airlock connectors import {} DOCUMENT`",
-            connector.name
-        ),
-        _ => format!("{}, {skipped} left out, {}", count(operations, "operation"), count(notes, "note")),
-    };
-    Step::since(began, "document", state, message).with("operations", operations.into())
 }
 
 /// Which credential is used.

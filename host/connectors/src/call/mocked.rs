@@ -20,8 +20,8 @@ impl Calls {
         let tools = self.mocked_tools(connector, user)?;
         if let Some(tools) = &tools {
             let annotations = tools.get(&connector.name, call.tool)?["annotations"].clone();
-            if connector.control.decide(call.tool, Some(&annotations)) == Decision::Deny {
-                return Err(not_allowed(call.tool, connector));
+            if let (Decision::Deny, rule) = connector.control.decided(call.tool, Some(&annotations)) {
+                return Err(not_allowed(call.tool, connector, rule));
             }
             tools.check(&connector.name, call.tool, &call.arguments).await?;
         }

@@ -8,6 +8,7 @@ mod ask;
 mod check;
 mod mocked;
 mod probe;
+mod review;
 mod send;
 pub(crate) mod slots;
 mod tools;
@@ -230,11 +231,11 @@ impl Calls {
         let tools = self.listed(connector, call.who, &mut resolved, false).await?;
         let definition = tools.get(&connector.name, call.tool)?;
         let annotations = Some(&definition["annotations"]).filter(|annotations| annotations.is_object());
-        let decision = control.decide(call.tool, annotations);
+        let (decision, rule) = control.decided(call.tool, annotations);
         if decision == Decision::Deny {
-            return Err(not_allowed(call.tool, connector));
+            return Err(not_allowed(call.tool, connector, rule));
         }
-        if control.pin && connector.protocol == Protocol::Mcp {
+        if control.pin {
             self.pins.check(&connector.name, &connector.id, call.tool)?;
         }
         tools.check(&connector.name, call.tool, &call.arguments).await?;
@@ -325,6 +326,7 @@ impl Calls {
         let listed = async { self.lines.service(connector, resolved).await?.tools(refresh).await };
         let listed = listed.await;
         if connector.protocol == Protocol::Http {
+            self.review_operations(connector, None)?;
             return listed;
         }
         self.saw(connector, &listed);
@@ -332,11 +334,7 @@ impl Calls {
         if refresh || !tools.left_out.is_empty() {
             self.left_out.lock().insert(connector.id.clone(), tools.left_out.clone());
         }
-        if connector.control.pin {
-            let hold_new = connector.control.review;
-            let review = || self.pins.review(&*self.records, &connector.id, &tools.list, hold_new).map(drop);
-            tools.once(review)?;
-        }
+        self.review_tools(connector, &tools)?;
         Ok(tools)
     }
 
@@ -388,11 +386,11 @@ impl Calls {
             };
             self.listed(connector, who, &mut resolved, refresh).await?.list.clone()
         };
-        let pinned = connector.control.pin && connector.protocol == Protocol::Mcp;
+        let pinned = connector.control.pin;
         let hindrance = |tool: &Value| {
             let name = tool["name"].as_str().unwrap_or_default();
-            match connector.control.decide(name, Some(&tool["annotations"])) {
-                Decision::Deny => Some(not_allowed(name, connector).to_string()),
+            match connector.control.decided(name, Some(&tool["annotations"])) {
+                (Decision::Deny, rule) => Some(not_allowed(name, connector, rule).to_string()),
                 _ if pinned => self.pins.held(&connector.id, name).map(|held| held.reason(&connector.name)),
                 _ => None,
             }

@@ -39,6 +39,12 @@ impl Calls {
         };
         retries::run(retries, idempotent, &breaker, || async move {
             let service = self.lines.service(connector, resolved).await?;
+            // Another document may have come since the operation was looked at.
+            if control.pin
+                && let Some(definition) = service.definition(call.tool)
+            {
+                self.pins.check_operation(&connector.name, &connector.id, call.tool, &definition)?;
+            }
             match service.call(asked).await {
                 Err(trouble) => Err(self.refusal(connector, resolved, trouble)),
                 Ok(answered) if answered.credential == Verdict::NotEnough => {

@@ -4,6 +4,7 @@ use airlock_engine::Principal;
 
 use crate::{
     ConnectorsError,
+    control::Rule,
     registry::{Connector, scope::Scope},
 };
 
@@ -21,7 +22,11 @@ pub(super) fn inactive(connector: &Connector, who: &Principal) -> ConnectorsErro
     ))
 }
 
-/// By the operator's rules.
-pub(super) fn not_allowed(tool: &str, connector: &Connector) -> ConnectorsError {
-    ConnectorsError::Denied(format!("the operator does not allow '{tool}' of connector '{}'", connector.name))
+/// By the operator's rules: which of them, and who may change it.
+pub(super) fn not_allowed(tool: &str, connector: &Connector, rule: Rule<'_>) -> ConnectorsError {
+    let Connector { name, creator, .. } = connector;
+    ConnectorsError::Denied(format!(
+        "the operator does not allow '{tool}' of connector '{name}': {rule} says 'deny'. {creator}, who registered it, and \
+         owners may change that with `airlock connectors control {name} --set RULES`"
+    ))
 }

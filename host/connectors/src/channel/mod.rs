@@ -106,6 +106,7 @@ impl Lines {
             Protocol::Http => Ok(Arc::new(Caller {
                 connector: connector.name.clone(),
                 credential: credential(),
+                terms: connector.terms(),
                 catalogue: self.registry.api(&*self.records, connector)?,
                 sender,
             })),

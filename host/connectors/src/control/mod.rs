@@ -14,7 +14,7 @@ pub(crate) mod memory;
 pub(crate) mod pins;
 pub(crate) mod retries;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -110,6 +110,30 @@ pub(crate) enum Decision {
     Ask,
     /// It is refused.
     Deny,
+}
+
+/// Which of the rules says what happens with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule<'a> {
+    /// That for this name or pattern.
+    Named(&'a str),
+    /// That for tools that say of themselves that they only read.
+    ReadOnly,
+    /// That for tools that may destroy something.
+    Destructive,
+    /// That for all others.
+    Default,
+}
+
+impl fmt::Display for Rule<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => write!(f, "the rule for '{name}' under 'tools'"),
+            Self::ReadOnly => f.write_str("the rule 'read_only'"),
+            Self::Destructive => f.write_str("the rule 'destructive', for tools that may destroy something,"),
+            Self::Default => f.write_str("the rule 'default'"),
+        }
+    }
 }
 
 /// At most so many calls in a time: `calls` at once, and one more each time that a `calls`th of the time has gone by.
@@ -212,20 +236,29 @@ impl Control {
     /// What happens with a call of a tool. `annotations` are the tool's own (MCP `ToolAnnotations`), which are claims of
     /// the server: they are part of what is pinned.
     pub(crate) fn decide(&self, tool: &str, annotations: Option<&Value>) -> Decision {
-        if let Some(decision) = self.tools.get(tool) {
-            return *decision;
+        self.decided(tool, annotations).0
+    }
+
+    /// The same with the rule that says so.
+    pub(crate) fn decided(&self, tool: &str, annotations: Option<&Value>) -> (Decision, Rule<'_>) {
+        if let Some((name, decision)) = self.tools.get_key_value(tool) {
+            return (*decision, Rule::Named(name));
         }
         let matching = self.tools.iter().filter(|(pattern, _)| matches(pattern, tool));
-        let by_name = matching.map(|(pattern, decision)| (literal(pattern), *decision)).max();
-        if let Some((_, decision)) = by_name {
-            return decision;
+        let by_name = matching.max_by_key(|(pattern, decision)| (literal(pattern), **decision));
+        if let Some((pattern, decision)) = by_name {
+            return (*decision, Rule::Named(pattern));
         }
         let hint = |name: &str| annotations.and_then(|annotations| annotations[name].as_bool());
         let reads = hint("readOnlyHint") == Some(true);
         // A tool that says both is not believed the harmless one.
         let destroys = hint("destructiveHint").unwrap_or(!reads);
-        let by_kind = [self.read_only.filter(|_| reads), self.destructive.filter(|_| destroys)];
-        by_kind.into_iter().flatten().max().unwrap_or(self.default)
+        let by_kind = [
+            self.read_only.filter(|_| reads).map(|decision| (decision, Rule::ReadOnly)),
+            self.destructive.filter(|_| destroys).map(|decision| (decision, Rule::Destructive)),
+        ];
+        let strictest = by_kind.into_iter().flatten().max_by_key(|(decision, _)| *decision);
+        strictest.unwrap_or((self.default, Rule::Default))
     }
 
     /// The contract's `ToolExecutionConfiguration` (§11.1), as far as it can say the same: patterns stand in its lists
@@ -437,6 +470,15 @@ mod tests {
         ];
         for (tool, annotations, expected, why) in table {
             assert_eq!(control.decide(tool, annotations), expected, "{tool}: {why}");
+        }
+        for (tool, annotations, rule) in [
+            ("issues.delete", None, Rule::Named("issues.delete")),
+            ("issues.drop", None, Rule::Named("issues.d*")),
+            ("other", Some(&reads), Rule::ReadOnly),
+            ("other", Some(&both), Rule::Destructive),
+            ("other", Some(&adds), Rule::Default),
+        ] {
+            assert_eq!(control.decided(tool, annotations).1, rule, "{tool}");
         }
         let plain = Control { default: Decision::Ask, ..Control::default() };
         assert_eq!(plain.decide("other", None), Decision::Ask);

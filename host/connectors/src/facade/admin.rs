@@ -57,6 +57,9 @@ impl AuditFilter {
     }
 }
 
+/// Bytes of why somebody accepts something.
+const LONGEST_REASON: usize = 200;
+
 /// Rows that are wrapped anew in one go.
 const BATCH: usize = 200;
 
@@ -218,13 +221,52 @@ impl Connectors {
                 // What was removed for its age cannot be compared.
                 let first = verified.first.as_ref().map_or(0, |first| first.sequence);
                 let compared = head.as_ref().map(|head| head.sequence == 0 || head.sequence >= first);
+                let accepted = verified.accepted.map(|accepted| {
+                    json!({
+                        "sequence": accepted.sequence, "at": accepted.at, "by": accepted.by,
+                        "reason": accepted.reason, "problem": accepted.accepted.problem,
+                    })
+                });
                 json!({
                     "whole": true, "entries": verified.entries, "first": verified.first, "last": verified.last,
-                    "removed": verified.removed, "head_compared": compared,
+                    "removed": verified.removed, "head_compared": compared, "accepted": accepted,
                 })
             }
             Err(broken) => not_whole(broken.to_string()),
         })
+    }
+
+    /// Accepts that the audit log is not whole, with an entry of it that says who did and why. `problem` is what
+    /// [`Self::audit_verify`] said, so that nobody accepts what they have not read. From then on the log is whole since that
+    /// entry.
+    pub fn audit_accept(
+        &self,
+        who: &Principal,
+        problem: Option<&str>,
+        reason: &str,
+    ) -> Result<Value, ConnectorsError> {
+        if reason.trim().is_empty() || reason.len() > LONGEST_REASON {
+            let message = format!("say why in 1 to {LONGEST_REASON} bytes: it is written down");
+            return Err(ConnectorsError::invalid("/reason", message));
+        }
+        let verified = self.audit_verify(None)?;
+        let Some(found) = verified["problem"].as_str() else {
+            return Err(ConnectorsError::Conflict(
+                "the audit log is whole: there is nothing to accept".into(),
+            ));
+        };
+        if problem != Some(found) {
+            return Err(ConnectorsError::Conflict(format!(
+                "give as 'problem' what is wrong with the audit log, as a check of it says now: {found}"
+            )));
+        }
+        let event = Event { note: Some(reason.trim().to_owned()), ..Event::by(Kind::LogAccepted, who) };
+        let sequence = self.0.audit.accept(event, found)?;
+        self.0.audit.keep_head(&*self.0.records)?;
+        Ok(json!({
+            "message": format!("accepted: the audit log is whole since entry {sequence}"),
+            "sequence": sequence, "problem": found,
+        }))
     }
 
     /// Writes down where the audit log ends, now and before the daemon stops.

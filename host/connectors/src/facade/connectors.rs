@@ -1,12 +1,15 @@
 //! Registering connectors, changing them, and who sees them.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use airlock_engine::{Principal, records::Change};
 use chrono::Utc;
 use serde_json::{Map, Value, json};
 
-use super::{Connectors, message};
+use super::{
+    Connectors, message,
+    rules::{may_approve, tell_waiting},
+};
 use crate::{
     ConnectorsError,
     audit::Kind,
@@ -30,9 +33,15 @@ impl Connectors {
         is_owner: bool,
         body: Value,
     ) -> Result<Value, ConnectorsError> {
+        let template = body["template"].as_str().and_then(|name| self.0.registry.find(who, name).ok());
+        if let Some(template) = &template {
+            self.0.calls.review(template)?;
+        }
         let (connector, told) = self.0.registry.create(self.0.with(), who, is_owner, body).await?;
         self.note(who, Kind::ConnectorCreated, &connector)?;
+        let waiting = self.0.calls.review_copies(&connector, template.as_deref())?;
         let mut answer = self.found_out(connector, who).await;
+        tell_waiting(&mut answer, &waiting);
         if let Some(told) = told {
             told.tell(&mut answer);
         }
@@ -111,21 +120,42 @@ impl Connectors {
         Ok(answer)
     }
 
-    /// Changes what is given. A new address makes stored credentials invalid until they are stored again.
+    /// Changes what is given. A new address makes stored credentials invalid until they are stored again. Operations that
+    /// therefore send something else wait for approval, unless `approve`: the caller approves what this changes.
     pub async fn update(
         &self,
         who: &Principal,
         is_owner: bool,
         connector: &str,
         body: Value,
+        approve: bool,
     ) -> Result<Value, ConnectorsError> {
+        let found = self.0.registry.owned(who, is_owner, connector)?;
+        if approve {
+            may_approve(is_owner, &found)?;
+        }
+        let waited = self.0.calls.review(&found)?;
         let connector = self.0.registry.update(self.0.with(), who, is_owner, connector, body).await?;
         self.0.lines.forget(&connector.id);
         self.note(who, Kind::ConnectorChanged, &connector)?;
-        Ok(self.found_out(connector, who).await)
+        let waiting = self.0.calls.review(&connector)?;
+        // What waited before is not looked at by somebody who changes something else.
+        let waited: HashSet<String> = waited.into_iter().map(|changed| changed.tool).collect();
+        let (old, new): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|changed| waited.contains(&changed.tool));
+        let mut answer = self.found_out(Arc::clone(&connector), who).await;
+        match approve {
+            true => {
+                answer["approved"] = json!(self.approve_seen(who, &connector, &new)?);
+                tell_waiting(&mut answer, &old);
+            }
+            false => tell_waiting(&mut answer, &[old, new].concat()),
+        }
+        Ok(answer)
     }
 
-    /// Replaces the operations of a REST connector by those of a document, JSON or YAML.
+    /// Replaces the operations of a REST connector by those of a document, JSON or YAML. Those that send something else
+    /// than before wait for approval, unless `approve`: the caller approves what the document says.
     pub async fn import(
         &self,
         who: &Principal,
@@ -133,16 +163,35 @@ impl Connectors {
         connector: &str,
         document: Vec<u8>,
         source: Option<&str>,
+        approve: bool,
     ) -> Result<Value, ConnectorsError> {
         let found = self.0.registry.owned(who, is_owner, connector)?;
+        if approve {
+            may_approve(is_owner, &found)?;
+        }
+        // What was there before is known before anything else comes, also to connectors of older times that share it.
+        for of_found in self.0.registry.with_operations_of(&found.id) {
+            self.0.calls.review(&of_found)?;
+        }
         let (changed, told) = self.0.registry.import(self.0.with(), &found, &document, source).await?;
         self.0.lines.forget(&changed.id);
         self.note(who, Kind::ConnectorChanged, &changed)?;
         let operations = changed.api.as_ref().map_or(0, |api| api.operations);
-        let mut answer = json!({
-            "message": format!("connector '{}' has {}", changed.name, count(operations, "operation")),
-            "operations": operations,
-        });
+        let mut waiting = self.0.calls.review(&changed)?;
+        let mut approved = Vec::new();
+        if approve {
+            approved = self.approve_seen(who, &changed, &waiting)?;
+            waiting.clear();
+        }
+        let name = &changed.name;
+        let mut message = format!("connector '{name}' has {}", count(operations, "operation"));
+        match waiting.len() {
+            0 => {}
+            1 => message.push_str(", of which 1 waits for approval"),
+            number => message.push_str(&format!(", of which {number} wait for approval")),
+        }
+        let mut answer = json!({ "message": message, "operations": operations, "approved": approved });
+        tell_waiting(&mut answer, &waiting);
         told.tell(&mut answer);
         // A rule that went by the document before: whoever imports should hear of it, not only who calls.
         let broken = (changed.control.check.as_deref())
@@ -161,11 +210,8 @@ impl Connectors {
         connector: &str,
     ) -> Result<Value, ConnectorsError> {
         let (inner, connector) = (&self.0, self.0.registry.owned(who, is_owner, connector)?);
-        let is_made_from_it = |other: &Connector| {
-            other.id != connector.id && other.api.as_ref().is_some_and(|api| api.owner == connector.id)
-        };
-        let made = inner.registry.ids().into_iter().filter_map(|id| inner.registry.by_id(&id));
-        if let Some(other) = made.into_iter().find(|other| is_made_from_it(other)) {
+        let made = inner.registry.with_operations_of(&connector.id);
+        if let Some(other) = made.iter().find(|other| other.id != connector.id) {
             return Err(ConnectorsError::Conflict(format!(
                 "connector '{0}' was made from '{1}': remove it first, with `airlock connectors remove {0}`",
                 other.name, connector.name

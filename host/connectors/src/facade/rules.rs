@@ -8,10 +8,27 @@ use super::{Connectors, message};
 use crate::{
     ConnectorsError,
     audit::{Event, Kind},
-    control::Control,
+    control::{Control, pins::Changed},
     mock::Source,
-    registry::Connector,
+    registry::{Connector, Visibility},
 };
+
+/// Who may change a connector that others use is not always who answers for what it sends for them: that is an owner's to
+/// approve. What is private is its creator's.
+pub(super) fn may_approve(is_owner: bool, connector: &Connector) -> Result<(), ConnectorsError> {
+    match is_owner || connector.visibility == Visibility::Private {
+        true => Ok(()),
+        false => Err(ConnectorsError::Forbidden(format!(
+            "connector '{}' is shared: what it does for others is approved with a key with the role 'owner'",
+            connector.name
+        ))),
+    }
+}
+
+/// Puts what waits for approval into an answer: `waiting`, `[{"tool", "state", "since", "fields"}]`, as the pins show it.
+pub(super) fn tell_waiting(answer: &mut Value, waiting: &[Changed]) {
+    answer["waiting"] = waiting.iter().map(Changed::wire).collect::<Vec<_>>().into();
+}
 
 impl Connectors {
     /// Says what a connector may do (docs/connectors.md, rules), or shows it.
@@ -54,6 +71,7 @@ impl Connectors {
         tool: Option<&str>,
     ) -> Result<Value, ConnectorsError> {
         let connector = self.0.registry.owned(who, is_owner, connector)?;
+        may_approve(is_owner, &connector)?;
         let approved = self.0.pins.approve(&*self.0.records, &connector.id, tool, who.user.as_str());
         let approved = approved.map_err(|error| match (error, tool) {
             (ConnectorsError::NotFound(_), Some(tool)) => ConnectorsError::NotFound(format!(
@@ -62,7 +80,30 @@ impl Connectors {
             )),
             (error, _) => error,
         })?;
-        for tool in &approved {
+        self.note_approved(who, &connector, &approved)?;
+        Ok(json!({ "approved": approved }))
+    }
+
+    /// Approves definitions that somebody has looked at, as they looked then. Gives the names.
+    pub(super) fn approve_seen(
+        &self,
+        who: &Principal,
+        connector: &Connector,
+        seen: &[Changed],
+    ) -> Result<Vec<String>, ConnectorsError> {
+        let (records, user) = (&*self.0.records, who.user.as_str());
+        let approved = self.0.pins.approve_seen(records, &connector.id, seen, user)?;
+        self.note_approved(who, connector, &approved)?;
+        Ok(approved)
+    }
+
+    fn note_approved(
+        &self,
+        who: &Principal,
+        connector: &Connector,
+        approved: &[String],
+    ) -> Result<(), ConnectorsError> {
+        for tool in approved {
             self.0.audit.note(Event {
                 connector_id: Some(connector.id.clone()),
                 connector: Some(connector.name.clone()),
@@ -71,7 +112,7 @@ impl Connectors {
             })?;
         }
         self.0.lines.forget(&connector.id);
-        Ok(json!({ "approved": approved }))
+        Ok(())
     }
 
     /// The mocks of a connector.

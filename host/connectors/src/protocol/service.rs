@@ -7,7 +7,7 @@ use airlock_engine::tools::Conversation;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-use super::{tools::Tools, trouble::Trouble};
+use super::{definition::Definition, tools::Tools, trouble::Trouble};
 
 /// contract/preflight.md: a call may take 120 s.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(120);
@@ -17,6 +17,11 @@ pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(120);
 pub(crate) trait Service: Send + Sync {
     /// What can be called; from memory unless it is old or `refresh` is set.
     async fn tools(&self, refresh: bool) -> Result<Arc<Tools>, Trouble>;
+
+    /// What it will send for a tool, as it is approved. A server of MCP is sent the name, and knows the rest by itself.
+    fn definition(&self, _tool: &str) -> Option<Definition> {
+        None
+    }
 
     /// Makes one call.
     async fn call(&self, call: &Call<'_>) -> Result<Answered, Trouble>;

@@ -20,8 +20,8 @@ pub(crate) struct Tools {
     /// Where each stands in the list.
     places: HashMap<String, usize>,
     definitions: Box<dyn Definitions>,
-    /// They were compared with the pins.
-    reviewed: Mutex<bool>,
+    /// For which versions of which connectors they were compared with the pins.
+    reviewed: Mutex<HashMap<String, u32>>,
 }
 
 /// What a protocol knows of its tools beside what it lists.
@@ -74,15 +74,17 @@ impl Tools {
         Self { list, left_out, listed_at: Utc::now(), places, definitions, reviewed: Mutex::default() }
     }
 
-    /// Reviews the list, once.
+    /// Reviews the list, once for each version of a connector and never for one that is past.
     pub(crate) fn once(
         &self,
+        connector_id: &str,
+        version: u32,
         review: impl FnOnce() -> Result<(), ConnectorsError>,
     ) -> Result<(), ConnectorsError> {
         let mut reviewed = self.reviewed.lock();
-        if !*reviewed {
+        if reviewed.get(connector_id).is_none_or(|past| *past < version) {
             review()?;
-            *reviewed = true;
+            reviewed.insert(connector_id.to_owned(), version);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::{
     method::{Grant, Method, MethodKind, OAuth},
     scope::Scope,
 };
-use crate::{control::Control, egress::secret::KeySpec};
+use crate::{control::Control, egress::secret::KeySpec, rest::Terms};
 
 /// A registered connector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +137,14 @@ impl Connector {
             Some(Method::ApiKey { first, more }) => std::iter::once(first).chain(more).cloned().collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// What it adds to what its operations send, wherever they come from.
+    pub(crate) fn terms(&self) -> Terms {
+        let keys = self.keys().into_iter().map(|key| (key.place, key.name)).collect();
+        // Written in one way, however somebody wrote it.
+        let server = Url::parse(&self.server).map_or_else(|_| self.server.clone(), String::from);
+        Terms { server, keys }
     }
 
     /// Scheme, host, port and base path: what a credential is bound to (THREATS row 10). Behind another path of a host there

@@ -153,6 +153,15 @@ impl Registry {
         self.all.read().keys().cloned().collect()
     }
 
+    /// The connectors that have the operations that are kept under this id, its own included.
+    pub(crate) fn with_operations_of(&self, id: &str) -> Vec<Arc<Connector>> {
+        let all = self.all.read();
+        let has = |connector: &&Arc<Connector>| {
+            connector.id == id || connector.api.as_ref().is_some_and(|api| api.owner == id)
+        };
+        all.values().filter(has).cloned().collect()
+    }
+
     /// The connector with this id, whoever asks.
     pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Connector>> {
         self.all.read().get(id).cloned()

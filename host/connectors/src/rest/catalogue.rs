@@ -44,6 +44,11 @@ impl Catalogue {
         })
     }
 
+    /// All of them, in no order.
+    pub(super) fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.by_slug.values()
+    }
+
     /// Checks the arguments of a call, flat or grouped by place, before anything is sent.
     pub(crate) fn check(
         &self,

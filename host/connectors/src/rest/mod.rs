@@ -18,6 +18,7 @@ mod bundle;
 mod by_hand;
 mod catalogue;
 mod check;
+mod definition;
 mod document;
 mod example;
 mod keys;
@@ -48,6 +49,7 @@ pub use self::{
 pub(crate) use self::{
     by_hand::by_hand,
     catalogue::Catalogue,
+    definition::Terms,
     openapi::{import_for, server_of},
     security::{KeyIn, OAuthFlow, Way, WayKind},
     service::Caller,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::{StatusCode, header::RETRY_AFTER};
 
-use super::{Catalogue, answer};
+use super::{Catalogue, Terms, answer};
 use crate::{
     ConnectorsError,
     egress::Sender,
     protocol::{
+        definition::Definition,
         service::{Answered, Call, Service, Verdict},
         tools::Tools,
         trouble::{Bounds, Sent, Trouble, refused, status, unanswered},
@@ -21,6 +22,8 @@ pub(crate) struct Caller {
     pub(crate) connector: String,
     pub(crate) credential: Option<Sent>,
     pub(crate) catalogue: Arc<Catalogue>,
+    /// What it adds to what the operations send.
+    pub(crate) terms: Terms,
     pub(crate) sender: Sender,
 }
 
@@ -28,6 +31,10 @@ pub(crate) struct Caller {
 impl Service for Caller {
     async fn tools(&self, _: bool) -> Result<Arc<Tools>, Trouble> {
         Ok(Arc::clone(&self.catalogue.tools))
+    }
+
+    fn definition(&self, tool: &str) -> Option<Definition> {
+        Some(self.catalogue.operation(&self.connector, tool).ok()?.definition(&self.terms))
     }
 
     async fn call(&self, call: &Call<'_>) -> Result<Answered, Trouble> {

@@ -32,6 +32,38 @@ pub(super) fn to_approve(name: &str, waiting: usize) -> String {
     )
 }
 
+/// What was approved, if anything was.
+pub(super) fn approved(answer: &Value) -> Option<String> {
+    let approved: Vec<String> = answer["approved"].as_array().into_iter().flatten().map(text).collect();
+    (!approved.is_empty()).then(|| format!("approved: {}", approved.join(", ")))
+}
+
+/// What a change of a connector leaves to be approved, or approved by itself: a line for each.
+pub(super) fn report_waiting(name: &str, answer: &Value) {
+    const MOST: usize = 20;
+    if let Some(approved) = approved(answer) {
+        say!("{approved}");
+    }
+    let waiting = answer["waiting"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for operation in waiting.iter().take(MOST) {
+        say!("  {} {}", text(&operation["tool"]), state(&operation["state"], &operation["fields"]));
+    }
+    if waiting.len() > MOST {
+        say!("  … and {} more: `airlock connectors pins {name}`", waiting.len() - MOST);
+    }
+    if !waiting.is_empty() {
+        say!("{}", to_approve(name, waiting.len()));
+    }
+}
+
+fn state(state: &Value, fields: &Value) -> String {
+    let fields: Vec<String> = fields.as_array().into_iter().flatten().map(text).collect();
+    match state.as_str() {
+        Some("new") => "waits for approval".to_owned(),
+        _ => format!("changed: {}", fields.join(", ")),
+    }
+}
+
 /// What to say of a list of tools that does not show all.
 pub(super) fn missing(name: &str, shown: usize, pins: &Value) -> Option<String> {
     match (waiting(pins), shown) {
@@ -72,10 +104,9 @@ pub(super) fn pin(pin: &Value) -> Vec<String> {
     let changed = &pin["changed"];
     let (state, since, digest) = match pin["state"].as_str() {
         _ if changed.is_null() => ("approved".to_owned(), &pin["pinned_at"], &pin["digest"]),
-        Some("new") => ("waits for approval".to_owned(), &changed["since"], &changed["digest"]),
-        _ => {
-            let fields: Vec<String> = changed["fields"].as_array().into_iter().flatten().map(text).collect();
-            (format!("changed: {}", fields.join(", ")), &changed["since"], &pin["digest"])
+        word => {
+            let digest = if word == Some("new") { &changed["digest"] } else { &pin["digest"] };
+            (state(&pin["state"], &changed["fields"]), &changed["since"], digest)
         }
     };
     vec![text(&pin["tool"]), state, text(since), text(digest).chars().take(16).collect()]

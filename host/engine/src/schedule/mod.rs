@@ -9,6 +9,7 @@
 //! the id of an execution follows from the schedule and the time, and an id can be started only once. Nothing starts
 //! early. What is not started is counted.
 
+mod clock;
 mod definition;
 mod duration;
 mod engine;

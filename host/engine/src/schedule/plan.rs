@@ -75,7 +75,7 @@ pub struct BackfillView {
 }
 
 /// A backfill has at most so many times.
-pub const MOST_AT_ONCE: usize = 10_000;
+pub(super) const MOST_AT_ONCE: usize = 10_000;
 
 /// What has been made of times.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,8 +40,6 @@ pub(super) struct Pattern {
     pub(super) every_second: bool,
     pub(super) every_minute: bool,
     pub(super) every_hour: bool,
-    /// Whether it holds on all days.
-    pub(super) every_day: bool,
 }
 
 /// Times at a fixed distance.
@@ -311,15 +309,12 @@ fn pattern(expression: &str, zone: Tz, both_days: bool) -> Result<Pattern, Strin
     }
     let (every_second, every_minute, every_hour) =
         (full(&fields.seconds), full(&fields.minutes), full(&fields.hours));
-    let every_day = [&fields.days, &fields.months, &fields.days_of_week, &fields.years]
-        .into_iter()
-        .all(|field| full(field) && !field.has_modifiers());
     // A month of 28 days may be all there is, so the whole range of years is looked through once.
     let beginning: NaiveDateTime = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap_or_default().into();
     if cron.find_next_occurrence(&beginning, true).is_err() {
         return Err("no day has these fields, so it never comes".into());
     }
-    Ok(Pattern { cron, zone, every_second, every_minute, every_hour, every_day })
+    Ok(Pattern { cron, zone, every_second, every_minute, every_hour })
 }
 
 #[cfg(test)]

@@ -90,32 +90,19 @@ impl Spec {
         if self.skip.is_empty() {
             return None;
         }
-        if self.skips_the_clock() {
-            return Some("every time of the day that it has is skipped, so it never comes".into());
-        }
         let unskipped = Self { skip: Vec::new(), ..self.clone() };
-        match self.after_within(now, &mut CAREFUL.clone()) {
+        let horizon = now.max(self.first).saturating_add(LONGEST_SKIP);
+        let until = match self.after_within(now, &mut CAREFUL.clone()) {
             After::Never if matches!(unskipped.after(now), After::At(_)) => {
-                Some("all of its times are skipped, so it never comes".into())
+                return Some("all of its times are skipped, so it never comes".into());
             }
-            After::NothingUntil(until) if until.saturating_sub(now) > LONGEST_SKIP => {
-                let until = DateTime::from_timestamp(until, 0).unwrap_or_default();
-                Some(format!("all of its times up to {} are skipped, so it never comes", until.date_naive()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether those skips that hold on all days take every time of the clock at which it could fire.
-    fn skips_the_clock(&self) -> bool {
-        let mut left = match self.intervals.is_empty() && self.patterns.iter().all(|it| it.zone == self.zone)
-        {
-            true => Clock::of(&self.patterns),
-            false => Clock([(1 << 60) - 1; 24 * 60]),
+            After::NothingUntil(until) if until > horizon => until,
+            // What is skipped in small pieces is not looked at piece by piece for so long.
+            After::NothingUntil(until) if self.skips_whole_days(until, horizon) => horizon,
+            _ => return None,
         };
-        let taken = Clock::of(self.skip.iter().filter(|pattern| pattern.every_day));
-        left.0.iter_mut().zip(taken.0).for_each(|(left, taken)| *left &= !taken);
-        left.0.iter().all(|minute| *minute == 0)
+        let until = DateTime::from_timestamp(until, 0).unwrap_or_default();
+        Some(format!("all of its times up to {} are skipped, so it never comes", until.date_naive()))
     }
 
     /// When the execution for `time` is to start: as much later as jitter says, and before the next time.
@@ -141,27 +128,6 @@ impl Spec {
         let matching =
             self.skip.iter().filter(|pattern| pattern.cron.is_time_matching(&local).unwrap_or(false));
         matching.map(|pattern| pattern.end_of_piece(time, local)).max()
-    }
-}
-
-/// Seconds of a day, sixty to a minute.
-struct Clock([u64; 24 * 60]);
-
-impl Clock {
-    /// Those that the patterns have, on whatever days.
-    fn of<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Self {
-        let mut clock = [0; 24 * 60];
-        for pattern in patterns {
-            let fields = &pattern.cron.pattern;
-            let seconds = fields.seconds.values().into_iter().fold(0, |mask, second| mask | 1u64 << second);
-            let minutes = fields.minutes.values();
-            for hour in fields.hours.values() {
-                for minute in &minutes {
-                    clock[usize::from(hour) * 60 + usize::from(*minute)] |= seconds;
-                }
-            }
-        }
-        Self(clock)
     }
 }
 
@@ -212,11 +178,11 @@ impl Every {
 }
 
 /// What the clock on the wall shows. `None` beyond the calendar.
-fn local(zone: Tz, time: UnixSeconds) -> Option<NaiveDateTime> {
+pub(super) fn local(zone: Tz, time: UnixSeconds) -> Option<NaiveDateTime> {
     Some(DateTime::from_timestamp(time, 0)?.with_timezone(&zone).naive_local())
 }
 
-fn offset(zone: Tz, time: UnixSeconds) -> Option<i32> {
+pub(super) fn offset(zone: Tz, time: UnixSeconds) -> Option<i32> {
     let utc = DateTime::from_timestamp(time, 0)?.naive_utc();
     Some(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
 }
