@@ -468,9 +468,8 @@ impl History {
                 }
             }
             8 => {
-                let changes = json!({ "input": { "n": 2 } });
-                let changes = changes.as_object().expect("an object");
-                let _ = block_on(self.scheduler.update(&workspace, ID, changes));
+                let changes = serde_json::from_str(r#"{"input":{"n":2}}"#).expect("an object");
+                let _ = block_on(self.scheduler.update(&workspace, ID, &changes));
             }
             9 if self.random.random_bool(0.3) => {
                 self.backwards = true;

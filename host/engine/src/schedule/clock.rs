@@ -193,7 +193,11 @@ mod tests {
     fn spec(definition: &Value) -> Spec {
         let mut definition = definition.clone();
         definition["input"] = json!({});
-        Spec::new(&Definition::read(&definition).expect("is read")).expect("is valid")
+        Spec::new(
+            &Definition::read(&serde_json::from_str(&definition.to_string()).expect("an object"))
+                .expect("is read"),
+        )
+        .expect("is valid")
     }
 
     fn now() -> UnixSeconds {
