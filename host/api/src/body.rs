@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use airlock_engine::json::{MOST_VALUES, values};
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     extract::{FromRequest, Request},
@@ -24,8 +25,7 @@ use crate::{
 /// A JSON body may be so big; inputs of executions have a limit of their own.
 pub(crate) const JSON_LIMIT: usize = 16 << 20;
 
-/// A [`Tree`] may have so many values; each takes a hundred bytes or so.
-const MOST_VALUES: usize = 500_000;
+/// Each value of a [`Tree`] takes a hundred bytes or so.
 const VALUE_BYTES: usize = 100;
 
 /// A whole body, charged for as long as this is there.
@@ -144,21 +144,6 @@ impl<'de> Deserialize<'de> for Tree {
         }
         airlock_engine::json::value(text.get()).map(Self).map_err(serde::de::Error::custom)
     }
-}
-
-/// How many values and keys a JSON text has, or a few more.
-fn values(text: &[u8]) -> usize {
-    let (mut count, mut inside, mut escaped) = (1, false, false);
-    for &byte in text {
-        match (inside, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => inside = !inside,
-            (false, b',' | b'[' | b'{' | b':') => count += 1,
-            _ => {}
-        }
-    }
-    count
 }
 
 #[cfg(test)]
