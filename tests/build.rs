@@ -5,6 +5,7 @@ use std::{env, path::Path, process::Command};
 const GUESTS: &[&str] = &[
     "tests/guests/bench",
     "tests/guests/hostile",
+    "tests/guests/schemas",
     "tests/guests/echo",
     "tests/guests/durable",
     "tests/guests/shapes",

@@ -23,6 +23,11 @@ impl Client {
         Self { http, url: url.into(), key: key.into() }
     }
 
+    /// The daemon's address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Sends a request; the body of the answer is `null` when it is empty, and text when it is not JSON.
     pub async fn try_call(
         &self,

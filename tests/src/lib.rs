@@ -3,6 +3,7 @@
 mod canary;
 mod client;
 mod clock;
+mod component;
 mod daemon;
 mod process;
 mod service;
@@ -11,6 +12,7 @@ pub use airlock_patience::{LIMIT, eventually};
 pub use canary::Canary;
 pub use client::Client;
 pub use clock::Clock;
+pub use component::{conditions, marked};
 pub use daemon::{Daemon, Setup};
 pub use process::{Server, free_port, run};
 pub use service::{Fault, Service, text_result, tools};

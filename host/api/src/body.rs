@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use airlock_engine::json::{MOST_VALUES, values};
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     extract::{FromRequest, Request},
@@ -25,8 +26,7 @@ use crate::{
 /// A JSON body may be so big; inputs of executions have a limit of their own.
 pub(crate) const JSON_LIMIT: usize = 16 << 20;
 
-/// A [`Tree`] may have so many values; each takes a hundred bytes or so.
-const MOST_VALUES: usize = 500_000;
+/// Each value of a [`Tree`] takes a hundred bytes or so.
 const VALUE_BYTES: usize = 100;
 
 /// A whole body, charged for as long as this is there.
@@ -161,21 +161,6 @@ pub(crate) fn tree_bytes(value: &Value) -> usize {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     };
     VALUE_BYTES + within
-}
-
-/// How many values and keys a JSON text has, or a few more.
-fn values(text: &[u8]) -> usize {
-    let (mut count, mut inside, mut escaped) = (1, false, false);
-    for &byte in text {
-        match (inside, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => inside = !inside,
-            (false, b',' | b'[' | b'{' | b':') => count += 1,
-            _ => {}
-        }
-    }
-    count
 }
 
 #[cfg(test)]

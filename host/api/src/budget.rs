@@ -109,6 +109,17 @@ impl Budget {
 }
 
 impl Charge {
+    /// The charge, to go along with the work that it is for; what stays holds nothing.
+    pub(crate) fn take(&mut self) -> Self {
+        let rest = self.budget.nothing(Arc::clone(&self.user));
+        std::mem::replace(self, rest)
+    }
+
+    /// As many bytes as that, or all that there are: what is larger than everything has to be alone.
+    pub(crate) fn at_most(&self, bytes: usize) -> usize {
+        bytes.min(self.budget.most)
+    }
+
     /// Holds so many bytes from now on, or as many as before if they are not there.
     pub(crate) fn set(&mut self, bytes: usize) -> Result<(), Full> {
         self.try_set(bytes).inspect_err(|_| {

@@ -1,7 +1,7 @@
 //! Starting executions.
 
 use airlock_engine::{
-    Extensions, RetryPolicy,
+    Extensions, Json as Text, RetryPolicy,
     engine::{ExecutionView, IdConflict, IdReuse, Reach, StartRequest},
     schedule::Problem,
     store::Status,
@@ -13,24 +13,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     ApiState,
     body::{JsonBody, Tree},
+    budget::FREE,
     caller::Caller,
     error::{ApiError, ApiResult},
     input::{EncodedInput, Invocation, input, seconds},
     part::Part,
     streams::{self, Over},
-    wire, workflows,
+    unserved, wire, workflows,
 };
 
 /// `WorkflowExecutionRequest`. What only concerns tracing and deployments is accepted and has no effect here.
 #[derive(Deserialize)]
 pub(crate) struct ExecuteBody {
     execution_id: Option<String>,
-    input: Option<Box<RawValue>>,
+    /// Checked where the body is read, which for large ones is off the threads that serve others.
+    input: Option<Text>,
     encoded_input: Option<EncodedInput>,
     wait_for_result: Option<bool>,
     timeout_seconds: Option<f64>,
@@ -172,7 +174,12 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
         };
         view = later.unwrap_or(view);
     }
-    Ok(waited(&view))
+    let large = view.result.as_ref().is_some_and(|result| result.as_str().len() > FREE);
+    if !large {
+        return Ok(waited(&view));
+    }
+    let written = tokio::task::spawn_blocking(move || waited(&view)).await;
+    written.map_err(|_| unserved::panicked())
 }
 
 /// The answer to a caller that waited: three keys for a result, the whole execution when time ran out or the daemon

@@ -1,8 +1,10 @@
 //! Looking at executions and stopping them.
 
+use std::sync::Arc;
+
 use airlock_engine::{
     Digest, ExecutionId,
-    engine::{ControlError, ExecutionView, ResetRequest, Upgrade},
+    engine::{ControlError, ResetRequest, Upgrade},
     history::{HistorySize, Record, StoredRecord},
     ids::InvalidId,
     store::{ExecutionRow, ListFilter, Status},
@@ -23,17 +25,17 @@ use crate::{
     body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
-    pages::{Pages, Parts, Unread},
-    part::Part,
+    pages::{self, Pages, Parts, Unread},
     query::Query,
-    streams, unserved, wire,
+    streams, wire,
 };
 
-/// The execution with this id, if the caller may see it: one's own, and everybody's for the owner.
-pub(crate) fn find(state: &ApiState, caller: &Caller, id: &str) -> ApiResult<ExecutionView> {
+/// The execution with this id, if the caller may see it: one's own, and everybody's for the owner. Its result, which may
+/// be large, is not read.
+pub(crate) fn find(state: &ApiState, caller: &Caller, id: &str) -> ApiResult<ExecutionRow> {
     let unknown = || ApiError::not_found(format!("no execution has the id '{id}'"));
     let id: ExecutionId = id.parse().map_err(|_| unknown())?;
-    state.engine.get(&id)?.filter(|view| may_see(caller, &view.row)).ok_or_else(unknown)
+    state.engine.row(&id)?.filter(|row| may_see(caller, row)).ok_or_else(unknown)
 }
 
 pub(crate) fn may_see(caller: &Caller, row: &ExecutionRow) -> bool {
@@ -47,20 +49,32 @@ pub(crate) async fn get(
     Path(id): Path<String>,
     caller: Caller,
     query: Query,
-) -> ApiResult<Part> {
+) -> ApiResult<Response> {
     let with_keys = query.flag("include_search_keys")? == Some(true);
-    // A large result is opened and read here.
-    let read = tokio::task::spawn_blocking(move || {
-        let view = find(&state, &caller, &id)?;
-        let shown = wire::execution(&view);
+    let row = find(&state, &caller, &id)?;
+    with_result(&state, &caller, row, with_keys).await
+}
+
+/// A run with its result, which may be large.
+pub(crate) async fn with_result(
+    state: &ApiState,
+    caller: &Caller,
+    row: ExecutionRow,
+    with_keys: bool,
+) -> ApiResult<Response> {
+    let (engine, bytes) = (Arc::clone(&state.engine), state.engine.result_bytes(&row)?);
+    let mut charge = caller.visit.charge();
+    let read = pages::aside(&mut charge, bytes, move || {
+        let key = row.key;
+        let shown = wire::execution(&engine.view(row)?);
         if !with_keys {
-            return Ok(shown);
+            return Ok::<_, ApiError>(shown.into_response());
         }
-        let keys = state.engine.search_keys(view.row.key)?;
+        let keys = engine.search_keys(key)?;
         let keys: Map<String, Value> = keys.into_iter().map(|(name, value)| (name, value.into())).collect();
-        Ok(shown.and("search_keys", Value::from(keys).into()))
+        Ok(shown.and("search_keys", Value::from(keys).into()).into_response())
     });
-    read.await.unwrap_or_else(|_| Err(unserved::panicked()))
+    read.await?
 }
 
 /// `GET /v1/workflows/executions/{execution_id}/history`: every record with the number of its first event.
@@ -69,8 +83,8 @@ pub(crate) async fn history(
     Path(id): Path<String>,
     caller: Caller,
 ) -> ApiResult<Response> {
-    let view = find(&state, &caller, &id)?;
-    whole_history(&state, &caller, &view).await
+    let row = find(&state, &caller, &id)?;
+    whole_history(&state, &caller, &row).await
 }
 
 /// An event of a history, as it is written.
@@ -111,15 +125,16 @@ const SMALL: usize = 64 << 10;
 pub(crate) async fn whole_history(
     state: &ApiState,
     caller: &Caller,
-    view: &ExecutionView,
+    row: &ExecutionRow,
 ) -> ApiResult<Response> {
     let about = json!({
-        "execution_id": view.row.id, "run_id": view.row.run_id.to_string(), "workflow_name": view.row.workflow,
-        "digest": view.row.digest.to_string(),
+        "execution_id": row.id, "run_id": row.run_id.to_string(), "workflow_name": row.workflow,
+        "digest": row.digest.to_string(),
     });
     let about = about.to_string();
     let mut text = format!("{},\"events\":[", about.trim_end_matches('}')).into_bytes();
-    let (mut pages, mut size) = (Pages::new(state, caller, view.row.key), HistorySize::default());
+    let (mut pages, mut size) = (Pages::new(state, caller, row.key), HistorySize::default());
+    let mut beginning = Vec::new();
     // The beginning before the answer, so that what goes wrong with it has a status of its own.
     while text.len() <= SMALL {
         let Some(parts) = next_page(&mut pages, &mut size).await? else {
@@ -127,12 +142,20 @@ pub(crate) async fn whole_history(
             let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(JSON))];
             return Ok((headers, Body::from(text)).into_response());
         };
-        for part in parts {
+        // What is large already is passed on as it is.
+        let mut parts = parts.into_iter();
+        while text.len() <= SMALL
+            && let Some(part) = parts.next()
+        {
             text.extend_from_slice(&part);
         }
+        beginning.extend(parts);
     }
     let rest = stream! {
         yield Ok(text);
+        for part in beginning {
+            yield Ok(part);
+        }
         loop {
             match next_page(&mut pages, &mut size).await {
                 Ok(Some(parts)) => for part in parts {
@@ -200,9 +223,8 @@ enum Stop {
 }
 
 async fn stop(state: &ApiState, caller: &Caller, id: &str, how: Stop) -> ApiResult<()> {
-    let view = find(state, caller, id)?;
     // The run that the caller may see, and no other that has its id by then.
-    let row = &view.row;
+    let row = &find(state, caller, id)?;
     let by = |what: &str| format!("{what} by {}", caller.principal.user);
     match how {
         Stop::Cancel => state.engine.cancel(row, by("cancelled")).await?,
@@ -269,7 +291,7 @@ pub(crate) async fn reset(
     caller: Caller,
     JsonBody(body): JsonBody<Reset>,
 ) -> ApiResult<StatusCode> {
-    let view = find(&state, &caller, &id)?;
+    let row = find(&state, &caller, &id)?;
     let request = ResetRequest {
         event: body.event_id,
         reason: body.reason.unwrap_or_else(|| format!("by {}", caller.principal.user)),
@@ -277,11 +299,11 @@ pub(crate) async fn reset(
         exclude_updates: body.exclude_updates.unwrap_or(false),
         digest: match body.digest.as_deref() {
             None => None,
-            Some("latest") => state.engine.guests().serving(&view.row.workflow),
+            Some("latest") => state.engine.guests().serving(&row.workflow),
             Some(text) => Some(digest(text)?),
         },
     };
-    state.engine.reset(&view.row, request).await?;
+    state.engine.reset(&row, request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -302,9 +324,9 @@ pub(crate) async fn pause(
     caller: Caller,
     JsonBody(body): JsonBody<Reason>,
 ) -> ApiResult<Json<Value>> {
-    let view = find(&state, &caller, &id)?;
+    let row = find(&state, &caller, &id)?;
     let reason = body.reason.unwrap_or_else(|| format!("by {}", caller.principal.user));
-    state.engine.pause(&view.row, reason).await?;
+    state.engine.pause(&row, reason).await?;
     Ok(Json(json!({ "message": "the execution is paused" })))
 }
 
@@ -314,11 +336,11 @@ pub(crate) async fn resume(
     Path(id): Path<String>,
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
-    let view = find(&state, &caller, &id)?;
-    if view.row.status == Status::Running && view.paused.is_none() {
+    let row = find(&state, &caller, &id)?;
+    if row.status == Status::Running && state.engine.view(row.clone())?.paused.is_none() {
         return Err(ApiError::conflict(format!("the execution '{id}' is not paused")));
     }
-    state.engine.resume(&view.row).await?;
+    state.engine.resume(&row).await?;
     Ok(Json(json!({ "message": "the execution goes on" })))
 }
 
@@ -349,7 +371,7 @@ pub(crate) async fn upgrade(
 ) -> ApiResult<Json<Value>> {
     let mut rows = Vec::new();
     for id in &body.execution_ids {
-        rows.push(find(&state, &caller, id)?.row);
+        rows.push(find(&state, &caller, id)?);
     }
     if let Some(workflow) = &body.workflow {
         let user = if caller.is_owner() { None } else { Some(caller.principal.user.clone()) };
@@ -394,10 +416,10 @@ pub(crate) async fn unblock(
     Path(id): Path<String>,
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
-    let view = find(&state, &caller, &id)?;
-    if view.row.status == Status::Running && view.blocked.is_none() {
+    let row = find(&state, &caller, &id)?;
+    if row.status == Status::Running && state.engine.view(row.clone())?.blocked.is_none() {
         return Err(ApiError::conflict(format!("the execution '{id}' is not blocked")));
     }
-    state.engine.unblock(&view.row).await?;
+    state.engine.unblock(&row).await?;
     Ok(Json(json!({ "message": "the execution is tried again" })))
 }

@@ -77,11 +77,11 @@ pub(crate) struct EncodedInput {
 }
 
 /// The input, sent in one way or the other.
-pub(crate) fn input(plain: Option<Box<RawValue>>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
+pub(crate) fn input(plain: Option<Text>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
     let place = ["body", "encoded_input"];
     let text = match (plain, encoded) {
         (Some(_), Some(_)) => return Err(ApiError::invalid(&place, "send either input or encoded_input")),
-        (Some(plain), None) => Box::<str>::from(plain).into_string(),
+        (Some(plain), None) => return Ok(plain),
         (None, None) => return Ok(Text::null()),
         (None, Some(encoded)) if encoded.empty == Some(true) => return Ok(Text::null()),
         (None, Some(encoded)) => {

@@ -37,9 +37,9 @@ pub(crate) async fn signal(
     caller: Caller,
     JsonBody(body): JsonBody<Invocation>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
-    let view = executions::find(&state, &caller, &id)?;
+    let row = executions::find(&state, &caller, &id)?;
     let signal_id = id_of("signal_id", body.signal_id.as_ref())?;
-    state.engine.signal(&view.row, signal_id, body.message(&caller)?).await?;
+    state.engine.signal(&row, signal_id, body.message(&caller)?).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "message": "Signal accepted" }))))
 }
 
@@ -50,8 +50,8 @@ pub(crate) async fn query(
     caller: Caller,
     JsonBody(body): JsonBody<Invocation>,
 ) -> ApiResult<Part> {
-    let view = executions::find(&state, &caller, &id)?;
-    let answer = state.engine.query(&view.row, body.message(&caller)?).await?;
+    let row = executions::find(&state, &caller, &id)?;
+    let answer = state.engine.query(&row, body.message(&caller)?).await?;
     Ok(Part::object([("query_name", json!(body.name).into()), ("result", (&answer).into())]))
 }
 
@@ -98,8 +98,8 @@ pub(crate) async fn get_update(
     Path((id, update_id)): Path<(String, String)>,
     caller: Caller,
 ) -> ApiResult<Part> {
-    let view = executions::find(&state, &caller, &id)?;
-    let found = state.engine.update_state(&view.row, &update_id)?;
+    let row = executions::find(&state, &caller, &id)?;
+    let found = state.engine.update_state(&row, &update_id)?;
     let found = found
         .ok_or_else(|| ApiError::not_found(format!("the execution '{id}' has no update '{update_id}'")))?;
     Ok(described(&update_id, &found))
@@ -111,11 +111,11 @@ async fn send_update(
     id: &str,
     body: &Invocation,
 ) -> ApiResult<(String, UpdateState)> {
-    let view = executions::find(state, caller, id)?;
+    let row = executions::find(state, caller, id)?;
     let update_id = id_of("update_id", body.update_id.as_ref())?;
     let limit = seconds("timeout_seconds", body.timeout_seconds)?;
     let stage = body.wait_for.map_or(WaitFor::Completed, WaitFor::from);
-    let sent = state.engine.update(&view.row, update_id, body.message(caller)?, stage, limit);
+    let sent = state.engine.update(&row, update_id, body.message(caller)?, stage, limit);
     tokio::select! {
         sent = sent => Ok(sent?),
         why = streams::over(state, caller) => Err(match why {

@@ -4,9 +4,14 @@
 use std::borrow::Cow;
 
 use airlock_engine::Json as Text;
-use axum::response::{IntoResponse, Response};
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::Value;
+
+use crate::unserved;
 
 /// A piece of JSON.
 #[derive(Debug, Clone)]
@@ -92,8 +97,33 @@ impl Serialize for Part {
     }
 }
 
+impl Part {
+    /// How many bytes its payloads have.
+    fn payloads(&self) -> usize {
+        match self {
+            Self::Value(_) => 0,
+            Self::Text(text) => text.as_str().len(),
+            Self::Object(members) => members.iter().map(|(_, part)| part.payloads()).sum(),
+            Self::List(parts) => parts.iter().map(Self::payloads).sum(),
+        }
+    }
+
+    /// Its text, in room that is asked for once.
+    pub(crate) fn to_text(&self) -> serde_json::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(self.payloads() + ABOUT);
+        serde_json::to_writer(&mut text, self)?;
+        Ok(text)
+    }
+}
+
+/// What stands around payloads has so many bytes, mostly.
+const ABOUT: usize = 1 << 10;
+
 impl IntoResponse for Part {
     fn into_response(self) -> Response {
-        axum::Json(self).into_response()
+        match self.to_text() {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+            Err(_) => unserved::panicked().into_response(),
+        }
     }
 }

@@ -40,13 +40,13 @@ pub(crate) async fn list(
     Path(id): Path<String>,
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
-    let view = executions::find(&state, &caller, &id)?;
-    let mut open: Vec<Value> = state.engine.questions(&view.row)?.iter().map(described).collect();
-    if view.row.status == Status::Running {
+    let row = executions::find(&state, &caller, &id)?;
+    let mut open: Vec<Value> = state.engine.questions(&row)?.iter().map(described).collect();
+    if row.status == Status::Running {
         let message =
             Message { name: PENDING_INPUTS.into(), input: Text::null(), sender: sender(&caller).into() };
         // A workflow that has not begun, or cannot be asked, asks nothing.
-        let answer = state.engine.query(&view.row, message).await;
+        let answer = state.engine.query(&row, message).await;
         let pending = answer.map(|answer| answer.value()["pending_inputs"].take()).unwrap_or_default();
         for wanted in pending.as_array().into_iter().flatten() {
             if open.iter().all(|known| known["task_id"] != wanted["task_id"]) {
@@ -90,14 +90,13 @@ pub(crate) async fn answer(
     caller: Caller,
     JsonBody(body): JsonBody<Answer>,
 ) -> ApiResult<Json<Value>> {
-    let view = executions::find(&state, &caller, &id)?;
+    let row = executions::find(&state, &caller, &id)?;
     let input = Text::parse(body.input.get())
         .map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()))?;
-    let row = &view.row;
-    match state.engine.answer(row, &task_id, input.clone(), sender(&caller)) {
+    match state.engine.answer(&row, &task_id, input.clone(), sender(&caller)) {
         Ok(()) => Ok(delivered("the answer is delivered")),
         Err(AnswerError::Unknown(_)) => tokio::select! {
-            answered = tell_workflow(&state, row, &task_id, &input, &caller) => answered,
+            answered = tell_workflow(&state, &row, &task_id, &input, &caller) => answered,
             why = streams::over(&state, &caller) => Err(match why {
                 Over::Closing => ApiError::Status(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -2,8 +2,7 @@
 
 use airlock_engine::{
     ExecutionKey, RunId, UserId,
-    engine::ExecutionView,
-    store::{ListFilter, SearchMatch, SearchTerm, Sort, Status},
+    store::{ExecutionRow, ListFilter, SearchMatch, SearchTerm, Sort, Status},
 };
 use axum::{
     Json,
@@ -19,9 +18,8 @@ use crate::{
     caller::Caller,
     error::{ApiError, ApiResult},
     executions,
-    part::Part,
     query::Query,
-    unserved, wire, workflows,
+    wire, workflows,
 };
 
 /// `GET /v1/workflows/runs`
@@ -156,11 +154,11 @@ fn search_terms(query: &Query) -> ApiResult<Vec<SearchTerm>> {
     terms.iter().map(term).collect()
 }
 
-fn find(state: &ApiState, caller: &Caller, run_id: &str) -> ApiResult<ExecutionView> {
+fn find(state: &ApiState, caller: &Caller, run_id: &str) -> ApiResult<ExecutionRow> {
     let unknown = || ApiError::not_found(format!("no run has the id '{run_id}'"));
     let run = RunId(Uuid::parse_str(run_id).map_err(|_| unknown())?);
-    let view = state.engine.get_run(&run)?;
-    view.filter(|view| executions::may_see(caller, &view.row)).ok_or_else(unknown)
+    let row = state.engine.row_of_run(&run)?;
+    row.filter(|row| executions::may_see(caller, row)).ok_or_else(unknown)
 }
 
 /// `GET /v1/workflows/runs/{run_id}`
@@ -168,10 +166,9 @@ pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(run_id): Path<String>,
     caller: Caller,
-) -> ApiResult<Part> {
-    // A large result is opened and read here.
-    let read = tokio::task::spawn_blocking(move || Ok(wire::execution(&find(&state, &caller, &run_id)?)));
-    read.await.unwrap_or_else(|_| Err(unserved::panicked()))
+) -> ApiResult<Response> {
+    let row = find(&state, &caller, &run_id)?;
+    executions::with_result(&state, &caller, row, false).await
 }
 
 /// `GET /v1/workflows/runs/{run_id}/history`
@@ -180,8 +177,8 @@ pub(crate) async fn history(
     Path(run_id): Path<String>,
     caller: Caller,
 ) -> ApiResult<Response> {
-    let view = find(&state, &caller, &run_id)?;
-    executions::whole_history(&state, &caller, &view).await
+    let row = find(&state, &caller, &run_id)?;
+    executions::whole_history(&state, &caller, &row).await
 }
 
 #[cfg(test)]

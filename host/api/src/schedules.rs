@@ -2,6 +2,7 @@
 
 use airlock_engine::{
     Json as Text,
+    json::{MOST_VALUES, values},
     schedule::{
         BackfillRequest, Counters, Definition, Members, NewSchedule, Overlap, Problem, Refusal,
         ScheduleError, ScheduleView,
@@ -310,6 +311,11 @@ fn overlap(number: Option<i64>) -> ApiResult<Option<Overlap>> {
 
 /// What a definition consists of, or what of it is to change.
 fn members(schedule: &RawValue) -> ApiResult<Members> {
+    let count = values(schedule.get().as_bytes());
+    if count > MOST_VALUES {
+        let message = format!("{count} values stand where at most {MOST_VALUES} are possible");
+        return Err(ApiError::invalid(&["body", "schedule"], message));
+    }
     serde_json::from_str(schedule.get()).map_err(|error| {
         let message =
             format!("a schedule is an object with input, calendars, intervals, cron_expressions …: {error}");

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use airlock_connectors::{Connectors, MasterKeySource};
 use airlock_engine::{Engine, schedule::Scheduler};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,12 +29,7 @@ pub struct ApiState {
     pub(crate) budget: Arc<Budget>,
     pub(crate) turns: Arc<Turns>,
     pub(crate) places: Arc<Places>,
-    /// Pages of histories that are read at the same time.
-    pub(crate) readers: Arc<Semaphore>,
 }
-
-/// What one page of a history holds at most while it is read: its large payloads, and all that a history has beside them.
-const LARGEST_PAGE: usize = 96 << 20;
 
 impl ApiState {
     /// State for a router. `rooms` gives the figures that the status shows of rooms that
@@ -61,7 +55,6 @@ impl ApiState {
             budget: Budget::new(limits.bytes),
             turns: Turns::new(limits.requests_per_user()),
             places: Places::new(Arc::clone(&limits)),
-            readers: Arc::new(Semaphore::new(readers(&limits))),
             limits,
         }
     }
@@ -74,13 +67,8 @@ impl ApiState {
             budget: Budget::new(limits.bytes),
             turns: Turns::new(limits.requests_per_user()),
             places: Places::new(Arc::clone(&limits)),
-            readers: Arc::new(Semaphore::new(readers(&limits))),
             limits,
             ..self
         }
     }
-}
-
-fn readers(limits: &Limits) -> usize {
-    (limits.bytes / LARGEST_PAGE).clamp(2, 8)
 }

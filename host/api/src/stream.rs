@@ -3,15 +3,15 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use airlock_engine::{
-    Engine, ExecutionId, Json as Text,
+    Engine, ExecutionId,
     engine::Progress,
     history::{Command, Record, StoredRecord},
     store::{ExecutionRow, ListFilter, Sort, Status, StoreError},
 };
 use axum::{
     extract::{Path, State},
-    http::{HeaderMap, StatusCode},
-    response::{Response, sse::Event as Frame},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response, sse::Event as Frame},
 };
 use futures::future::select_all;
 use serde_json::json;
@@ -19,14 +19,14 @@ use tokio::sync::watch;
 
 use crate::{
     ApiState,
+    budget::{Charge, FREE},
     caller::Caller,
     error::{ApiError, ApiResult},
     events::{Event, Events},
     executions,
     pages::{Pages, Unread},
-    part::Part,
     query::Query,
-    streams, unserved,
+    streams,
 };
 
 /// Query keys that are not metadata filters.
@@ -120,8 +120,8 @@ pub(crate) async fn execution(
     query: Query,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let view = executions::find(&state, &caller, &id)?;
-    let scope = Scope { id: Some(view.row.id), ..Scope::default() };
+    let row = executions::find(&state, &caller, &id)?;
+    let scope = Scope { id: Some(row.id), ..Scope::default() };
     Ok(follow(&state, &caller, scope, Filter::new(&query, &headers)?))
 }
 
@@ -221,8 +221,9 @@ fn told(mut events: Events, records: &[StoredRecord], filter: &Filter, ended: bo
     }
     let mut frames: Vec<(u64, String)> = Vec::new();
     for event in found.into_iter().filter(|event| filter.passes(event, events.workflow())) {
-        // An event has a JSON form: names are texts.
-        frames.push((event.number, serde_json::to_string(&events.frame(&event)).unwrap_or_default()));
+        // An event has a JSON form, which is UTF-8: names are texts.
+        let frame = events.frame(&event).to_text().unwrap_or_default();
+        frames.push((event.number, String::from_utf8(frame).unwrap_or_default()));
     }
     let bytes = frames.iter().map(|(_, frame)| frame.capacity()).sum();
     let continued = records.iter().any(|stored| matches!(stored.record, Record::Continued { .. }));
@@ -359,7 +360,7 @@ const LIST_BYTES: usize = 8 << 20;
 
 /// `GET /v1/workflows/events/list`: stored events in their order. The cursor is the number of the next event. A page of
 /// large events has fewer than were asked for, and a cursor.
-pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Query) -> ApiResult<Part> {
+pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Query) -> ApiResult<Response> {
     let limit = query.page_size("limit", 100)?;
     let from: u64 = query.number("cursor")?.unwrap_or(0);
     let Some(id) = ["root_workflow_exec_id", "workflow_exec_id"].iter().find_map(|key| query.filter(key))
@@ -403,13 +404,42 @@ pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Q
     let count = fitting.count();
     let next = found.get(count).map(|(number, _)| number.to_string());
     found.truncate(count);
-    let events = found.into_iter().map(|(_, text)| Text::parse(text).map(|text| Part::from(&text)));
-    let events = events.collect::<Result<_, _>>().map_err(|_| unserved::panicked())?;
-    Ok(Part::object([("events", Part::List(events)), ("next_cursor", json!(next).into())]))
+    Ok(answer(&state, &caller, found, next.as_deref(), charge))
+}
+
+/// The list as JSON. A large one is handed on event by event, as it is; the charge is for that.
+fn answer(
+    state: &ApiState,
+    caller: &Caller,
+    found: Vec<Listed>,
+    next: Option<&str>,
+    mut charge: Charge,
+) -> Response {
+    let held: usize = found.iter().map(|(_, text)| text.capacity()).sum();
+    // No more than what was charged for until now.
+    let _ = charge.set(held);
+    let end = format!("],\"next_cursor\":{}}}", json!(next));
+    let pieces = found.into_iter().enumerate().flat_map(|(number, (_, text))| {
+        let before: &[u8] = if number == 0 { b"{\"events\":[" } else { b"," };
+        [before.to_vec(), text]
+    });
+    let nothing = std::iter::once(b"{\"events\":[".to_vec()).filter(move |_| held == 0);
+    let pieces = nothing.chain(pieces).chain([end.into_bytes()]);
+    if held <= FREE {
+        let text: Vec<u8> = pieces.flatten().collect();
+        return ([(header::CONTENT_TYPE, "application/json")], text).into_response();
+    }
+    let text = async_stream::stream! {
+        let _charge = charge;
+        for piece in pieces {
+            yield Ok(piece);
+        }
+    };
+    streams::text(state, caller, "application/json", text)
 }
 
 /// An event's number and text.
-type Listed = (u64, String);
+type Listed = (u64, Vec<u8>);
 
 fn listed(
     mut events: Events,
@@ -424,9 +454,8 @@ fn listed(
     }
     let wanted = found.into_iter().filter(|event| event.number >= from);
     // An event has a JSON form: names are texts.
-    let texts: Vec<Listed> = wanted
-        .map(|event| (event.number, serde_json::to_string(&events.body(&event)).unwrap_or_default()))
-        .collect();
+    let texts: Vec<Listed> =
+        wanted.map(|event| (event.number, events.body(&event).to_text().unwrap_or_default())).collect();
     let bytes = texts.iter().map(|(_, text)| text.capacity()).sum();
     ((events, texts, last), bytes)
 }

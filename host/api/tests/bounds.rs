@@ -611,6 +611,32 @@ async fn a05_a_large_history_is_written_from_its_text_as_it_is_taken_and_given_b
     assert_eq!(history["events"][0]["record"]["Started"]["input"], json!({ "a": 1 }), "{history}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a05_large_results_and_events_are_given_as_they_are_and_what_was_charged_for_them_comes_back() {
+    let house = House::new(patient()).await;
+    let input = format!("{{\"n\":[{}1.5]}}", "0,".repeat(3_000_000));
+    let id = house.start(&house.owner, "echo", &input).await;
+    house.completed(&id).await;
+    let (of_run, of_events) = (
+        format!("/v1/workflows/executions/{id}"),
+        format!("/v1/workflows/events/list?workflow_exec_id={id}"),
+    );
+    for path in [of_run.clone(), of_run, of_events.clone()] {
+        let response = house.answer(&house.owner, Method::GET, &path, "").await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let text = to_bytes(response.into_body(), usize::MAX).await.expect("all of it");
+        let text = std::str::from_utf8(&text).expect("text");
+        assert_eq!(text.matches(input.as_str()).count(), 1, "{path}: to the letter");
+        assert!(serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok(), "{path}");
+        // A page has room for one such event: the next one has a number.
+        assert_eq!(text.contains("\"next_cursor\":\""), path == of_events, "{path}");
+    }
+    house.until("/http/memory/held", |held| held == 0).await;
+    let none = house.answer(&house.owner, Method::GET, &format!("{of_events}&cursor=1000000"), "").await;
+    let text = to_bytes(none.into_body(), usize::MAX).await.expect("a body");
+    assert_eq!(&text[..], b"{\"events\":[],\"next_cursor\":null}");
+}
+
 /// Whether a stream ends, with what it said last.
 async fn last_words(response: Response) -> String {
     let mut body = response.into_body().into_data_stream();

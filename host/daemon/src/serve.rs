@@ -61,9 +61,9 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
     let keyring = Arc::new(Keyring::open(&settings.data, &master, previous.as_ref())?);
     drop((master, previous));
     let store = SqliteStore::open_with(&settings.data, &keyring.journal(), &settings.objects)?;
-    if let Err(error) = airlock_store::crashes::watch(&settings.data) {
-        tracing::warn!(%error, "crashes cannot be noted: what causes them will not be held back");
-    }
+    let _watch = airlock_store::crashes::watch(&settings.data).inspect_err(
+        |error| tracing::warn!(%error, "crashes cannot be noted: what causes them will not be held back"),
+    );
     tokio::spawn(sweep(Arc::downgrade(&store)));
     let records: Arc<dyn Records> = Arc::clone(&store) as _;
     // A public address has to be named: requests cannot be trusted to say it.

@@ -26,6 +26,7 @@ mod task;
 mod timers;
 mod turn;
 mod upgrade;
+mod view;
 mod waits;
 
 use std::{
@@ -57,7 +58,7 @@ use self::{
 use crate::{
     ExecutionId, ExecutionKey, Failure, Json, RunId,
     guests::Guests,
-    history::{Command, End, Record, StoredRecord, UnixMs},
+    history::{StoredRecord, UnixMs},
     machine::{BLOCKED_KEY, Input, PAUSED_KEY},
     store::{ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
     tools::Tools,
@@ -301,60 +302,6 @@ impl Engine {
         EngineStats { open: self.open.load(Ordering::Relaxed), loaded: self.loaded.load(Ordering::Relaxed) }
     }
 
-    /// An execution as it is now.
-    pub fn get(&self, id: &ExecutionId) -> Result<Option<ExecutionView>, StoreError> {
-        match self.store.find(id)? {
-            Some(row) => self.view(row).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// A run as it is now.
-    pub fn get_run(&self, run: &RunId) -> Result<Option<ExecutionView>, StoreError> {
-        match self.store.find_run(run)? {
-            Some(row) => self.view(row).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    fn view(&self, row: ExecutionRow) -> Result<ExecutionView, StoreError> {
-        let mut view = ExecutionView::running(row);
-        if view.row.status == Status::Running {
-            for (name, value) in self.store.search_keys(view.row.key)? {
-                match name.as_str() {
-                    BLOCKED_KEY => view.blocked = value,
-                    PAUSED_KEY => view.paused = value,
-                    _ => {}
-                }
-            }
-            return Ok(view);
-        }
-        for stored in self.store.last_records(view.row.key, 2)? {
-            match stored.original().record {
-                Record::Continued { run_id, .. } => {
-                    view.continued = Some(run_id);
-                    continue;
-                }
-                Record::Activation { mut commands, .. } => match commands.pop() {
-                    Some(Command::Complete { result }) => view.result = Some(result),
-                    Some(Command::Fail { failure }) => view.failure = Some(failure),
-                    _ => {}
-                },
-                Record::Ended { end: End::Failed(failure) } => view.failure = Some(failure),
-                Record::Ended { end: End::TimedOut } => {
-                    let message = "the execution took longer than its limit";
-                    view.failure = Some(Failure::timeout("execution", message));
-                }
-                Record::Ended { end: End::Terminated(reason) } => {
-                    view.failure = Some(Failure::permanent(Failure::TERMINATED, reason));
-                }
-                _ => {}
-            }
-            break;
-        }
-        Ok(view)
-    }
-
     /// The search keys of a run that are not the host's own. `None` is a key without a value.
     pub fn search_keys(&self, key: ExecutionKey) -> Result<Vec<(String, Option<String>)>, StoreError> {
         let mut keys = self.store.search_keys(key)?;
@@ -376,6 +323,11 @@ impl Engine {
     ) -> Result<Vec<StoredRecord>, StoreError> {
         let page = self.store.history(key, from, limit)?;
         Ok(page.into_iter().map(StoredRecord::original).collect())
+    }
+
+    /// How many bytes are read for each record that [`Engine::history`] gives for the same.
+    pub fn sizes(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<u64>, StoreError> {
+        self.store.sizes(key, from, limit)
     }
 
     /// A way to see the history of a run grow; `None` for one that is not there any more.
@@ -402,8 +354,9 @@ impl Engine {
         limit: Option<Duration>,
     ) -> Result<Option<ExecutionView>, StoreError> {
         let whom = whom.into();
-        let now = || {
-            self.store.find(whom.id)?.filter(|row| whom.reaches(row)).map(|row| self.view(row)).transpose()
+        let now = async || match self.store.find(whom.id)?.filter(|row| whom.reaches(row)) {
+            Some(row) => self.view_aside(row).await.map(Some),
+            None => Ok(None),
         };
         let until = async {
             loop {
@@ -411,18 +364,20 @@ impl Engine {
                     Some(cell) => cell,
                     None => match self.store.find(whom.id)?.filter(|row| whom.reaches(row)) {
                         None => return Ok(None),
-                        Some(row) if row.status != Status::Running => return self.view(row).map(Some),
+                        Some(row) if row.status != Status::Running => {
+                            return self.view_aside(row).await.map(Some);
+                        }
                         Some(row) => self.cell(&row),
                     },
                 };
                 let mut ended = cell.ended.subscribe();
                 if ended.wait_for(|ended| *ended).await.is_err() {
-                    return now();
+                    return now().await;
                 }
                 match cell.outcome.get() {
                     Some(view) if view.continued.is_none() => return Ok(Some(ExecutionView::clone(view))),
                     // Another run goes on, or this cell was made when it had ended already.
-                    _ => match now()? {
+                    _ => match now().await? {
                         Some(view) if view.row.status == Status::Running => {}
                         other => return Ok(other),
                     },
@@ -432,7 +387,7 @@ impl Engine {
         match limit {
             Some(limit) => match tokio::time::timeout(limit, until).await {
                 Ok(outcome) => outcome,
-                Err(_) => now(),
+                Err(_) => now().await,
             },
             None => until.await,
         }

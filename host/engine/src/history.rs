@@ -619,7 +619,15 @@ pub enum CorruptRecord {
 
 /// The binary form of a row: time and record.
 pub fn encode(at: UnixMs, record: &Record) -> Vec<u8> {
-    let row = vec![FORMAT];
+    encode_between(at, record, 0, 0)
+}
+
+/// The same with so many bytes of zero before it, and room for more behind. Memory is asked for once: a record may be large.
+pub fn encode_between(at: UnixMs, record: &Record, before: usize, after: usize) -> Vec<u8> {
+    let size = postcard::experimental::serialized_size(&(at, record)).unwrap_or_default();
+    let mut row = Vec::with_capacity(before + 1 + size + after);
+    row.resize(before, 0);
+    row.push(FORMAT);
     // Serialising these types into memory has no way to fail: lengths are known and there is no I/O.
     postcard::to_extend(&(at, record), row).unwrap_or_default()
 }

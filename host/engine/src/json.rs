@@ -107,8 +107,23 @@ impl<'de> Deserialize<'de> for Json {
             let raw = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
             Self::parse(Box::<str>::from(raw)).map_err(D::Error::custom)
         } else {
-            Ok(Self(String::deserialize(deserializer)?.into()))
+            deserializer.deserialize_str(Whole)
         }
+    }
+}
+
+/// Takes a text as it stands, which may be large, without a copy in between.
+struct Whole;
+
+impl Visitor<'_> for Whole {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
+        Ok(Json(text.into()))
     }
 }
 
@@ -147,6 +162,24 @@ pub fn value(text: &str) -> Result<serde_json::Value, serde_json::Error> {
     let value = Tree.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
+}
+
+/// What becomes a tree of values may have so many: each takes many times the memory of its text.
+pub const MOST_VALUES: usize = 500_000;
+
+/// How many values and keys a JSON text has, or a few more. Nothing is built.
+pub fn values(text: &[u8]) -> usize {
+    let (mut count, mut inside, mut escaped) = (1, false, false);
+    for &byte in text {
+        match (inside, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => inside = !inside,
+            (false, b',' | b'[' | b'{' | b':') => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Takes out members with private names. Whether there were none.

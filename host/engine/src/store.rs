@@ -42,6 +42,12 @@ pub trait Store: Send + Sync + 'static {
     /// Up to `limit` of the last records of a history, the last one first.
     fn last_records(&self, key: ExecutionKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError>;
 
+    /// How many bytes are read for each record that [`Store::history`] gives for the same; nothing of them is read.
+    fn sizes(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<u64>, StoreError>;
+
+    /// The same for [`Store::last_records`].
+    fn last_sizes(&self, key: ExecutionKey, limit: usize) -> Result<Vec<u64>, StoreError>;
+
     /// Every run that has not ended, with when it wants to be looked at.
     fn open_executions(&self) -> Result<Vec<(ExecutionKey, Wake)>, StoreError>;
 

@@ -338,6 +338,12 @@ impl Store for Fillable {
     fn last_records(&self, key: ExecutionKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
         self.inner.last_records(key, limit)
     }
+    fn sizes(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<u64>, StoreError> {
+        self.inner.sizes(key, from, limit)
+    }
+    fn last_sizes(&self, key: ExecutionKey, limit: usize) -> Result<Vec<u64>, StoreError> {
+        self.inner.last_sizes(key, limit)
+    }
 
     fn find_run(&self, run: &RunId) -> Result<Option<ExecutionRow>, StoreError> {
         self.inner.find_run(run)
@@ -778,6 +784,28 @@ async fn a_tool_outside_the_declared_slots_is_refused_with_advice() {
     let started = stage.engine.start(wishful).await.expect("starts");
     let message = stage.ended(&started.row.id).await.failure.expect("it fails").message;
     assert!(message.starts_with("Extension bindings reference unknown connectors"), "{message}");
+}
+
+#[tokio::test]
+async fn a05_an_input_of_too_many_values_is_refused_before_a_tree_is_made_of_it() {
+    let stage = Stage::new().await;
+    let with = |count: usize| {
+        let text = format!("{{\"steps\":1,\"more\":[{}0]}}", "0,".repeat(count));
+        StartRequest { input: Json::parse(text).expect("JSON"), ..request("steps", json!({})) }
+    };
+    let Err(StartError::InvalidInput(problems)) = stage.engine.start(with(4_000_000)).await else {
+        panic!("it is refused");
+    };
+    assert!(problems[0].message.contains("at most 4000000 are possible"), "{problems:?}");
+    // A large one of fewer is checked as any other is.
+    let started = stage.engine.start(with(100_000)).await.expect("starts");
+    assert_eq!(stage.ended(&started.row.id).await.row.status, Status::Completed);
+    let mut wrong = with(100_000);
+    wrong.input = Json::parse(wrong.input.as_str().replacen('1', "true", 1)).expect("JSON");
+    let Err(StartError::InvalidInput(problems)) = stage.engine.start(wrong).await else {
+        panic!("its schema is looked at");
+    };
+    assert_eq!(problems[0].pointer, "/steps");
 }
 
 #[tokio::test]

@@ -193,6 +193,12 @@ impl Store for Watched {
     fn last_records(&self, key: ExecutionKey, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
         self.inner.last_records(key, limit)
     }
+    fn sizes(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<u64>, StoreError> {
+        self.inner.sizes(key, from, limit)
+    }
+    fn last_sizes(&self, key: ExecutionKey, limit: usize) -> Result<Vec<u64>, StoreError> {
+        self.inner.last_sizes(key, limit)
+    }
     fn open_executions(&self) -> Result<Vec<(ExecutionKey, Wake)>, StoreError> {
         self.inner.open_executions()
     }

@@ -111,16 +111,24 @@ impl Checked {
     /// Checks a value. What is small is checked at once; else it is copied and checked on a thread of the room.
     pub async fn check(&self, value: &Value) -> Outcome {
         match self.at_once(value) {
-            Ok(outcome) => outcome,
-            Err(work) => self.room.run(work).await.unwrap_or_else(Outcome::Undecided),
+            Some(outcome) => outcome,
+            None => self.room.run(self.work(value.clone())).await.unwrap_or_else(Outcome::Undecided),
+        }
+    }
+
+    /// The same for a value that nobody else needs: a large one is not copied.
+    pub async fn check_owned(&self, value: Value) -> Outcome {
+        match self.at_once(&value) {
+            Some(outcome) => outcome,
+            None => self.room.run(self.work(value)).await.unwrap_or_else(Outcome::Undecided),
         }
     }
 
     /// The same for callers that may block, for [`Limits::deadline`] at most.
     pub fn check_blocking(&self, value: &Value) -> Outcome {
         match self.at_once(value) {
-            Ok(outcome) => outcome,
-            Err(work) => self.room.run_blocking(work).unwrap_or_else(Outcome::Undecided),
+            Some(outcome) => outcome,
+            None => self.room.run_blocking(self.work(value.clone())).unwrap_or_else(Outcome::Undecided),
         }
     }
 
@@ -165,21 +173,24 @@ impl Checked {
         &self.ready.outline.without
     }
 
-    fn at_once(&self, value: &Value) -> Result<Outcome, impl FnOnce() -> Outcome + Send + 'static + use<>> {
+    /// What is known on the caller's thread.
+    fn at_once(&self, value: &Value) -> Option<Outcome> {
         let limit = self.ready.limits.work_at_once;
         if let Some(cost) = self.ready.small_cost(value).filter(|cost| cost.all <= limit) {
             let checked = guarded(|| self.ready.check(value, cost));
-            return Ok(checked.unwrap_or_else(Outcome::Undecided));
+            return Some(checked.unwrap_or_else(Outcome::Undecided));
         }
         // A value that is too deep is not even copied.
-        if let Err(undecided) = is_shallow(value, self.ready.limits.depth) {
-            return Ok(Outcome::Undecided(undecided));
-        }
-        let (ready, value) = (Arc::clone(&self.ready), value.clone());
-        Err(move || match ready.cost(&value) {
+        is_shallow(value, self.ready.limits.depth).err().map(Outcome::Undecided)
+    }
+
+    /// The rest, for a thread of the room.
+    fn work(&self, value: Value) -> impl FnOnce() -> Outcome + Send + 'static + use<> {
+        let ready = Arc::clone(&self.ready);
+        move || match ready.cost(&value) {
             Ok(cost) => ready.check(&value, cost),
             Err(undecided) => Outcome::Undecided(undecided),
-        })
+        }
     }
 
     fn look_at_once<T, L: FnOnce(&Validator, Value) -> T + Send + 'static>(

@@ -86,6 +86,14 @@ impl Store for SqliteStore {
         self.complete(of, found)
     }
 
+    fn sizes(&self, key: ExecutionKey, from: u32, limit: usize) -> Result<Vec<u64>, StoreError> {
+        self.read(|connection| read::sizes(connection, key, from, limit))
+    }
+
+    fn last_sizes(&self, key: ExecutionKey, limit: usize) -> Result<Vec<u64>, StoreError> {
+        self.read(|connection| read::last_sizes(connection, key, limit))
+    }
+
     fn open_executions(&self) -> Result<Vec<(ExecutionKey, Wake)>, StoreError> {
         self.read(read::open_executions)
     }
@@ -216,7 +224,7 @@ impl SqliteStore {
         let references = elsewhere.iter().map(|(_, _, reference)| reference.clone()).collect();
         let objects = self.objects.get(references)?;
         for ((position, index, _), sealed) in elsewhere.into_iter().zip(objects) {
-            let (at, record) = self.seal.open_record(&sealed, key, index, owner)?;
+            let (at, record) = self.seal.open_record(sealed, key, index, owner)?;
             if let Some(stored) = records.get_mut(position) {
                 *stored = StoredRecord { at, record, ..*stored };
             }

@@ -91,7 +91,7 @@ pub(crate) fn changed() -> StoreError {
 
 /// Opens the first record of a run of before.
 fn open_unowned(seal: &Seal, key: ExecutionKey, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
-    seal.open_at(sealed, key, 0, None).map_err(|_| {
+    seal.open_at(sealed.to_vec(), key, 0, None).map_err(|_| {
         let why = "its seal is broken: the row, its place or the owner of the run was changed";
         CorruptRecord::Damaged(why.into()).into()
     })

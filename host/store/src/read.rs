@@ -107,6 +107,43 @@ pub(crate) fn history(
     stored(connection, seal, (key, owner), sql, params![key.0, from, rows(limit)], ROOM)
 }
 
+/// What stands at the places of a history, by its size: the row, and the object if there is one.
+const SIZES: &str = "SELECT length(journal.body) + coalesce(objects.length, 0) FROM journal LEFT JOIN objects \
+    ON objects.execution = journal.execution AND objects.idx = journal.idx WHERE journal.execution = ?1";
+
+pub(crate) fn sizes(
+    connection: &Connection,
+    key: ExecutionKey,
+    from: u32,
+    limit: usize,
+) -> Result<Vec<u64>, StoreError> {
+    let sql = format!("{SIZES} AND journal.idx >= ?2 ORDER BY journal.idx LIMIT ?3");
+    numbers(connection, &sql, params![key.0, from, rows(limit)])
+}
+
+pub(crate) fn last_sizes(
+    connection: &Connection,
+    key: ExecutionKey,
+    limit: usize,
+) -> Result<Vec<u64>, StoreError> {
+    let sql = format!("{SIZES} ORDER BY journal.idx DESC LIMIT ?2");
+    numbers(connection, &sql, params![key.0, rows(limit)])
+}
+
+fn numbers(
+    connection: &Connection,
+    sql: &str,
+    params: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<u64>, StoreError> {
+    let query = || {
+        connection
+            .prepare_cached(sql)?
+            .query_map(params, |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))?
+            .collect::<rusqlite::Result<Vec<_>>>()
+    };
+    query().map_err(|error| failure(&error))
+}
+
 pub(crate) fn last_records(
     connection: &Connection,
     seal: &Seal,
@@ -142,7 +179,7 @@ fn stored(
             break;
         }
         room = room.saturating_sub(body.len() as u64);
-        let opened = seal.open_at(body, key, index, owner)?;
+        let opened = seal.open_at(body.to_vec(), key, index, owner)?;
         let (at, record) = match Reference::decode(&opened) {
             None => history::decode(&opened)?,
             Some(reference) => {

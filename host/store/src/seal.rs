@@ -6,14 +6,15 @@ use airlock_engine::{
     store::{Append, StoreError},
 };
 use chacha20poly1305::{
-    KeyInit, XChaCha20Poly1305, XNonce,
-    aead::{Aead, Payload},
+    KeyInit, Tag, XChaCha20Poly1305, XNonce,
+    aead::{Aead, AeadInOut, Payload},
 };
 use rand::Rng;
 
 use crate::reference::Reference;
 
 const NONCE: usize = 24;
+const TAG: usize = 16;
 
 /// Opens and closes rows of the journal.
 pub(crate) struct Seal(XChaCha20Poly1305);
@@ -45,7 +46,10 @@ impl Seal {
         let rows = append.records.iter().zip(append.index..);
         rows.map(|(record, index)| Row {
             events: record.event_count(),
-            body: self.seal_at(&history::encode(append.at, record), append.key, index, owner(append)),
+            body: self.seal_in_place(
+                history::encode_between(append.at, record, NONCE, TAG),
+                &bound(append.key, index, owner(append)),
+            ),
             object: None,
         })
         .collect()
@@ -53,15 +57,39 @@ impl Seal {
 
     /// Seals bytes for a place: nonce, then ciphertext with its tag.
     pub(crate) fn seal(&self, bytes: &[u8], place: &[u8]) -> Vec<u8> {
+        let mut row = Vec::with_capacity(NONCE + bytes.len() + TAG);
+        row.resize(NONCE, 0);
+        row.extend_from_slice(bytes);
+        self.seal_in_place(row, place)
+    }
+
+    /// The same for bytes behind a place for the nonce.
+    fn seal_in_place(&self, mut row: Vec<u8>, place: &[u8]) -> Vec<u8> {
         // 192 bits at random do not repeat in the life of a key.
-        let nonce: [u8; NONCE] = rand::rng().random();
-        let mut sealed = Vec::with_capacity(NONCE + bytes.len() + 16);
-        sealed.extend_from_slice(&nonce);
-        // The cipher refuses only messages of 256 GB and more.
-        let text =
-            self.0.encrypt(&XNonce::from(nonce), Payload { msg: bytes, aad: place }).unwrap_or_default();
-        sealed.extend_from_slice(&text);
-        sealed
+        let fresh: [u8; NONCE] = rand::rng().random();
+        let Some((nonce, text)) = row.split_first_chunk_mut::<NONCE>() else { return Vec::new() };
+        *nonce = fresh;
+        match self.0.encrypt_inout_detached(&XNonce::from(fresh), place, text.into()) {
+            Ok(tag) => row.extend_from_slice(&tag),
+            // The cipher refuses only messages of 256 GB and more.
+            Err(_) => row.clear(),
+        }
+        row
+    }
+
+    /// Opens what [`Seal::seal`] closed for the same place, without another copy of it. What does not open is as it was.
+    fn open_in_place(&self, sealed: &mut Vec<u8>, place: &[u8]) -> bool {
+        let Some((nonce, text)) = sealed.split_first_chunk_mut::<NONCE>() else { return false };
+        let Some((text, tag)) = text.split_last_chunk_mut::<TAG>() else { return false };
+        // The tag is checked before anything is written.
+        let opened =
+            self.0.decrypt_inout_detached(&XNonce::from(*nonce), place, text.into(), &Tag::from(*tag));
+        if opened.is_err() {
+            return false;
+        }
+        sealed.truncate(sealed.len() - TAG);
+        sealed.drain(..NONCE);
+        true
     }
 
     /// Opens what [`Seal::seal`] closed for the same place.
@@ -78,32 +106,29 @@ impl Seal {
         index: u32,
         owner: Option<&Principal>,
     ) -> Vec<u8> {
-        match owner.filter(|_| index == 0) {
-            Some(owner) => self.seal(bytes, &first_place(key, owner)),
-            None => self.seal(bytes, &place(key, index)),
-        }
+        self.seal(bytes, &bound(key, index, owner))
     }
 
     /// Opens what stands at a place in a history. `owner` is that of the run, once it was compared with what is sealed.
     pub(crate) fn open_at(
         &self,
-        sealed: &[u8],
+        mut sealed: Vec<u8>,
         key: ExecutionKey,
         index: u32,
         owner: Option<&Principal>,
     ) -> Result<Vec<u8>, StoreError> {
         let first = owner.filter(|_| index == 0);
-        let opened = first.and_then(|owner| self.open(sealed, &first_place(key, owner)));
+        let of_owner = first.is_some_and(|owner| self.open_in_place(&mut sealed, &first_place(key, owner)));
         // Runs of before that have no owner in the seal, but in what is sealed.
-        let opened = opened.or_else(|| self.open(sealed, &place(key, index))).ok_or_else(|| {
-            CorruptRecord::Damaged("its seal is broken: the row was changed or moved".into())
-        })?;
-        Ok(opened)
+        if of_owner || self.open_in_place(&mut sealed, &place(key, index)) {
+            return Ok(sealed);
+        }
+        Err(CorruptRecord::Damaged("its seal is broken: the row was changed or moved".into()).into())
     }
 
     pub(crate) fn open_record(
         &self,
-        sealed: &[u8],
+        sealed: Vec<u8>,
         key: ExecutionKey,
         index: u32,
         owner: Option<&Principal>,
@@ -115,6 +140,14 @@ impl Seal {
 /// The owner of the run that begins with an append.
 pub(crate) fn owner(append: &Append) -> Option<&Principal> {
     append.start.as_deref().map(|start| &start.row.principal)
+}
+
+/// What a record at a place is bound to.
+fn bound(key: ExecutionKey, index: u32, owner: Option<&Principal>) -> Vec<u8> {
+    match owner.filter(|_| index == 0) {
+        Some(owner) => first_place(key, owner),
+        None => place(key, index).to_vec(),
+    }
 }
 
 /// What the first record of a run is bound to.

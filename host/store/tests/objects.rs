@@ -106,6 +106,13 @@ async fn a_large_payload_survives_reopening_sealed_and_outside_of_the_database()
     assert_eq!(plain(history), records);
     assert_eq!(plain(store.last_records(key, 1).expect("reads")), records[3..]);
     assert_eq!(plain(store.history(key, 1, 1).expect("reads")), records[1..2]);
+    let is_large: Vec<bool> =
+        store.sizes(key, 0, 10).expect("says").iter().map(|size| *size > LARGE_PAYLOAD as u64).collect();
+    assert_eq!(is_large, [false, true, false, true], "sizes are known without reading");
+    assert_eq!(store.sizes(key, 1, 1).expect("says").len(), 1);
+    let mut last = store.last_sizes(key, 10).expect("says");
+    last.reverse();
+    assert_eq!(last, store.sizes(key, 0, 10).expect("says"));
     let objects = files(&folder.path().join("objects"));
     assert_eq!(objects.len(), 2, "{objects:?}");
     for file in files(folder.path()) {

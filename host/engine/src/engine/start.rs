@@ -8,6 +8,7 @@ use std::{
 
 use airlock_schemas::{Checked, Dialect, Difference, Outcome, Refused, Schemas, Undecided};
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Engine, ExecutionView,
@@ -22,6 +23,7 @@ use crate::{
     WorkspaceId,
     guests::GuestError,
     history::{Message, Parent, Started},
+    json,
     machine::{Input, Machine},
     store::{ExecutionRow, Start, Status, StoreError, Wake},
     tools::{BindingWish, Mocks},
@@ -238,8 +240,52 @@ impl Default for Birth {
 }
 
 /// Compiled schemas, by component and place in it.
-#[derive(Default)]
-pub(super) struct Validators(Mutex<HashMap<(Digest, String), Checked>>);
+pub(super) struct Validators {
+    compiled: Mutex<HashMap<(Digest, String), Checked>>,
+    trees: Trees,
+}
+
+/// Large inputs are texts and become trees of values to be checked, which take many times their memory: some at a time.
+struct Trees {
+    large: Semaphore,
+    huge: Semaphore,
+}
+
+impl Default for Validators {
+    fn default() -> Self {
+        let trees = Trees { large: Semaphore::new(2), huge: Semaphore::new(1) };
+        Self { compiled: Mutex::default(), trees }
+    }
+}
+
+impl Trees {
+    /// The tree of an input, with its turn.
+    async fn of(&self, input: &Json) -> Result<(serde_json::Value, Option<SemaphorePermit<'_>>), Invalid> {
+        if input.as_str().len() <= AT_ONCE {
+            return Ok((input.value(), None));
+        }
+        let text = input.clone();
+        // Neither is ever closed.
+        let turn = match json::values(text.as_str().as_bytes()) {
+            too_many if too_many > MOST_VALUES => {
+                let message = format!("{too_many} values stand where at most {MOST_VALUES} are possible");
+                return Err(Invalid::Problems(vec![InputProblem { pointer: String::new(), message }]));
+            }
+            many if many > json::MOST_VALUES => self.huge.acquire().await,
+            _ => self.large.acquire().await,
+        };
+        match tokio::task::spawn_blocking(move || text.value()).await {
+            Ok(tree) => Ok((tree, turn.ok())),
+            Err(_) => Err(of_check(&Undecided::Broke)),
+        }
+    }
+}
+
+/// An input has so many values, each of which takes some 32 bytes while it is checked.
+const MOST_VALUES: usize = 4_000_000;
+
+/// A tree of a text of so many bytes is made at once.
+const AT_ONCE: usize = 64 << 10;
 
 /// Versions come and go while a daemon runs for months.
 const VALIDATORS_KEPT: usize = 512;
@@ -260,13 +306,13 @@ impl Validators {
         input: &Json,
     ) -> Result<(), Invalid> {
         let key = (digest, place);
-        let known = self.0.lock().get(&key).cloned();
+        let known = self.compiled.lock().get(&key).cloned();
         let checked = match known {
             Some(checked) => checked,
             None => {
                 let compiled = Schemas::of_process().compile(&schema.value(), Dialect::Declared).await;
                 let checked = compiled.map_err(|refused| Invalid::Schema(unusable(&key.1, &refused)))?;
-                let mut kept = self.0.lock();
+                let mut kept = self.compiled.lock();
                 if kept.len() >= VALIDATORS_KEPT {
                     kept.clear();
                 }
@@ -274,7 +320,9 @@ impl Validators {
                 checked
             }
         };
-        match checked.check(&input.value()).await {
+        let (tree, _turn) = self.trees.of(input).await?;
+        let outcome = checked.check_owned(tree).await;
+        match outcome {
             Outcome::Fits => Ok(()),
             Outcome::Differs(differences) => Err(Invalid::Problems(problems(differences))),
             Outcome::Undecided(undecided) => Err(of_check(&undecided)),

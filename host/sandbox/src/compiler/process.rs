@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, getppid, setrlimit};
+use rustix::process::{Resource, Rlimit, getppid, nice, setrlimit};
 
 use crate::runtime;
 
@@ -17,6 +17,9 @@ pub(super) const INVALID: i32 = 65;
 
 /// The same for everything that is not the component's fault.
 const FAILED: u8 = 70;
+
+/// How much less urgent it is than the daemon, from 0 to 19.
+const BEHIND_OTHERS: i32 = 15;
 
 /// How often it looks whether its parent is still there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -117,6 +120,8 @@ fn withdraw(order: &Order) -> io::Result<()> {
     // A signal that says what it is about comes first, one that cannot be missed a second later.
     let (current, maximum) = (Some(order.cpu_seconds), Some(order.cpu_seconds + 1));
     setrlimit(Resource::Cpu, Rlimit { current, maximum })?;
+    // Whoever calls the daemon comes first: what is compiled takes what is left of the processor.
+    let _ = nice(BEHIND_OTHERS);
     // When memory runs out for all, this is what the system ends first. Where that cannot be said, the limits hold all the same.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let parent = order.parent;

@@ -18,6 +18,12 @@ pub(crate) fn take_memory() -> ! {
     }
 }
 
+/// Takes so many megabytes, for as long as what this gives is there.
+pub(crate) fn hoard(megabytes: usize) -> Vec<Vec<u8>> {
+    let taken = (0..megabytes).map(|_| vec![1_u8; 1 << 20]).collect();
+    black_box(taken)
+}
+
 #[allow(unconditional_recursion, reason = "that is the harm")]
 pub(crate) fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 64]);

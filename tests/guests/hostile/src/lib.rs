@@ -53,6 +53,8 @@ enum Deed {
     Hang,
     /// Sleeps for an hour in the host.
     Sleep,
+    /// Takes 200 MB and waits until it is cancelled.
+    Hoard,
 }
 
 /// What a workflow does.
@@ -87,6 +89,8 @@ enum Plot {
     Hang,
     /// Schedules an activity that does not exist.
     UnknownActivity,
+    /// Takes 100 MB and waits for ever.
+    Hoard,
 }
 
 /// Does harm as an activity.
@@ -131,6 +135,11 @@ async fn deed(deed: Deed, ctx: ActivityContext, reflector: Tools<Reflector>) -> 
             .await;
         }
         Deed::Hang => ctx.cancelled().await,
+        Deed::Hoard => {
+            let taken = harm::hoard(200);
+            ctx.cancelled().await;
+            drop(taken);
+        }
         Deed::Sleep => std::thread::sleep(std::time::Duration::from_secs(3600)),
     }
     Ok(json!("done"))
@@ -266,6 +275,11 @@ async fn hostile_workflow(ctx: Workflow, plot: Plot) -> Result<Value> {
         Plot::ActivityImport => return undeclared().await,
         Plot::Sleep => std::thread::sleep(std::time::Duration::from_secs(3600)),
         Plot::Hang => std::future::pending::<()>().await,
+        Plot::Hoard => {
+            let taken = harm::hoard(100);
+            std::future::pending::<()>().await;
+            drop(taken);
+        }
         Plot::UnknownActivity => ctx.activity(missing, ()).await?,
     }
     Ok(json!("done"))
