@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     AuditError, AuditLog, Event, Kind,
-    chain::{Chain, Link},
+    chain::{Chain, Link, Members},
     entry::Accepted,
     files,
 };
@@ -100,7 +100,7 @@ impl AuditLog {
         let accepted = Some(Accepted { problem: problem.to_owned(), files });
         let event = Event { kind: Kind::LogAccepted, accepted, ..event }.clean();
         writer.begins_file = true;
-        let sequence = self.append(&mut writer, &event)?;
+        let sequence = self.append(&mut writer, &Members::of(&event)?)?;
         drop(writer);
         self.sync()?;
         *self.broken.lock() = None;
