@@ -25,6 +25,8 @@ mod failure;
 mod fixture;
 #[cfg(test)]
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod handshake;
 mod listing;
 mod mend;

@@ -42,6 +42,8 @@ mod corpus;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 mod searches;

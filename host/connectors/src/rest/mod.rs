@@ -20,6 +20,8 @@ mod catalogue;
 mod check;
 mod document;
 mod example;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 mod multipart;
 mod openapi;
