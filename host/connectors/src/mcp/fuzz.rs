@@ -148,7 +148,8 @@ impl Reader {
         promised!(told.contains("'odd' (odd.test)"), "it does not say whose fault it is: {told}");
         promised!(told.len() < 1_600 && !told.contains(TOKEN), "told: {told}");
         promised!(!told.chars().any(char::is_control), "told: {told:?}");
-        Ok(Verdict::Refused(told))
+        // Behind it are the server's own words.
+        Ok(Verdict::Refused(told.split(": ").next().unwrap_or_default().to_owned()))
     }
 
     /// What becomes of a result, by what was asked for.

@@ -54,7 +54,7 @@ fn as_a_guest_reads(text: &str) -> Option<Value> {
 /// That a document is the same to a guest, in every way in which the host looks at it, and on its way between them.
 pub(super) fn all_read_alike(json: &Json) -> Result<(), String> {
     let guest = as_a_guest_reads(json.as_str()).ok_or("what is taken is JSON to everybody")?;
-    let told = |what: &str| move |error: serde_json::Error| format!("{what}: {error}");
+    let told = |what: &'static str| move |error: serde_json::Error| format!("{what}: {error}");
     let written = serde_json::to_string(json).map_err(told("written"))?;
     let stored = postcard::to_stdvec(json).map_err(|error| format!("stored: {error}"))?;
     let again: Json = postcard::from_bytes(&stored).map_err(|error| format!("read back: {error}"))?;

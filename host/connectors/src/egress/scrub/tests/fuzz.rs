@@ -13,7 +13,7 @@ use super::{
 const AROUND: &[u8] = b" .,:;/\"'<>{}-";
 
 /// Secrets of which no input has any.
-const OTHERS: [&str; 3] = ["tok-4f9a81c2e7d34b6095aa17c8", "4929113387650021", "pass word/12"];
+const OTHERS: [&str; 3] = ["tok-4f9a81c2e7d34b6095aa17c8", "7301948826150437", "word of pass/12"];
 
 fn around(text: &str) -> String {
     let fits = |char: &char| {
