@@ -1,6 +1,6 @@
-# `make demo` shows the main job working, `make test` proves it, `make check` is for every commit, `make bench` measures.
+# `make demo` shows the main job working, `make test` proves it, `make fuzz` looks for more, `make check` is for every commit, `make bench` measures.
 
-.PHONY: demo test test-slowed check bench build target clean
+.PHONY: demo test test-slowed fuzz check bench build target clean
 
 TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 
@@ -26,6 +26,10 @@ test: build
 test-slowed: build
 	bash tests/setup.sh
 	bash tests/slowed.sh
+
+# Inputs that nobody thought of for every reader of what others write: a minute each, or AIRLOCK_FUZZ_SECONDS.
+fuzz: target
+	bash tests/fuzz.sh
 
 check: target
 	@rustup component list --installed | grep -q clippy || rustup component add clippy rustfmt

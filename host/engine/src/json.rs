@@ -361,5 +361,8 @@ impl<'de> Visitor<'de> for Tree {
 }
 
 #[cfg(test)]
+#[path = "json/fuzz.rs"]
+mod fuzz;
+#[cfg(test)]
 #[path = "json/tests.rs"]
 mod tests;

@@ -36,6 +36,8 @@ mod compiler;
 mod config;
 mod error;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 mod library;
 mod limits;
 mod output;

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::{
-    AuditError, AuditLog, Event, Kind,
-    chain::{Chain, Link, Members},
+    AuditError, AuditLog, Event, Kind, Members,
+    chain::{Chain, Link},
     entry::Accepted,
     files,
 };

@@ -26,6 +26,8 @@ mod failure;
 mod fixture;
 #[cfg(test)]
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod handshake;
 mod listing;
 #[cfg(test)]

@@ -46,6 +46,8 @@ mod corpus;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 mod searches;

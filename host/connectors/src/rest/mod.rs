@@ -21,6 +21,8 @@ mod check;
 mod definition;
 mod document;
 mod example;
+#[cfg(test)]
+mod fuzz;
 mod keys;
 mod multipart;
 mod openapi;

@@ -578,7 +578,7 @@ pub(super) fn body_schema(operation: &str, media: &str) -> String {
 }
 
 #[cfg(test)]
-mod mutated;
+pub(super) mod mutated;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

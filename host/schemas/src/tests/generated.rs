@@ -56,7 +56,7 @@ fn schema() -> impl Strategy<Value = Value> {
     })
 }
 
-fn document() -> impl Strategy<Value = Value> {
+pub(super) fn document() -> impl Strategy<Value = Value> {
     (schema(), prop::collection::vec(schema(), DEFINITIONS), prop::sample::select(vec!["", "7", "2019"])).prop_map(
         |(root, all, draft)| {
             let mut definitions: Map<String, Value> =
@@ -78,7 +78,7 @@ fn document() -> impl Strategy<Value = Value> {
     )
 }
 
-fn value() -> impl Strategy<Value = Value> {
+pub(super) fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

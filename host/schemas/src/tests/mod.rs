@@ -1,6 +1,7 @@
 //! What others may send, and what it costs.
 
 mod attacks;
+mod fuzz;
 mod generated;
 mod ordinary;
 mod rooms;

@@ -362,3 +362,4 @@ proptest! {
 }
 
 mod encoded;
+mod fuzz;

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use airlock_fuzz::{Judged, Verdict, promised};
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::rest::reference::pointer;
 
-const CORPUS: [(&str, &[u8]); 6] = [
+pub(in crate::rest) const CORPUS: [(&str, &[u8]); 6] = [
     ("cluster", include_bytes!("../../../tests/corpus/openapi/cluster.json")),
     ("models", include_bytes!("../../../tests/corpus/openapi/models.yaml")),
     ("metrics", include_bytes!("../../../tests/corpus/openapi/metrics.yaml")),
@@ -286,6 +287,26 @@ fn mutated(root: &Value, place: &str, all: &[String], mutation: Mutation) -> Val
     changed(root, place, Some(other))
 }
 
+/// A document of the corpus with some faults, one after the other.
+fn with_faults(which: usize, faults: Vec<(Index, Mutation)>) -> Value {
+    let (mut root, _) = document::read(CORPUS[which].1).expect("a document");
+    for (at, fault) in faults {
+        let mut all = Vec::new();
+        places(&root, "", &mut all);
+        if all.is_empty() || root.to_string().len() > 2_000_000 {
+            break;
+        }
+        root = mutated(&root, &all[at.index(all.len())], &all, fault);
+    }
+    root
+}
+
+/// Documents of the corpus with faults.
+pub(in crate::rest) fn faulty() -> impl Strategy<Value = Value> {
+    (0..CORPUS.len(), vec((any::<Index>(), mutation()), 0..6))
+        .prop_map(|(which, faults)| with_faults(which, faults))
+}
+
 /// The operations that a document names, as a reader who follows references would say.
 fn named(root: &Value) -> BTreeSet<(String, String)> {
     let mut root = root.clone();
@@ -298,6 +319,52 @@ fn named(root: &Value) -> BTreeSet<(String, String)> {
     found
 }
 
+/// That a document is read, left out or refused with reasons, and that what is read can be listed, checked and called.
+pub(in crate::rest) fn is_read_or_refused(document: &[u8]) -> Judged {
+    let api = match import(document) {
+        Ok(api) => api,
+        Err(error) => {
+            let message = error.to_string();
+            promised!(message.len() > 20 && message.len() < 3_000, "refused with: {message}");
+            return Ok(Verdict::Refused(message));
+        }
+    };
+    let skipped = api.skipped.iter().map(|skipped| &skipped.reason);
+    let reasons: Vec<&String> = skipped.chain(api.notes.iter().map(|note| &note.reason)).collect();
+    for reason in &reasons {
+        promised!(reason.len() > 10 && reason.len() < 1_500, "left out with: {reason}");
+    }
+    let (root, _) = document::read(document).map_err(|error| format!("it was read before: {error}"))?;
+    let named = named(&root);
+    let base = url::Url::parse("https://api.example/v1").expect("an address");
+    for operation in &api.operations {
+        let own = (operation.verb.as_str().to_owned(), operation.path.clone());
+        promised!(named.contains(&own), "{own:?} stands nowhere");
+        // It can be listed, checked, and called as it says or not at all.
+        let tool = operation.tool();
+        promised!(tool["inputSchema"]["type"] == "object", "{tool}");
+        let schema = operation.check_schema.as_ref().unwrap_or(&operation.input_schema);
+        let schema: Value =
+            serde_json::from_str(schema.get()).map_err(|error| format!("{schema}: {error}"))?;
+        promised!(crate::rest::schema::compile(&schema).is_some(), "no schema: {schema}");
+        let given = schema["properties"].as_object().into_iter().flatten();
+        let given: Map<_, _> = given.map(|(name, _)| (name.clone(), json!("a"))).collect();
+        let Ok(prepared) = operation.request(&base, &given) else { continue };
+        promised!(prepared.method.as_str() == own.0, "{} for {own:?}", prepared.method);
+        promised!(prepared.url.origin() == base.origin(), "{} for {own:?}", prepared.url);
+        let segments: Vec<_> = prepared.url.path_segments().expect("segments").collect();
+        let expected: Vec<_> = operation.path.split('/').skip(1).collect();
+        promised!(segments.len() >= expected.len(), "{} for {}", prepared.url, operation.path);
+        for (is, was) in segments[segments.len() - expected.len()..].iter().zip(&expected) {
+            promised!(was.contains('{') || is == was, "{} for {}", prepared.url, operation.path);
+        }
+    }
+    Ok(match reasons.first() {
+        None => Verdict::Used,
+        Some(reason) => Verdict::LeftOut((*reason).clone()),
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -305,50 +372,8 @@ proptest! {
     fn a_document_with_many_faults_is_read_left_out_or_refused_with_reasons(
         which in 0..CORPUS.len(), faults in vec((any::<Index>(), mutation()), 1..6),
     ) {
-        let (mut root, _) = document::read(CORPUS[which].1).expect("a document");
-        for (at, fault) in faults {
-            let mut all = Vec::new();
-            places(&root, "", &mut all);
-            if all.is_empty() || root.to_string().len() > 2_000_000 {
-                break;
-            }
-            root = mutated(&root, &all[at.index(all.len())], &all, fault);
-        }
-        let api = match import(root.to_string().as_bytes()) {
-            Ok(api) => api,
-            Err(error) => {
-                let message = error.to_string();
-                prop_assert!(message.len() > 20 && message.len() < 3_000, "{}", message);
-                return Ok(());
-            }
-        };
-        for reason in api.skipped.iter().map(|skipped| &skipped.reason).chain(api.notes.iter().map(|note| &note.reason)) {
-            prop_assert!(reason.len() > 10 && reason.len() < 1_500, "{}", reason);
-        }
-        let named = named(&root);
-        let base = url::Url::parse("https://api.example/v1").expect("an address");
-        for operation in &api.operations {
-            let own = (operation.verb.as_str().to_owned(), operation.path.clone());
-            prop_assert!(named.contains(&own), "{:?} stands nowhere", own);
-            // It can be listed, checked, and called as it says or not at all.
-            let tool = operation.tool();
-            prop_assert!(tool["inputSchema"]["type"] == "object", "{}", tool);
-            let schema = operation.check_schema.as_ref().unwrap_or(&operation.input_schema);
-            let schema: Value = serde_json::from_str(schema.get()).expect("JSON");
-            prop_assert!(crate::rest::schema::compile(&schema).is_some(), "{}", schema);
-            let given = schema["properties"].as_object().into_iter().flatten()
-                .map(|(name, _)| (name.clone(), json!("a")));
-            let given: Map<_, _> = given.collect();
-            let Ok(prepared) = operation.request(&base, &given) else { continue };
-            prop_assert_eq!(prepared.method.as_str(), own.0);
-            prop_assert_eq!(prepared.url.origin(), base.origin());
-            let segments: Vec<_> = prepared.url.path_segments().expect("segments").collect();
-            let expected: Vec<_> = operation.path.split('/').skip(1).collect();
-            prop_assert!(segments.len() >= expected.len(), "{} for {}", prepared.url, operation.path);
-            for (is, was) in segments[segments.len() - expected.len()..].iter().zip(&expected) {
-                prop_assert!(was.contains('{') || is == was, "{} for {}", prepared.url, operation.path);
-            }
-        }
+        let root = with_faults(which, faults);
+        is_read_or_refused(root.to_string().as_bytes()).map_err(TestCaseError::fail)?;
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::*;
 
 /// What servers do to a text.
 #[derive(Debug, Clone, Copy)]
-enum Encoding {
+pub(super) enum Encoding {
     Json,
     JsonSlashes,
     JsonAllUnicode,
@@ -21,7 +21,7 @@ enum Encoding {
     QuotedPrintable,
 }
 
-const ALL: [Encoding; 19] = [
+pub(super) const ALL: [Encoding; 19] = [
     Encoding::Json,
     Encoding::JsonSlashes,
     Encoding::JsonAllUnicode,
@@ -101,14 +101,14 @@ impl Encoding {
 }
 
 /// The secret in these encodings, the first one innermost; bytes that are no text are what the API makes of them.
-fn planted(secret: &str, encodings: &[Encoding]) -> Option<String> {
+pub(super) fn planted(secret: &str, encodings: &[Encoding]) -> Option<String> {
     let encode = |bytes: Vec<u8>, encoding: &Encoding| encoding.of(&bytes);
     let bytes = encodings.iter().try_fold(secret.as_bytes().to_vec(), encode)?;
     Some(String::from_utf8(bytes).unwrap_or_else(|error| STANDARD.encode(error.into_bytes())))
 }
 
 /// What is left of a secret's encoded form: no more than the ends of an encoding, such as `==`.
-fn is_gone(scrubber: &Scrubber, before: &str, form: &str, after: &str) -> Result<(), String> {
+pub(super) fn is_gone(scrubber: &Scrubber, before: &str, form: &str, after: &str) -> Result<(), String> {
     let text = format!("{before}{form}{after}");
     let cleaned = scrubber.text(&text).into_owned();
     let left = cleaned.replacen(REDACTED, "", 1).len().saturating_sub(before.len() + after.len());
