@@ -660,6 +660,7 @@ impl Machine {
             (Phase::Blocked(_), Input::Unblock) => {
                 self.records.push(Record::Unblocked);
                 self.unblocked();
+                self.go_on();
             }
             (_, Input::Unblock)
             | (Phase::Blocked(_), Input::Tick | Input::Diverged(_) | Input::HeldBack { .. }) => {}

@@ -12,6 +12,7 @@ use airlock_engine::{
     store::{ListFilter, Status},
 };
 use airlock_patience::LIMIT;
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 use stage::{Stage, user};
 
@@ -291,7 +292,7 @@ async fn family(stage: &Stage, number: usize, birth: Birth, end: End, policy: Pa
         ParentClose::RequestCancel => "cancel",
         ParentClose::Abandon => "abandon",
     };
-    let kid: ExecutionId = format!("kid-{number}").parse().expect("an id");
+    let kid: ExecutionId = format!("kid-{number:03}").parse().expect("an id");
     let workflow = if birth == Birth::Starting { "gated" } else { "child" };
     let await_start = birth == Birth::Awaited;
     // The timer is there for an event after the child's start.
@@ -367,16 +368,19 @@ async fn family(stage: &Stage, number: usize, birth: Birth, end: End, policy: Pa
         if expected == Fate::Ended(Status::Canceled) {
             assert_eq!(cleaned, 1, "{what}");
         }
-        assert!(began() <= 1, "{what}");
+        assert!(began() <= usize::from(expected != Fate::Unborn), "{what}");
         assert!(stage.status(&id).is_some_and(|status| status == end.status()), "{what}");
         return;
     }
     // The next run waits for its child, under the same id: there is one at a time, and its result arrives.
+    let its_own = |view: &ExecutionView| {
+        let parent = view.row.parent.as_ref().map(|parent| parent.run);
+        parent == stage.view(&id).map(|view| view.row.key)
+    };
     let live = stage
         .until(&format!("{what}: a child for the next run"), || {
             let view = stage.view(&kid).filter(|view| view.row.status == Status::Running)?;
-            let fresh = expected == Fate::GoesOn || first != Some(view.row.run_id);
-            fresh.then_some(view)
+            (expected == Fate::GoesOn || its_own(&view)).then_some(view)
         })
         .await;
     if expected == Fate::GoesOn {
@@ -395,8 +399,27 @@ async fn family(stage: &Stage, number: usize, birth: Birth, end: End, policy: Pa
             alive = false;
         }
     }
-    stage.signal(&kid, "__finish").await;
-    let ended = stage.engine.wait(&id, Some(LIMIT)).await.expect("reads").expect("is there");
+    // Whether the next run has found the child that goes on is not to be seen from here: if it comes too late for that one, it
+    // waits for another.
+    let ended = stage
+        .until(&format!("{what}: the result of the child"), || {
+            stage.view(&id).filter(|view| view.row.status != Status::Running)
+        })
+        .boxed();
+    let finish = async {
+        loop {
+            if stage.status(&kid) == Some(Status::Running) {
+                let message = stage.message("__finish");
+                // It may end at this moment.
+                let _ = stage.engine.signal(&kid, None, message).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = ended => ended,
+        () = finish => unreachable!("it never ends by itself"),
+    };
     assert_eq!(
         (ended.row.status, ended.result, ended.failure),
         (Status::Completed, Some(Json::from(json!("of the child"))), None),
@@ -443,6 +466,8 @@ async fn an_execution_that_was_asked_to_stop_starts_no_run_that_knows_nothing_of
         let input = json!({ "do": [{ "op": "timer" }], "cleanup": cleanup });
         let request = StartRequest { retry: Some(quick), ..stage.request(cleanup, "parent", input) };
         let run = stage.engine.start(request).await.expect("starts");
+        let begun = || (stage.engine.history(run.row.key, 0, 10).expect("reads").len() > 2).then_some(());
+        stage.until("the first turn", begun).await;
         stage.engine.cancel(&run.row.id, "enough".into()).await.expect("is asked");
         let ended = stage.engine.wait(&run.row.id, Some(LIMIT)).await.expect("reads").expect("is there");
         let runs = ListFilter { id: Some(run.row.id.clone()), limit: 10, ..ListFilter::default() };
@@ -472,7 +497,7 @@ async fn a_child_neither_takes_over_nor_stops_what_somebody_else_started_under_i
                 {
                     number += 1;
                     let what = format!("{holder}'s, ended: {ended}, {policy}, {end:?}");
-                    let taken = format!("taken-{number}");
+                    let taken = format!("taken-{number:03}");
                     let theirs =
                         StartRequest { principal: user(holder), ..stage.request(&taken, "child", json!({})) };
                     let theirs = stage.engine.start(theirs).await.expect("starts");

@@ -101,7 +101,7 @@ async fn the_line_for_a_place_counts_for_the_limits_that_say_so_and_for_no_other
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schedule_to_close_counts_all_attempts_and_the_waits_between_them() {
     let stage = Stage::new(1).await;
-    let wish = json!({ "name": "fails", "retry": 20, "schedule_to_close": 200 });
+    let wish = json!({ "name": "fails", "retry": 100, "schedule_to_close": LONG });
     let began = Instant::now();
     let view = ended(&stage, &start(&stage, "fails", wish).await.row.id).await;
     // There was no time for another attempt, so that the last one's own failure is told.
@@ -109,7 +109,7 @@ async fn schedule_to_close_counts_all_attempts_and_the_waits_between_them() {
     let attempts = stage.play.count("runs fails");
     assert!((2..=4).contains(&attempts) && began.elapsed() < LIMIT / 2, "{attempts} attempts");
     // The next attempt stands in line when the time is over.
-    let wish = json!({ "name": "fails", "retry": LONG / 4, "schedule_to_close": LONG });
+    let wish = json!({ "name": "fails", "retry": LONG / 2, "schedule_to_close": 3 * LONG });
     let run = start(&stage, "queues", wish).await;
     stage.until("an attempt to fail", || (stage.play.count("runs fails queues") == 1).then_some(())).await;
     hog(&stage).await;

@@ -4,6 +4,8 @@
 //! stop; `gated` is a child whose code waits at a gate before it is loaded. What they and the activities do is written into a
 //! log.
 
+#![allow(dead_code, unreachable_pub, reason = "each of the tests uses its own part of it")]
+
 use std::{
     collections::HashSet,
     sync::{
@@ -406,8 +408,11 @@ impl Stage {
     }
 
     pub async fn signal(&self, id: &ExecutionId, name: &str) {
-        let message = Message { name: name.into(), input: Json::null(), sender: "test".into() };
-        self.engine.signal(id, None, message).await.expect("is told");
+        self.engine.signal(id, None, self.message(name)).await.expect("is told");
+    }
+
+    pub fn message(&self, name: &str) -> Message {
+        Message { name: name.into(), input: Json::null(), sender: "test".into() }
     }
 
     pub fn view(&self, id: &ExecutionId) -> Option<ExecutionView> {
