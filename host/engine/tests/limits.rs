@@ -132,7 +132,9 @@ async fn people_take_no_time_of_the_activity_and_the_line_for_a_place_after_them
         })
         .await;
     assert_eq!(stage.status(&run.row.id), Some(Status::Running), "people's time counts");
-    stage.play.authorised.send_modify(|authorised| drop(authorised.insert("svc".into())));
+    stage.play.authorised.send_modify(|authorised| {
+        authorised.insert("svc".into());
+    });
     let view = ended(&stage, &run.row.id).await;
     assert_eq!(limit_of(&view).as_deref(), Some("schedule-to-close"), "not one of the attempt's own");
     assert_eq!(stage.status(&other), Some(Status::Running));
@@ -146,7 +148,9 @@ async fn every_connector_has_the_whole_window_for_its_user_to_authorise() {
     for connector in ["first", "second"] {
         let began = Instant::now();
         stage.until("most of the window to pass", || (began.elapsed() > window * 7 / 10).then_some(())).await;
-        stage.play.authorised.send_modify(|authorised| drop(authorised.insert(connector.into())));
+        stage.play.authorised.send_modify(|authorised| {
+            authorised.insert(connector.into());
+        });
     }
     let view = ended(&stage, &run.row.id).await;
     assert_eq!(view.row.status, Status::Completed, "{:?}", view.failure);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use airlock_engine::{
-    ExecutionId, Extensions, Json, OrganizationId, Principal, UserId, WorkspaceId,
+    Extensions, Json, OrganizationId, Principal, UserId, WorkspaceId,
     records::{Change, Records, RecordsError},
     schedule::{
         BackfillRequest, Definition, Executions, NewSchedule, Outcome, Overlap, OwnExecution, Refusal,

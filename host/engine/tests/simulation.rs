@@ -425,8 +425,9 @@ impl World {
                 assert!(!self.machine.ended() || effect.outlives(), "{effect:?} begins after the end");
                 assert!(!rests || effect.outlives(), "{effect:?} begins while the run rests");
                 let before = self.running.insert(seq, effect);
-                // What goes on after a pause is asked for again; the driver knows what runs.
-                assert!(before.is_none() || self.may_repeat, "operation {seq} runs twice at once");
+                // What goes on after a pause is asked for again, and what outlives the run at its end; the driver knows what runs.
+                let again = self.may_repeat || self.machine.ended();
+                assert!(before.is_none() || again, "operation {seq} runs twice at once");
                 // Some wait for a place, or for their task to run.
                 if before.is_none() && self.random.random_bool(0.3) {
                     self.in_line.insert(seq);
