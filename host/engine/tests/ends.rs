@@ -172,7 +172,7 @@ async fn after_an_end_nothing_begins_and_every_place_is_free_whatever_was_under_
                 };
                 // The next run, if there is one, asks for the same again.
                 let request = end.start(&stage, "p", json!({ "do": [wish] }), in_its_turn);
-                let started = stage.engine.start(request).await.expect("starts");
+                let started = stage.first_run(request).await;
                 let id = started.row.id.clone();
                 // The first turn may come a moment after the start, as it has a slot.
                 let run = match in_its_turn {
@@ -301,7 +301,7 @@ async fn family(stage: &Stage, number: usize, birth: Birth, end: End, policy: Pa
     ]);
     let asked = birth == Birth::Asked;
     let request = end.start(stage, &format!("p-{number}"), json!({ "do": wishes }), asked);
-    let run = stage.engine.start(request).await.expect("starts");
+    let run = stage.first_run(request).await;
     let id = run.row.id.clone();
     // Those that are durable: a start that meets a taken id may have had its first turn before it is refused.
     let begun = || {

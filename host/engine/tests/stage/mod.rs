@@ -25,7 +25,7 @@ use airlock_engine::{
         WorkflowInit, WorkflowInstance,
     },
     history::{Command, Job, Message, Outcome, ParentClose, StartChild},
-    store::Status,
+    store::{ListFilter, Sort, Status},
     tools::{
         AuthMoment, AuthNeeded, Authorization, BindRequest, Binding, CallOptions, CallOrigin, ToolCall, Tools,
     },
@@ -405,6 +405,14 @@ impl Stage {
     pub fn request(&self, id: &str, workflow: &str, input: Value) -> StartRequest {
         let execution_id = Some(id.parse().expect("an id"));
         StartRequest { execution_id, ..StartRequest::new(workflow, input.into(), user("ada")) }
+    }
+
+    /// Starts an execution and gives its first run, whether or not another one has followed by then.
+    pub async fn first_run(&self, request: StartRequest) -> ExecutionView {
+        let id = self.engine.start(request).await.expect("starts").row.id;
+        let filter = ListFilter { id: Some(id), sort: Sort::OldestStart, limit: 1, ..ListFilter::default() };
+        let first = self.engine.list(&filter).expect("lists").remove(0);
+        self.engine.get_run(&first.run_id).expect("reads").expect("is there")
     }
 
     pub async fn signal(&self, id: &ExecutionId, name: &str) {
