@@ -266,6 +266,59 @@ async fn a_child_that_is_given_up_is_cancelled_and_one_with_a_taken_id_is_an_err
 }
 
 #[tokio::test]
+async fn a_cancelled_parent_has_its_child_clean_up_and_a_reset_one_goes_on_with_another() {
+    let daemon = durable().await;
+    let client = &daemon.client;
+    let begun = async |id: &str| {
+        let path = format!("/v1/workflows/executions/{id}");
+        eventually(LIMIT, "the child has begun", async || {
+            let (status, execution) = client.call(Method::GET, &path, None).await;
+            (status.is_success() && execution["status"] == "RUNNING").then_some(())
+        })
+        .await;
+    };
+    start_as(client, "parental", "stops", json!({ "name": "stops" })).await;
+    begun("stops-child").await;
+    client.call(Method::POST, "/v1/workflows/executions/stops/cancel", None).await;
+    assert_eq!(ended(client, "stops").await["status"], "CANCELED");
+    assert_eq!(ended(client, "stops-child").await["status"], "CANCELED");
+
+    start_as(client, "parental", "again", json!({ "name": "again" })).await;
+    begun("again-child").await;
+    let events = client.get("/v1/workflows/executions/again/history").await;
+    let last = events["events"].as_array().unwrap().last().unwrap()["event_id"].clone();
+    let body = json!({ "event_id": last, "reason": "once more" });
+    let (status, answer) =
+        client.call(Method::POST, "/v1/workflows/executions/again/reset", Some(&body)).await;
+    assert!(status.is_success(), "{answer}");
+    // The first one was asked to stop; the next one waits for another, under the same id.
+    eventually(LIMIT, "another child", async || {
+        let runs = client.get("/v1/workflows/runs?execution_id=again-child").await;
+        (runs["executions"].as_array().unwrap().len() == 2).then_some(())
+    })
+    .await;
+    begun("again-child").await;
+    send(client, "again-child", "signals", "done", json!({})).await;
+    assert_eq!(ended(client, "again").await["status"], "COMPLETED");
+}
+
+#[tokio::test]
+async fn a_child_does_not_take_over_the_id_of_somebody_elses_execution() {
+    let daemon = durable().await;
+    let client = &daemon.client;
+    start_as(client, "counter", "report-child", json!({})).await;
+    send(client, "report-child", "signals", "add", json!({ "n": 7 })).await;
+    send(client, "report-child", "signals", "done", json!({})).await;
+    let report = ended(client, "report-child").await;
+    assert_eq!(report["status"], "COMPLETED");
+    let eve = daemon.user("eve").await;
+    start_as(&eve, "parental", "report", json!({ "name": "report" })).await;
+    let failed = ended(&eve, "report").await;
+    assert_eq!((&failed["status"], &failed["failure"]["kind"]), (&json!("FAILED"), &json!("AlreadyExists")));
+    assert_eq!(client.execution("report-child").await, report);
+}
+
+#[tokio::test]
 async fn workflows_signal_and_cancel_other_executions_of_the_same_user_only() {
     let daemon = durable().await;
     let client = &daemon.client;

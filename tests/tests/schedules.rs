@@ -112,6 +112,30 @@ async fn an_execution_that_takes_longer_than_the_interval_is_not_joined_by_anoth
 }
 
 #[tokio::test]
+async fn an_id_that_somebody_else_has_taken_is_a_failure_that_is_shown_and_holds_nothing_up() {
+    let daemon = Daemon::with(&[guest("bench")]).await;
+    let schedule = json!({ "input": null, "intervals": [{ "every": "PT4S" }] });
+    create(&daemon, "nightly", "noop-once", schedule).await;
+    let ahead = show(&daemon, "nightly").await["future_executions"][1]["scheduled_at"].clone();
+    let at = ahead.as_str().expect("a time")[..19].replace(':', "-");
+    let body = json!({ "input": { "ms": 600_000 }, "execution_id": format!("nightly-{at}Z") });
+    let eve = daemon.user("eve").await;
+    eve.post("/v1/workflows/sleeper/execute", &body).await;
+    let schedule = until(&daemon, "nightly", "it goes on after that time", |schedule| {
+        count(schedule, "failed") == 1 && count(schedule, "started") >= 2
+    })
+    .await;
+    assert!(
+        schedule["last_failure"]["reason"].as_str().expect("a reason").contains("did not start"),
+        "{schedule}"
+    );
+    assert_eq!(count(&schedule, "skipped"), 0, "{schedule}");
+    let own = daemon.client.get("/v1/workflows/runs?schedule_id=nightly").await;
+    let own = own["executions"].as_array().expect("a list").len() as u64;
+    assert!(own >= 2 && own.abs_diff(count(&schedule, "started")) <= 1, "{own} of {schedule}");
+}
+
+#[tokio::test]
 async fn a_paused_schedule_starts_nothing_but_what_it_is_asked_for() {
     let mut daemon = Daemon::with(&[guest("bench")]).await;
     create(&daemon, "tick", "noop-once", json!({ "input": null, "intervals": [{ "every": "PT1S" }] })).await;

@@ -60,7 +60,8 @@ impl<O> ChildCall<O> {
         self
     }
 
-    /// What becomes of it when this workflow ends first. Default: [`ParentClose::Terminate`].
+    /// What becomes of it when this workflow ends first, however that comes: completed, failed, cancelled, terminated, timed
+    /// out, tried again or reset. Default: [`ParentClose::RequestCancel`], so that it can clean up.
     pub fn parent_close(mut self, policy: ParentClose) -> Self {
         if let Some(child) = self.child() {
             child.close = policy;

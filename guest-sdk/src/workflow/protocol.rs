@@ -8,9 +8,9 @@ use crate::{ActivityOptions, Error, Result, RetryPolicy, TaskEvent, tools::ToolR
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ParentClose {
     /// It is ended by force.
-    #[default]
     Terminate,
-    /// It is asked to stop.
+    /// It is asked to stop, and cleans up.
+    #[default]
     RequestCancel,
     /// It goes on by itself.
     Abandon,

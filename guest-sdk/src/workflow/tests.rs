@@ -532,7 +532,7 @@ fn children_can_be_awaited_for_their_start_and_for_their_result() {
             ctx.child_named("third", json!({})).parent_close(crate::ParentClose::Abandon).await?;
         Ok(json!([id, result, one.await?]))
     });
-    assert_eq!(step(&mut run, [Job::Started]), [r#"1 child other {"a":1} Terminate true"#]);
+    assert_eq!(step(&mut run, [Job::Started]), [r#"1 child other {"a":1} RequestCancel true"#]);
     let begun = step(&mut run, [Job::ChildStarted(1, Ok("mine".into()))]);
     assert_eq!(begun, [r#"2 signal mine add {"n":3}"#]);
     assert_eq!(step(&mut run, [ok(2, Value::Null)]), ["3 child third {} Abandon false"]);

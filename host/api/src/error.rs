@@ -162,7 +162,7 @@ impl From<MessageError> for ApiError {
             MessageError::TooLarge { .. } => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, detail),
             // The workflow's own answer, and nothing that trying again would change.
             MessageError::Failed(_) => Self::Status(StatusCode::BAD_REQUEST, detail),
-            MessageError::NotStarted(_) => Self::conflict(detail),
+            MessageError::NotStarted(_) | MessageError::CodeGone { .. } => Self::conflict(detail),
             MessageError::Guest(error) => error.into(),
         }
     }

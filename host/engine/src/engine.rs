@@ -15,6 +15,7 @@ mod cell;
 mod children;
 mod crashes;
 mod messages;
+mod operations;
 mod preflight;
 mod questions;
 mod relief;

@@ -265,9 +265,9 @@ pub struct StartChild {
 #[serde(rename_all = "snake_case")]
 pub enum ParentClose {
     /// It is ended by force.
-    #[default]
     Terminate,
-    /// It is asked to stop.
+    /// It is asked to stop, and cleans up.
+    #[default]
     RequestCancel,
     /// It goes on by itself.
     Abandon,

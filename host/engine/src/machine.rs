@@ -9,6 +9,7 @@
 //!      │                            │                Blocked ── terminate ────────────────────────────────┘ │ │
 //!      └── cancel, terminate, ──────┴── Bound(err), cancel, terminate, time over ───────────────────────────┘ │
 //!          time over                             Running ── trap, terminate, time over, history full ────────┘
+//!                                                (what becomes of everything that was asked for: ends.rs)
 //!
 //!   beside that, any phase but Ended can be paused: what happens then is recorded, and told on Resume
 //!
@@ -32,6 +33,7 @@
 //! Jobs that the workflow cannot be told at once (it has not begun, is paused or blocked) are recorded by themselves, and
 //! stand at the beginning of its next turn.
 
+pub mod ends;
 mod held_back;
 
 use std::{
@@ -46,8 +48,8 @@ use crate::{
     ActivityOptions, Digest, ExecutionId, Failure, Json, PluginDefinition, Principal, RetryPolicy, RunId,
     UserId,
     history::{
-        Command, Continuation, End, HistorySize, Job, Message, Outcome, ParentClose, Record, SearchValue,
-        Seq, StartChild, Started, TaskEvent, UnixMs,
+        Command, Continuation, End, HistorySize, Job, Message, Outcome, Record, SearchValue, Seq, StartChild,
+        Started, TaskEvent, UnixMs,
     },
     store::{Status, Wake},
     tools::{Binding, CallOptions},
@@ -192,6 +194,10 @@ pub enum Effect {
     StartChild {
         /// Which.
         seq: Seq,
+        /// Its execution id.
+        id: String,
+        /// What it is.
+        child: Box<StartChild>,
     },
     /// Send a signal or a request to cancel to another execution.
     Tell {
@@ -210,6 +216,8 @@ pub enum Effect {
         /// Which.
         seq: Seq,
     },
+    /// The run is paused or blocked: what waits to begin does not. It is asked for again when the run goes on.
+    Hold,
     /// The run has ended; all that is still running for it is to be stopped.
     Finish,
 }
@@ -229,8 +237,6 @@ pub enum Operation {
         attempt: u32,
         /// When it was scheduled, later by the time that attempts have waited for people.
         scheduled_at: UnixMs,
-        /// When the attempt was due.
-        due_at: UnixMs,
         /// When the attempt begins, if it waits.
         retry_at: Option<UnixMs>,
         /// What attempts said with their last heartbeat.
@@ -309,6 +315,8 @@ pub struct Next {
     pub not_before: UnixMs,
     /// Which try it is.
     pub attempt: u32,
+    /// The request to stop that it is told in its first turn.
+    pub cancel: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -348,7 +356,12 @@ pub struct Machine {
     waiting: BTreeSet<(UnixMs, Seq)>,
     last_seq: Seq,
     activated: bool,
-    cancel_requested: bool,
+    /// Why, if somebody asked the execution to stop.
+    cancel_requested: Option<String>,
+    /// That was before the workflow had its first turn.
+    asked_before_it_began: bool,
+    /// It ends because another run begins with its history.
+    replaced: bool,
     /// Updates that were ever sent; true for those that the workflow has not answered for good.
     updates: HashMap<String, bool>,
     /// Ids of signals that were heard.
@@ -383,6 +396,9 @@ pub const BLOCKED_KEY: &str = "internal.blocked";
 
 /// The search key of a paused execution, with the reason as its value.
 pub const PAUSED_KEY: &str = "internal.paused";
+
+/// The search key of a workflow that waits for somebody; it sets the key itself (contract/workflow-features.md §7).
+pub const EXECUTION_STATE_KEY: &str = "internal.execution.state";
 
 impl Machine {
     /// A new run. Its first record is ready to be taken.
@@ -436,7 +452,9 @@ impl Machine {
             waiting: BTreeSet::new(),
             last_seq: 0,
             activated: false,
-            cancel_requested: false,
+            cancel_requested: None,
+            asked_before_it_began: false,
+            replaced: false,
             updates: HashMap::new(),
             signals: HashSet::new(),
             changed_keys: Vec::new(),
@@ -567,6 +585,11 @@ impl Machine {
         self.activated
     }
 
+    /// Whether somebody asked the execution to stop.
+    pub fn cancel_requested(&self) -> bool {
+        self.cancel_requested.is_some()
+    }
+
     /// Whether the run has ever started a child.
     pub fn has_children(&self) -> bool {
         self.has_children
@@ -637,6 +660,7 @@ impl Machine {
             (Phase::Blocked(_), Input::Unblock) => {
                 self.records.push(Record::Unblocked);
                 self.unblocked();
+                self.go_on();
             }
             (_, Input::Unblock)
             | (Phase::Blocked(_), Input::Tick | Input::Diverged(_) | Input::HeldBack { .. }) => {}
@@ -692,7 +716,7 @@ impl Machine {
                 self.finish(Status::Canceled);
             }
             (_, Input::Cancel(reason)) => {
-                if !self.cancel_requested {
+                if self.cancel_requested.is_none() {
                     self.stage(Job::CancelRequested { reason });
                 }
             }
@@ -782,12 +806,11 @@ impl Machine {
     }
 
     fn attempt_failed(&mut self, seq: Seq, failed: u32, at: UnixMs, said: Option<Json>, waited: Duration) {
-        if let Some(Operation::Activity { attempt, retry_at, scheduled_at, due_at, details, .. }) =
+        if let Some(Operation::Activity { attempt, retry_at, scheduled_at, details, .. }) =
             self.pending.get_mut(&seq)
         {
             *scheduled_at = scheduled_at.saturating_add(millis(waited));
             *attempt = failed + 1;
-            *due_at = at;
             if said.is_some() {
                 *details = said;
             }
@@ -916,8 +939,10 @@ impl Machine {
         self.recorded = 0;
     }
 
-    /// The workflow cannot be told any more: what it was about to be told waits.
+    /// The workflow cannot be told any more: what it was about to be told waits, and so does what was about to begin.
     fn keep_out(&mut self) {
+        self.effects.retain(|effect| effect.begins().is_none() || effect.outlives());
+        self.effects.push(Effect::Hold);
         if self.backlog.is_empty() {
             self.backlog = std::mem::take(&mut self.staged);
             self.backlog.retain(|job| *job != Job::Started);
@@ -938,7 +963,10 @@ impl Machine {
     fn note(&mut self, job: &Job) {
         match job {
             Job::Started => {}
-            Job::CancelRequested { .. } => self.cancel_requested = true,
+            Job::CancelRequested { reason } => {
+                self.asked_before_it_began |= !self.activated;
+                self.cancel_requested.get_or_insert_with(|| reason.clone());
+            }
             Job::ActivityResolved { seq, .. }
             | Job::TimerFired { seq }
             | Job::ToolResolved { seq, .. }
@@ -946,9 +974,11 @@ impl Machine {
             | Job::ChildStarted { seq, outcome: Err(_) }
             | Job::ChildResolved { seq, .. }
             | Job::ExternalResolved { seq, .. } => drop(self.forget(*seq)),
-            Job::ChildStarted { seq, outcome: Ok(_) } => {
-                if let Some(Operation::Child { started, .. }) = self.pending.get_mut(seq) {
+            Job::ChildStarted { seq, outcome: Ok(begun) } => {
+                if let Some(Operation::Child { started, id, .. }) = self.pending.get_mut(seq) {
                     *started = true;
+                    // What the workflow was told holds, also in a run that was reset, whose own children have other ids.
+                    *id = begun.to_string();
                 }
             }
             Job::Signal { id, .. } => self.signals.extend(id.clone()),
@@ -1048,7 +1078,6 @@ impl Machine {
                         options,
                         attempt: 1,
                         scheduled_at: self.now,
-                        due_at: self.now,
                         retry_at: None,
                         details: None,
                     };
@@ -1082,8 +1111,9 @@ impl Machine {
                         Some(id) => id.clone(),
                         None => Uuid::new_v5(&self.run.0, &seq.to_be_bytes()).to_string(),
                     };
+                    let effect = Effect::StartChild { seq: *seq, id: id.clone(), child: child.clone() };
                     let operation = Operation::Child { id, child: child.clone(), started: false };
-                    self.begin(*seq, operation, Some(Effect::StartChild { seq: *seq }));
+                    self.begin(*seq, operation, Some(effect));
                 }
                 Command::SignalExternal { seq, execution_id, name, input } => {
                     let message = ExternalMessage::Signal { name: name.clone(), input: input.clone() };
@@ -1092,16 +1122,7 @@ impl Machine {
                 Command::CancelExternal { seq, execution_id, reason } => {
                     self.external(*seq, execution_id, ExternalMessage::Cancel(reason.clone()));
                 }
-                Command::Cancel { seq } => match self.forget(*seq) {
-                    Some(Operation::Child { child, .. }) if child.close == ParentClose::Abandon => {}
-                    Some(Operation::Child { id, .. }) => {
-                        if let Ok(id) = id.parse() {
-                            self.effects.push(Effect::CancelChild { seq: *seq, id });
-                        }
-                    }
-                    Some(_) => self.effects.push(Effect::Stop { seq: *seq }),
-                    None => {}
-                },
+                Command::Cancel { seq } => self.give_up(*seq),
                 Command::UpsertSearchKeys { keys } => self.upsert(keys),
                 Command::UpdateRejected { id, .. } | Command::UpdateCompleted { id, .. } => {
                     self.updates.insert(id.clone(), false);
@@ -1111,17 +1132,10 @@ impl Machine {
                     self.result = Some(result.clone());
                     self.finish(Status::Completed);
                 }
-                Command::Fail { failure } => self.failed(failure.clone(), Status::Failed),
+                Command::Fail { failure } => self.failed(failure.clone()),
                 Command::Cancelled => self.finish(Status::Canceled),
                 Command::ContinueAsNew { workflow, input } => {
-                    self.next = Some(Next {
-                        reason: Continuation::AsNew,
-                        workflow: workflow.clone().unwrap_or_else(|| self.started.workflow.clone()),
-                        input: input.clone(),
-                        not_before: self.now,
-                        attempt: 1,
-                    });
-                    self.finish(Status::ContinuedAsNew);
+                    self.continued_as_new(workflow.as_ref(), input);
                 }
             }
         }
@@ -1163,71 +1177,6 @@ impl Machine {
         self.last_seq = seq;
         self.pending.insert(seq, operation);
         self.effects.extend(effect);
-    }
-
-    fn end(&mut self, end: End) {
-        self.record_untold();
-        self.record_end(&end);
-        self.records.push(Record::Ended { end });
-    }
-
-    /// What has happened and was not told stays in the history, also when the run ends before it could be.
-    fn record_untold(&mut self) {
-        // The first of the staged jobs may be the start, which is no news.
-        let staged = std::mem::take(&mut self.staged).into_iter().filter(|job| *job != Job::Started);
-        let backlog = std::mem::take(&mut self.backlog).into_iter().skip(self.recorded);
-        let jobs: Vec<Job> = staged.skip(self.carried).chain(backlog).collect();
-        (self.carried, self.recorded) = (0, 0);
-        if !jobs.is_empty() {
-            self.records.push(Record::Received { jobs });
-        }
-    }
-
-    fn record_end(&mut self, end: &End) {
-        match end {
-            End::Failed(failure) => self.failed(failure.clone(), Status::Failed),
-            End::TimedOut => {
-                let limit = self.started.execution_timeout;
-                self.failure = Some(Failure::timeout(
-                    "execution",
-                    format!("the execution took longer than its limit of {limit:?}"),
-                ));
-                self.finish(Status::TimedOut);
-            }
-            End::Terminated(reason) => {
-                self.failure = Some(Failure::permanent(Failure::TERMINATED, reason.clone()));
-                self.finish(Status::Terminated);
-            }
-        }
-    }
-
-    /// The run has failed: the end of the execution, unless it is to be tried again.
-    fn failed(&mut self, failure: Failure, status: Status) {
-        let policy = self.started.retry.as_ref();
-        let again = policy.and_then(|policy| next_try(&failure, policy, self.started.attempt, self.now, 0.0));
-        if let Some(at) = again.filter(|at| *at < self.deadline()) {
-            self.next = Some(Next {
-                reason: Continuation::Retry,
-                workflow: self.started.workflow.clone(),
-                input: self.started.input.clone(),
-                not_before: at,
-                attempt: self.started.attempt + 1,
-            });
-        }
-        self.failure = Some(failure);
-        self.finish(status);
-    }
-
-    fn finish(&mut self, status: Status) {
-        self.phase = Phase::Ended(status);
-        self.pending.clear();
-        self.waiting.clear();
-        self.staged.clear();
-        self.backlog.clear();
-        self.recorded = 0;
-        // What was asked for in the same turn has lost its purpose.
-        self.effects.clear();
-        self.effects.push(Effect::Finish);
     }
 
     /// Notes which run takes this one's place.
@@ -1350,7 +1299,9 @@ impl Machine {
                         }
                         Operation::Tool { .. } | Operation::ToolList { .. } => Effect::CallTool { seq },
                         Operation::Auth { .. } => Effect::AwaitAuth { seq },
-                        Operation::Child { .. } => Effect::StartChild { seq },
+                        Operation::Child { id, child, .. } => {
+                            Effect::StartChild { seq, id: id.clone(), child: child.clone() }
+                        }
                         Operation::External { .. } => Effect::Tell { seq },
                         Operation::Activity { .. } | Operation::Timer { .. } => continue,
                     };

@@ -54,7 +54,8 @@ pub trait Store: Send + Sync + 'static {
     /// The open executions that an execution started as its children.
     fn open_children(&self, parent: &ExecutionId) -> Result<Vec<Child>, StoreError>;
 
-    /// Open children, not to be abandoned, whose parent has ended: the process died before they heard of it.
+    /// Open children, not to be abandoned, whose parent has ended, or the run of it that started them unless that continued
+    /// as new: the process died before they heard of it.
     fn orphans(&self) -> Result<Vec<Child>, StoreError>;
 
     /// The code that open runs are pinned to.

@@ -14,11 +14,11 @@ use std::{
 };
 
 use airlock_engine::{
-    ExecutionId, Extensions, Json, OrganizationId, Principal, UserId, WorkspaceId,
+    Extensions, Json, OrganizationId, Principal, UserId, WorkspaceId,
     records::{Change, Records, RecordsError},
     schedule::{
-        BackfillRequest, Definition, Executions, NewSchedule, Outcome, Overlap, Refusal, ScheduleStart,
-        ScheduleView, Scheduler, Spec, StartFailed,
+        BackfillRequest, Definition, Executions, NewSchedule, Outcome, Overlap, OwnExecution, Refusal,
+        ScheduleStart, ScheduleView, Scheduler, Spec, StartFailed,
     },
 };
 use async_trait::async_trait;
@@ -39,6 +39,8 @@ struct Execution {
     ends_at: u64,
     outcome: Outcome,
     by_hand: bool,
+    /// Somebody else took the id before its time.
+    strangers: bool,
     /// Wait for its end.
     wakers: Vec<Waker>,
 }
@@ -66,6 +68,8 @@ struct Inner {
     trouble: f64,
     refusals: f64,
     longest: u64,
+    /// Starts that met a stranger's execution.
+    turned_away: u64,
     last_scheduled: i64,
     delayed: bool,
     /// The clock was put back.
@@ -106,7 +110,8 @@ impl World {
     }
 
     fn running(&self, inner: &Inner) -> usize {
-        inner.executions.values().filter(|execution| execution.ends_at > self.now()).count()
+        let own = inner.executions.values().filter(|execution| !execution.strangers);
+        own.filter(|execution| execution.ends_at > self.now()).count()
     }
 
     /// Tells those who wait for the end of an execution.
@@ -153,18 +158,34 @@ impl World {
             0 => Outcome::Failed,
             _ => Outcome::Completed,
         };
-        inner
-            .executions
-            .insert(id.into(), Execution { ends_at: now + length, outcome, by_hand, wakers: Vec::new() });
+        let execution =
+            Execution { ends_at: now + length, outcome, by_hand, strangers: false, wakers: Vec::new() };
+        inner.executions.insert(id.into(), execution);
     }
 
-    fn stop(&self, id: &ExecutionId, grace: u64) {
+    /// Somebody starts an execution of their own with the id of a time to come; it lasts long.
+    fn squat(&self, time: i64) {
+        let at = DateTime::<Utc>::from_timestamp(time, 0).expect("a time");
+        let id = format!("{ID}-{}", at.format("%Y-%m-%dT%H-%M-%SZ"));
+        let ends_at = self.now() + 50_000;
+        let (outcome, wakers) = (Outcome::Failed, Vec::new());
+        let execution = Execution { ends_at, outcome, by_hand: false, strangers: true, wakers };
+        self.inner.lock().executions.entry(id).or_insert(execution);
+    }
+
+    /// One that the schedule has started.
+    fn own<'a>(inner: &'a mut Inner, which: &OwnExecution) -> Option<&'a mut Execution> {
+        assert_eq!((which.schedule_id.as_str(), &which.owner), (ID, &principal()));
+        inner.executions.get_mut(which.execution_id.as_str()).filter(|execution| !execution.strangers)
+    }
+
+    fn stop(&self, which: &OwnExecution, grace: u64) {
         let mut inner = self.inner.lock();
         if inner.dead {
             return;
         }
         let ends_at = self.now() + if grace == 0 { 0 } else { inner.random.random_range(0..=grace) };
-        if let Some(execution) = inner.executions.get_mut(id.as_str())
+        if let Some(execution) = Self::own(&mut inner, which)
             && execution.ends_at > ends_at
         {
             execution.ends_at = ends_at;
@@ -228,6 +249,10 @@ impl Executions for Engine {
                 return Err(StartFailed::ForGood("the workflow is gone".into()));
             }
         }
+        if !inner.dead && inner.executions.get(id).is_some_and(|execution| execution.strangers) {
+            inner.turned_away += 1;
+            return Err(StartFailed::ForGood("the id is somebody else's".into()));
+        }
         let fate = inner.fate();
         if !matches!(fate, Fate::FailsBefore) {
             self.0.begin(&mut inner, id);
@@ -238,23 +263,23 @@ impl Executions for Engine {
         }
     }
 
-    fn exists(&self, id: &ExecutionId) -> Result<bool, String> {
-        Ok(self.0.inner.lock().executions.contains_key(id.as_str()))
+    fn has_started(&self, which: &OwnExecution) -> Result<bool, String> {
+        Ok(World::own(&mut self.0.inner.lock(), which).is_some())
     }
 
-    async fn cancel(&self, id: &ExecutionId, _: String) {
-        self.0.stop(id, 5_000);
+    async fn cancel(&self, which: &OwnExecution, _: String) {
+        self.0.stop(which, 5_000);
     }
 
-    async fn terminate(&self, id: &ExecutionId, _: String) {
-        self.0.stop(id, 0);
+    async fn terminate(&self, which: &OwnExecution, _: String) {
+        self.0.stop(which, 0);
     }
 
-    fn ended(&self, id: &ExecutionId) -> BoxFuture<'static, Option<Outcome>> {
-        let (world, id) = (Arc::clone(&self.0), id.clone());
+    fn ended(&self, which: &OwnExecution) -> BoxFuture<'static, Option<Outcome>> {
+        let (world, which) = (Arc::clone(&self.0), which.clone());
         Box::pin(poll_fn(move |context| {
             let mut inner = world.inner.lock();
-            let Some(execution) = inner.executions.get_mut(id.as_str()) else { return Poll::Ready(None) };
+            let Some(execution) = World::own(&mut inner, &which) else { return Poll::Ready(None) };
             if execution.ends_at <= world.now() {
                 return Poll::Ready(Some(execution.outcome));
             }
@@ -325,6 +350,7 @@ impl History {
             trouble: 0.0,
             refusals: if random.random_bool(0.2) { 0.2 } else { 0.0 },
             longest: random.random_range(0..=3 * every as u64 * 1000),
+            turned_away: 0,
             last_scheduled: 0,
             delayed: false,
             backwards: false,
@@ -483,6 +509,12 @@ impl History {
                 }
                 self.world.now.fetch_sub(self.random.random_range(0..20_000), Ordering::SeqCst);
             }
+            10 => {
+                let ahead = self.random.random_range(0..60);
+                if let Some(&time) = self.world.spec.upcoming(self.now_s() + ahead, 1).first() {
+                    self.world.squat(time);
+                }
+            }
             _ => {
                 let length = self.every as u64 * self.random.random_range(100..4_000);
                 self.advance(length);
@@ -512,7 +544,17 @@ impl History {
         let view = self.view();
         let (state, seed) = (&view.state, self.seed);
         assert_eq!((view.waiting, state.running.len()), (0, 0), "nothing waits and nothing runs");
-        let inner = self.world.inner.lock();
+        let mut inner = self.world.inner.lock();
+        if !inner.delayed {
+            let failed = state.scheduled.failed;
+            assert!(failed >= inner.turned_away, "{failed} failed, {} were turned away", inner.turned_away);
+        }
+        assert!(inner.turned_away == 0 || state.last_failure.is_some() || inner.delayed, "it is shown");
+        inner.executions.retain(|_, execution| !execution.strangers);
+        for recent in &state.recent {
+            let id = recent.execution_id.as_str();
+            assert!(inner.executions.contains_key(id), "{id} counts as started");
+        }
         let by_hand = inner.executions.values().filter(|execution| execution.by_hand).count() as u64;
         let scheduled = inner.executions.len() as u64 - by_hand;
         assert_eq!(state.scheduled.started, scheduled, "what was started is known, and was started once");

@@ -2,16 +2,22 @@
 //!
 //! `SIMULATIONS` sets how many histories are tried, `SEED` repeats one.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use airlock_engine::{
     ActivityDefinition, ActivityOptions, Digest, Failure, Json, OrganizationId, PluginDefinition, Principal,
     RetryPolicy, RunId, Slot, UserId, WorkflowDefinition, WorkspaceId,
     history::{
-        Command, Job, Message, ParentClose, Record, SearchValue, Seq, StartChild, Started, TaskEvent,
-        TaskPhase, decode, encode,
+        Command, Continuation, Job, Message, ParentClose, Record, SearchValue, Seq, StartChild, Started,
+        TaskEvent, TaskPhase, decode, encode,
     },
-    machine::{Effect, Input, Machine, Operation},
+    machine::{
+        BLOCKED_KEY, EXECUTION_STATE_KEY, Effect, Input, Machine, Operation, PAUSED_KEY, ends::Closing,
+    },
     store::Status,
     tools::{Binding, CallOptions, Mocks},
 };
@@ -115,7 +121,8 @@ impl Program {
             let id = self.accepted.remove(0);
             commands.push(Command::UpdateCompleted { id, outcome: Ok(Json::null()) });
         }
-        if self.open.is_empty() {
+        // Some end while much is under way.
+        if self.open.is_empty() || self.random.random_bool(0.05) {
             self.ended = true;
             let failure = Failure::retryable("Error", "as the program says");
             commands.push(match self.random.random_range(0..10) {
@@ -143,7 +150,10 @@ impl Program {
                     1 => SearchValue::Null,
                     _ => SearchValue::Text("v".into()),
                 };
-                let name = format!("k{}", self.random.random_range(0..30));
+                let name = match self.random.random_range(0..30) {
+                    0..5 => EXECUTION_STATE_KEY.to_owned(),
+                    n => format!("k{n}"),
+                };
                 return Command::UpsertSearchKeys { keys: vec![(name, value)] };
             }
             9 => return Command::Patched { id: "p".into() },
@@ -274,6 +284,15 @@ fn words_of(phase: &str) -> impl Iterator<Item = &'static str> {
     always.into_iter().chain(begun.iter().copied())
 }
 
+/// A child as the world sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Child {
+    close: ParentClose,
+    begun: bool,
+    /// It ended, or could not begin, and the run has heard of it.
+    over: bool,
+}
+
 /// One execution and the world around it.
 struct World {
     seed: u64,
@@ -285,6 +304,10 @@ struct World {
     /// The durable history, in its binary form.
     history: Vec<Vec<u8>>,
     running: BTreeMap<Seq, Effect>,
+    /// Those of them that wait for a place and have not begun.
+    in_line: BTreeSet<Seq>,
+    /// Children that were asked for with each policy, and what the world did to them.
+    children: BTreeMap<Seq, Child>,
     timers: BTreeMap<Seq, u64>,
     crashes: u32,
     /// Signals and updates that the machine has durably taken, in order.
@@ -293,6 +316,8 @@ struct World {
     sending: Vec<String>,
     /// The execution was resumed, so that what runs may be asked for again.
     may_repeat: bool,
+    /// Search keys that say in which state the run is.
+    shown: Vec<String>,
     /// What happened in which phase.
     seen: BTreeMap<(&'static str, &'static str), u64>,
 }
@@ -333,11 +358,14 @@ impl World {
             program: Program::new(seed),
             history: Vec::new(),
             running: BTreeMap::new(),
+            in_line: BTreeSet::new(),
+            children: BTreeMap::new(),
             timers: BTreeMap::new(),
             crashes: 0,
             sent: Vec::new(),
             sending: Vec::new(),
             may_repeat: false,
+            shown: Vec::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -365,6 +393,11 @@ impl World {
                 }
             }
             let commands = self.program.activate(&jobs);
+            for command in &commands {
+                if let Command::StartChild { seq, child } = command {
+                    self.children.insert(*seq, Child { close: child.close, begun: false, over: false });
+                }
+            }
             self.machine.commands(commands).expect("the program keeps the rules");
         }
         let records = self.machine.take_records();
@@ -376,6 +409,7 @@ impl World {
         for record in records {
             self.history.push(encode(self.now, &record));
         }
+        self.show();
         self.sent.append(&mut self.sending);
         if self.random.random_bool(0.1) {
             return self.crash();
@@ -385,21 +419,55 @@ impl World {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
+        let rests = self.machine.paused().is_some() || self.machine.blocked().is_some();
         for effect in effects {
-            match effect {
-                Effect::Preflight => drop(self.running.insert(0, effect)),
-                Effect::RunActivity { seq, .. }
-                | Effect::CallTool { seq }
-                | Effect::AwaitAuth { seq }
-                | Effect::StartChild { seq }
-                | Effect::Tell { seq } => {
-                    let before = self.running.insert(seq, effect);
-                    // What goes on after a pause is asked for again; the driver knows what runs.
-                    assert!(before.is_none() || self.may_repeat, "operation {seq} runs twice at once");
+            if let Some(seq) = effect.begins() {
+                assert!(!self.machine.ended() || effect.outlives(), "{effect:?} begins after the end");
+                assert!(!rests || effect.outlives(), "{effect:?} begins while the run rests");
+                let before = self.running.insert(seq, effect);
+                // What goes on after a pause is asked for again, and what outlives the run at its end; the driver knows what runs.
+                let again = self.may_repeat || self.machine.ended();
+                assert!(before.is_none() || again, "operation {seq} runs twice at once");
+                // Some wait for a place, or for their task to run.
+                if before.is_none() && self.random.random_bool(0.3) {
+                    self.in_line.insert(seq);
+                } else if before.is_none() {
+                    self.begins(seq);
                 }
-                Effect::Stop { seq } | Effect::CancelChild { seq, .. } => drop(self.running.remove(&seq)),
-                Effect::Finish => self.running.clear(),
+                continue;
             }
+            match effect {
+                Effect::Stop { seq } => self.stop(seq),
+                Effect::CancelChild { seq, .. } => {
+                    let close = self.children[&seq].close;
+                    assert_ne!(close, ParentClose::Abandon, "child {seq} was to be abandoned");
+                    self.stop(seq);
+                }
+                Effect::Hold => {
+                    let held = self.in_line.iter().copied().filter(|seq| !self.running[seq].outlives());
+                    let held: Vec<Seq> = held.collect();
+                    held.into_iter().for_each(|seq| self.stop(seq));
+                }
+                // It comes first, so that nothing begins before what ran is told to stop.
+                Effect::Finish => {
+                    self.running.retain(|_, effect| effect.outlives());
+                    self.in_line.retain(|seq| self.running.contains_key(seq));
+                }
+                other => panic!("{other:?} begins nothing"),
+            }
+        }
+    }
+
+    fn stop(&mut self, seq: Seq) {
+        self.running.remove(&seq);
+        self.in_line.remove(&seq);
+    }
+
+    /// It has its place.
+    fn begins(&mut self, seq: Seq) {
+        self.in_line.remove(&seq);
+        if let Some(child) = self.children.get_mut(&seq) {
+            child.begun = true;
         }
     }
 
@@ -415,6 +483,7 @@ impl World {
     fn crash(&mut self) {
         self.crashes += 1;
         self.running.clear();
+        self.in_line.clear();
         self.sending.clear();
         let mut records = self.history.iter().map(|row| decode(row).expect("decodes"));
         let Some((at, Record::Started(started))) = records.next() else { panic!("no start") };
@@ -496,6 +565,9 @@ impl World {
             _ if pick < 60 && !self.running.is_empty() => {
                 let place = self.random.random_range(0..self.running.len());
                 let seq = *self.running.keys().nth(place).expect("in range");
+                if self.in_line.contains(&seq) {
+                    return self.begins(seq);
+                }
                 let effect = self.running.remove(&seq).expect("is there");
                 let outcome = match self.random.random_range(0..4) {
                     0 => Err(Failure::retryable("Error", "again")),
@@ -526,13 +598,14 @@ impl World {
                     }
                     Effect::CallTool { .. } => ("tool ended", Input::ToolEnded { seq, outcome }),
                     Effect::Tell { .. } => ("told", Input::Told { seq, outcome }),
-                    Effect::StartChild { .. } => match self.random.random_range(0..3) {
+                    start @ Effect::StartChild { .. } => match self.random.random_range(0..3) {
                         0 => ("child started", {
                             // It goes on, and ends later.
-                            self.running.insert(seq, Effect::StartChild { seq });
+                            self.running.insert(seq, start);
                             Input::ChildStarted { seq }
                         }),
                         1 if outcome.is_err() => {
+                            self.children.entry(seq).and_modify(|child| child.over = true);
                             let failure = Failure::permanent("NotFound", "no such workflow");
                             ("child refused", Input::ChildRefused { seq, failure })
                         }
@@ -559,6 +632,46 @@ impl World {
         }
     }
 
+    /// The run has ended, whatever was under way: against what this test knows of the parent-close policies and of retries.
+    fn check_the_end(&mut self) {
+        let effects = self.machine.take_effects();
+        self.carry_out(effects);
+        assert!(self.running.values().all(Effect::outlives), "{:?} is under way after the end", self.running);
+        let in_line: Vec<Seq> = self.in_line.iter().copied().collect();
+        in_line.into_iter().for_each(|seq| self.begins(seq));
+        for (seq, child) in &self.children {
+            // Crashes hide from this test what began before them, and a next process asks only for what is pending.
+            let heir = child.close == ParentClose::Abandon && !child.over && self.crashes == 0;
+            assert!(!heir || child.begun, "child {seq} was to begin without its parent: {child:?}");
+        }
+        assert_eq!(self.machine.operations().count(), 0);
+        self.show();
+        assert!(self.shown.is_empty(), "an ended run is found under {:?}", self.shown);
+        let status = self.machine.status();
+        let asked = self.machine.cancel_requested();
+        match self.machine.next() {
+            Some(next) if next.reason == Continuation::Retry => {
+                assert_eq!((status, asked), (Status::Failed, false), "it was asked to stop and tries again");
+            }
+            Some(next) => {
+                assert_eq!(next.cancel.is_some(), asked, "the next run hears of what this one was asked");
+                assert_eq!(self.machine.closing(), Closing::Left);
+            }
+            None => assert_eq!(self.machine.closing(), Closing::Execution),
+        }
+    }
+
+    /// Search keys as the store has them.
+    fn show(&mut self) {
+        let state = [BLOCKED_KEY, PAUSED_KEY, EXECUTION_STATE_KEY];
+        for (name, value) in self.machine.take_search_keys() {
+            self.shown.retain(|shown| *shown != name);
+            if state.contains(&name.as_str()) && value != SearchValue::Removed {
+                self.shown.push(name);
+            }
+        }
+    }
+
     fn run(mut self) -> (Status, u32, BTreeMap<(&'static str, &'static str), u64>) {
         self.turn();
         let mut steps = 0;
@@ -568,6 +681,7 @@ impl World {
             steps += 1;
             assert!(steps < 20_000, "the execution is stuck");
         }
+        self.check_the_end();
         // It may have ended while it was read back after a crash.
         for record in self.machine.take_records() {
             self.history.push(encode(self.now, &record));

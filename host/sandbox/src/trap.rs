@@ -22,16 +22,26 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) refused: Option<Refused>,
     /// Bytes that it may hand over in one call.
     pub(crate) payload_bytes: usize,
+    /// What to do when its processor time is used up.
+    pub(crate) out_of_time: &'static str,
 }
+
+/// The time of an attempt can be raised.
+pub(crate) const ACTIVITY_OUT_OF_TIME: &str =
+    "split the work into smaller steps, or raise `limits.activity_cpu_ms` in the plugin's policy file";
+
+/// The time of a turn cannot.
+pub(crate) const WORKFLOW_OUT_OF_TIME: &str = "no setting raises this limit of a turn: a loop that does not end has to \
+     wait for something (a timer, a signal, an activity), and long work belongs into an activity";
 
 /// The sentence for a person: who, why, and which limit.
 pub(crate) fn explain(error: &wasmtime::Error, circumstances: &Circumstances<'_>) -> String {
-    let Circumstances { who, stderr, refused, payload_bytes } = circumstances;
+    let Circumstances { who, stderr, refused, payload_bytes, out_of_time } = circumstances;
     let panic = panic_message(stderr);
     let cause = if let Some(refusal) = error.downcast_ref::<Refusal>() {
         refusal.to_string()
     } else if let Some(time) = error.downcast_ref::<OutOfTime>() {
-        format!("{time}; split the work into smaller steps, or raise the limit in the plugin's policy file")
+        format!("{time}; {out_of_time}")
     } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
         format!("it called exit({}); return a result instead", exit.0)
     } else if let Some(trap) = error.downcast_ref::<wasmtime::Trap>() {

@@ -10,7 +10,12 @@ use airlock_engine::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use crate::{failure::failure, reference::Reference, seal::Seal, write::CLOSES};
+use crate::{
+    failure::failure,
+    reference::Reference,
+    seal::Seal,
+    write::{CLOSES, status_number},
+};
 
 /// What [`execution`] reads, of the table `executions`.
 pub(crate) const COLUMNS: &str = "executions.key, id, run_id, \
@@ -239,8 +244,11 @@ pub(crate) fn orphans(connection: &Connection) -> Result<Vec<Child>, StoreError>
     let sql = format!(
         "{CHILD} INDEXED BY executions_open \
          WHERE child.status = 0 AND child.current = 1 AND child.parent IS NOT NULL AND child.parent_close <> 2 \
-         AND NOT EXISTS (SELECT 1 FROM executions AS parent \
-         WHERE parent.id = child.parent AND parent.current = 1 AND parent.status = 0) ORDER BY child.key"
+         AND (NOT EXISTS (SELECT 1 FROM executions AS parent \
+         WHERE parent.id = child.parent AND parent.current = 1 AND parent.status = 0) \
+         OR EXISTS (SELECT 1 FROM executions AS run \
+         WHERE run.key = child.parent_run AND run.status NOT IN (0, {continued}))) ORDER BY child.key",
+        continued = status_number(Status::ContinuedAsNew)
     );
     children(connection, &sql, params![])
 }

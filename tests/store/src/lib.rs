@@ -467,7 +467,22 @@ async fn children_are_found_until_they_end_and_orphans_when_their_parent_has<S: 
     store.append(continued).await.expect("appends");
     assert_eq!(sorted(store.open_children(&top.id).expect("reads")), children);
     assert_eq!(ours(&store), [], "another run of the parent is open");
-    store.append(ending(next_top.key, 1, Status::Failed, 3_000)).await.expect("appends");
+    // The children of a run that is tried again have heard of its end or are to.
+    let mut own = row(&*store, "family-9");
+    own.parent = Some(parent(&next_top, 9, ParentClose::RequestCancel));
+    own.root = top.id.clone();
+    store.append(first(&own, vec![turn(1)])).await.expect("appends");
+    assert_eq!(ours(&store), []);
+    let own = Child { key: own.key, id: own.id, close: ParentClose::RequestCancel };
+    children.push(own.clone());
+    let third_top = row(&*store, "family-top");
+    let tried_again = Append {
+        successor: Some(Box::new(replacing(&third_top, Some(next_top.key), vec![turn(1)]))),
+        ..ending(next_top.key, 1, Status::Failed, 3_000)
+    };
+    store.append(tried_again).await.expect("appends");
+    assert_eq!(ours(&store), std::slice::from_ref(&own), "those of the runs before go on");
+    store.append(ending(third_top.key, 1, Status::Failed, 3_500)).await.expect("appends");
     // The parent of this one is nowhere.
     let mut lost = row(&*store, "family-lost");
     let nowhere = ExecutionRow { id: "nowhere".parse().expect("valid"), ..top.clone() };
@@ -477,7 +492,7 @@ async fn children_are_found_until_they_end_and_orphans_when_their_parent_has<S: 
 
     let store = open();
     let lost = Child { key: lost.key, id: lost.id, close: ParentClose::Terminate };
-    assert_eq!(ours(&store), [children[0].clone(), children[1].clone(), lost]);
+    assert_eq!(ours(&store), [children[0].clone(), children[1].clone(), own, lost]);
     assert_eq!(sorted(store.open_children(&top.id).expect("reads")), children);
 }
 

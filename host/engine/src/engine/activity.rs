@@ -13,7 +13,14 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, call::Caller, cell::Cell, now_ms, waits::Waits};
+use super::{
+    Engine,
+    call::Caller,
+    cell::Cell,
+    now_ms,
+    operations::{Admission, Ticket},
+    waits::Waits,
+};
 use crate::{
     ActivityOptions, Failure, Json,
     guests::{ActivityCall, ActivityError, ActivityHost, GuestError},
@@ -53,12 +60,12 @@ fn chain(attempt: BoxFuture<'static, ()>) {
 impl Engine {
     /// Runs an attempt, unless it runs already.
     pub(super) fn run_activity(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq, attempt: u32) {
-        let Some(Operation::Activity { activity, input, options, scheduled_at, due_at, details, .. }) =
+        let Some(Operation::Activity { activity, input, options, scheduled_at, details, .. }) =
             machine.operation(seq)
         else {
             return;
         };
-        let Some((engine, token)) = self.admit(cell, seq) else { return };
+        let Some((engine, admission)) = self.admit(cell, seq, false) else { return };
         let started = Arc::clone(machine.started());
         let origin = engine.origin(cell, machine, seq);
         let call = ActivityCall {
@@ -74,32 +81,21 @@ impl Engine {
         let digest = machine.digest();
         let throttle = throttle(options);
         let bindings = Arc::clone(machine.bindings());
-        let limits = Limits::new(options, *scheduled_at, machine.now());
-        let in_line = options.schedule_to_start.map(|limit| {
-            (limit, limit.saturating_sub(Duration::from_millis(now_ms().saturating_sub(*due_at))))
-        });
+        let limits = Limits::new(options, *scheduled_at, now_ms());
+        let waits = Waits::asked(&self.places);
         let cell = Arc::clone(cell);
         let work = async move {
-            let place = Waits::begin(&engine.places);
-            let waits = match in_line {
-                None => place.await,
-                Some((limit, rest)) => match tokio::time::timeout(rest, place).await {
-                    Ok(waits) => waits,
-                    Err(_) => {
-                        let message = format!(
-                            "no place was free within the schedule-to-start timeout of {limit:?}: so many activities \
-                             run at once"
-                        );
-                        // Another attempt would only stand in the same line.
-                        let failure =
-                            Failure { non_retryable: true, ..Failure::timeout("schedule-to-start", message) };
-                        let (outcome, details, waited) = (Err(failure), None, Duration::ZERO);
-                        let input =
-                            Input::AttemptEnded { seq, attempt, outcome, details, waited, jitter: 0.0 };
-                        return engine.settle(&cell, seq, input).await;
-                    }
-                },
-            };
+            let ticket = admission.ticket(&cell.operations);
+            match limits.stand_in_line(&waits, &ticket).await {
+                Line::Place if ticket.begin() => {}
+                // Nobody waits for it any more, or it is asked for again when the run goes on.
+                Line::Place | Line::Left => return,
+                Line::Late(failure) => {
+                    let (outcome, details, waited) = (Err(failure), None, Duration::ZERO);
+                    let input = Input::AttemptEnded { seq, attempt, outcome, details, waited, jitter: 0.0 };
+                    return engine.settle(&cell, ticket, input).await;
+                }
+            }
             let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt });
             let host = Arc::new(Host {
                 seq,
@@ -111,7 +107,7 @@ impl Engine {
                 engine: Arc::clone(&engine),
                 bindings,
                 origin,
-                token,
+                token: ticket.token().clone(),
                 waits,
                 heartbeat: AtomicU64::new(0),
                 calls: AtomicU64::new(0),
@@ -126,12 +122,12 @@ impl Engine {
                 }
                 ActivityError::Guest(error) => Failure::retryable(Failure::TRAP, error.to_string()),
             });
-            let (details, waited) = (host.details.lock().take(), host.waits.clock.stood());
+            let (details, waited) = (host.details.lock().take(), host.waits.since_asked.stood());
             host.waits.end();
             drop(running);
             let input =
                 Input::AttemptEnded { seq, attempt, outcome, details, waited, jitter: rand::random() };
-            engine.settle(&cell, seq, input).await;
+            engine.settle(&cell, ticket, input).await;
         };
         chain(Box::pin(work));
     }
@@ -139,11 +135,15 @@ impl Engine {
     /// Calls or lists tools for a workflow.
     pub(super) fn call_tool(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq) {
         let Some(operation) = machine.operation(seq).cloned() else { return };
-        let Some((engine, token)) = self.admit(cell, seq) else { return };
+        let Some((engine, admission)) = self.admit(cell, seq, false) else { return };
         let origin = engine.origin(cell, machine, seq);
         let bindings = Arc::clone(machine.bindings());
         let cell = Arc::clone(cell);
         tokio::spawn(async move {
+            let ticket = admission.ticket(&cell.operations);
+            if !ticket.begin() {
+                return;
+            }
             let call = async {
                 match &operation {
                     Operation::Tool { slot, tool, arguments, options } => {
@@ -153,7 +153,7 @@ impl Engine {
                             engine: &engine,
                             cell: &cell,
                             origin: &origin,
-                            token: &token,
+                            token: ticket.token(),
                             waits: None,
                             number: 0,
                         };
@@ -166,45 +166,45 @@ impl Engine {
                 }
             };
             let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
-            let outcome = until_cancelled(&token, call).await;
+            let outcome = until_cancelled(ticket.token(), call).await;
             drop(running);
-            engine.settle(&cell, seq, Input::ToolEnded { seq, outcome }).await;
+            engine.settle(&cell, ticket, Input::ToolEnded { seq, outcome }).await;
         });
     }
 
     /// Waits for authorisation for a workflow.
     pub(super) fn await_auth(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq) {
         let Some(Operation::Auth { slot, since }) = machine.operation(seq).cloned() else { return };
-        let Some((engine, token)) = self.admit(cell, seq) else { return };
+        let Some((engine, admission)) = self.admit(cell, seq, false) else { return };
         let origin = engine.origin(cell, machine, seq);
         let bindings = Arc::clone(machine.bindings());
         let cell = Arc::clone(cell);
         tokio::spawn(async move {
+            let ticket = admission.ticket(&cell.operations);
+            if !ticket.begin() {
+                return;
+            }
             let wait = async {
                 let binding = bound(&bindings, &slot)?;
                 engine.authorize(&cell, &origin, binding, AuthMoment::OnDemand, Some(since), None).await
             };
             let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
-            let outcome = until_cancelled(&token, wait).await;
+            let outcome = until_cancelled(ticket.token(), wait).await;
             drop(running);
-            engine.settle(&cell, seq, Input::AuthEnded { seq, outcome }).await;
+            engine.settle(&cell, ticket, Input::AuthEnded { seq, outcome }).await;
         });
     }
 
-    /// Notes that an operation runs; `None` if it does already.
-    pub(super) fn admit(&self, cell: &Cell, seq: Seq) -> Option<(Arc<Self>, CancellationToken)> {
+    /// Lets an operation in; `None` if it is in already, or if its run has ended and it does not outlive it.
+    pub(super) fn admit(&self, cell: &Cell, seq: Seq, outlives: bool) -> Option<(Arc<Self>, Admission)> {
         let engine = self.arc()?;
-        let token = CancellationToken::new();
-        match cell.running.lock().entry(seq) {
-            std::collections::hash_map::Entry::Occupied(_) => return None,
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(token.clone()),
-        };
-        Some((engine, token))
+        let admission = cell.operations.admit(seq, outlives)?;
+        Some((engine, admission))
     }
 
-    /// Notes that an operation runs no more, and delivers how it ended.
-    pub(super) async fn settle(&self, cell: &Arc<Cell>, seq: Seq, input: Input) {
-        cell.running.lock().remove(&seq);
+    /// Notes that an operation is under way no more, and delivers how it ended.
+    pub(super) async fn settle(&self, cell: &Arc<Cell>, ticket: Ticket<'_>, input: Input) {
+        drop(ticket);
         cell.post(input);
         self.drive(cell).await;
     }
@@ -234,30 +234,80 @@ fn bound<'a>(bindings: &'a [Binding], slot: &str) -> Result<&'a Binding, Failure
 
 async fn until_cancelled(token: &CancellationToken, work: impl Future<Output = Outcome>) -> Outcome {
     tokio::select! {
-        outcome = work => outcome,
+        biased;
         () = token.cancelled() => Err(Failure::permanent(Failure::CANCELLED, "the operation was cancelled")),
+        outcome = work => outcome,
     }
 }
 
-/// How long an attempt may take, without the time that it waits for people.
+/// How long an activity and its attempt may take. Where each limit begins and ends is told in docs/durable-execution.md.
 struct Limits {
-    attempt: Duration,
-    /// Which limit `attempt` is, for the message.
-    name: &'static str,
+    /// How long the attempt may stand in line for a place.
+    schedule_to_start: Option<Duration>,
+    /// From its place to its end.
+    start_to_close: Duration,
+    /// Of the activity, and what is left of it when the attempt is asked for.
+    schedule_to_close: Option<(Duration, Duration)>,
     heartbeat: Option<Duration>,
+}
+
+/// How a wait for a place ended.
+enum Line {
+    /// With a place.
+    Place,
+    /// Nobody wants the attempt, for now or at all.
+    Left,
+    /// A limit came first.
+    Late(Failure),
 }
 
 impl Limits {
     fn new(options: &ActivityOptions, scheduled_at: UnixMs, now: UnixMs) -> Self {
-        let start_to_close = options.start_to_close.unwrap_or(ActivityOptions::DEFAULT_START_TO_CLOSE);
-        let rest = options
-            .schedule_to_close
-            .map(|limit| limit.saturating_sub(Duration::from_millis(now.saturating_sub(scheduled_at))));
-        let (attempt, name) = match rest {
-            Some(rest) if rest < start_to_close => (rest, "schedule-to-close"),
-            _ => (start_to_close, "start-to-close"),
+        let since = Duration::from_millis(now.saturating_sub(scheduled_at));
+        Self {
+            schedule_to_start: options.schedule_to_start,
+            start_to_close: options.start_to_close.unwrap_or(ActivityOptions::DEFAULT_START_TO_CLOSE),
+            schedule_to_close: options.schedule_to_close.map(|limit| (limit, limit.saturating_sub(since))),
+            heartbeat: options.heartbeat,
+        }
+    }
+
+    /// Waits for a place among those that run.
+    async fn stand_in_line(&self, waits: &Waits, ticket: &Ticket<'_>) -> Line {
+        let in_line = async {
+            match self.schedule_to_start {
+                Some(limit) => {
+                    tokio::time::sleep(limit).await;
+                    limit
+                }
+                None => std::future::pending().await,
+            }
         };
-        Self { attempt, name, heartbeat: options.heartbeat }
+        tokio::select! {
+            biased;
+            () = ticket.token().cancelled() => Line::Left,
+            failure = self.closes(waits) => Line::Late(failure),
+            () = waits.begin() => Line::Place,
+            limit = in_line => {
+                let message = format!(
+                    "no place was free within the schedule-to-start timeout of {limit:?}: so many activities run at once"
+                );
+                // Another attempt would only stand in the same line.
+                Line::Late(Failure { non_retryable: true, ..Failure::timeout("schedule-to-start", message) })
+            }
+        }
+    }
+
+    /// Resolves when the activity as a whole has taken too long.
+    async fn closes(&self, waits: &Waits) -> Failure {
+        let Some((limit, rest)) = self.schedule_to_close else { return std::future::pending().await };
+        waits.since_asked.reaches(rest).await;
+        let message = format!(
+            "the activity took longer than its schedule-to-close timeout of {limit:?}, with all its attempts and their \
+             waits for a place"
+        );
+        // No other attempt has any time.
+        Failure { non_retryable: true, ..Failure::timeout("schedule-to-close", message) }
     }
 
     /// Runs an attempt within its limits. A cancelled one has a moment to notice.
@@ -274,7 +324,8 @@ impl Limits {
         tokio::select! {
             biased;
             outcome = run => outcome,
-            () = host.waits.clock.reaches(self.attempt) => timeout(self.name, self.attempt),
+            failure = self.closes(&host.waits) => Err(ActivityError::Failed(failure)),
+            () = host.waits.clock.reaches(self.start_to_close) => timeout("start-to-close", self.start_to_close),
             limit = host.silence(self.heartbeat) => timeout("heartbeat", limit),
             () = async { host.token.cancelled().await; tokio::time::sleep(grace).await } => {
                 let message = "the activity was cancelled and did not stop by itself";

@@ -1,19 +1,21 @@
 //! One run that is being worked on.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
-use super::{FinalView, Progress, messages::UpdateWaiters, questions::Questions, reset::ResetRequest};
+use super::{
+    FinalView, Progress, messages::UpdateWaiters, operations::Operations, questions::Questions,
+    reset::ResetRequest,
+};
 use crate::{
     Digest, ExecutionKey, Json,
     guests::WorkflowInstance,
-    history::{Outcome, Seq},
+    history::Outcome,
     machine::{Input, Machine},
     store::{ExecutionRow, StoreError, Wake},
 };
@@ -28,8 +30,8 @@ pub(super) struct Cell {
     /// Turns true once. Apart from the progress, so that a step does not wake those who only wait for the end.
     pub(super) ended: watch::Sender<bool>,
     pub(super) outcome: FinalView,
-    /// What runs for the execution now, with the means to stop it.
-    pub(super) running: Mutex<HashMap<Seq, CancellationToken>>,
+    /// What it has asked for and what is under way for it, with the means to stop it.
+    pub(super) operations: Operations,
     /// Who waits for the answer to an update.
     pub(super) updates: UpdateWaiters,
     /// What its tool calls ask people.
@@ -54,8 +56,6 @@ pub(super) enum Message {
     Query { name: String, input: Json, reply: oneshot::Sender<Result<Outcome, Unanswered>> },
     /// Go on with other code, if it gives the same commands so far; only say whether it does if `trial` is set.
     Upgrade { digest: Digest, trial: bool, reply: oneshot::Sender<Result<Result<(), String>, Refused>> },
-    /// Read the state from the history again, and do again what was under way.
-    Reload,
     /// Start again from an earlier event.
     Reset { request: ResetRequest, reply: oneshot::Sender<Result<(), super::ControlError>> },
 }
@@ -76,8 +76,10 @@ pub(super) enum Refused {
 pub(super) enum Unanswered {
     /// It has not begun.
     NotStarted,
-    /// Its code does not repeat its history.
+    /// Its code does not repeat its history, and it waits for the right code.
     Blocked,
+    /// It has ended, and the code does not repeat its history; this is the difference.
+    Diverged(String),
     /// It went wrong.
     Guest(crate::guests::GuestError),
     /// Its history cannot be read.
@@ -108,7 +110,7 @@ impl Cell {
             progress: watch::Sender::new(Progress { records: 0, ended: false }),
             ended: watch::Sender::new(false),
             outcome: FinalView::new(),
-            running: Mutex::default(),
+            operations: Operations::default(),
             updates: UpdateWaiters::default(),
             questions: Questions::default(),
             stamp: AtomicU64::new(u64::MAX),
@@ -194,7 +196,7 @@ impl Cell {
         !mailbox.driven
             && mailbox.messages.is_empty()
             && self.live.lock().is_none()
-            && self.running.lock().is_empty()
+            && self.operations.is_empty()
             && self.updates.is_empty()
     }
 

@@ -3,115 +3,276 @@
 use std::sync::Arc;
 
 use super::{
-    ControlError, Engine, ExecutionView, MessageError, StartError,
-    cell::{Cell, Message as ToDriver},
+    Address, ControlError, Engine, ExecutionView, MessageError, StartError,
+    address::{Claim, Holder, Origin, Reach},
+    cell::Cell,
+    operations::{Stopped, Ticket},
     start::{Birth, IdReuse},
 };
 use crate::{
     ExecutionId, ExecutionKey, Failure, Json,
-    history::{Message, Outcome, Parent, ParentClose, Seq},
-    machine::{ExternalMessage, Input, Machine, Operation},
-    store::{Child, Status, StoreError},
+    history::{Job, Message, Outcome, Parent, ParentClose, Record, Seq, StartChild, Started, StoredRecord},
+    machine::{ExternalMessage, Input, Machine, Operation, ends::Closing},
+    store::{Child, ExecutionRow, Status, StoreError},
     witness::Step,
 };
 
+/// What became of the start of a child.
+enum Begun {
+    /// It runs, and tells its parent by itself how it ends.
+    Running,
+    /// It is one that a run before left, and goes on for this one: whoever wants to know of its end waits for it.
+    Joined(Box<ExecutionRow>),
+    /// It has ended.
+    Ended(Outcome),
+    /// It cannot begin.
+    Refused(Failure),
+}
+
+/// What a start finds under the id of its child.
+enum Met {
+    /// The child, or a reason that there will be none.
+    Answer(Begun),
+    /// One that has ended: the id is free.
+    Free,
+    /// A child of a run before, which was told to stop.
+    Stopping(Box<ExecutionRow>),
+    /// Nothing that is durable: somebody else is about to begin, or to end.
+    Nothing,
+}
+
 impl Engine {
     /// Starts a child, unless it runs already, and delivers its result if it has ended.
-    pub(super) fn start_child(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq) {
-        let Some(Operation::Child { id, child, .. }) = machine.operation(seq) else { return };
-        let (id, child) = (id.clone(), child.clone());
-        let Some((engine, token)) = self.admit(cell, seq) else { return };
-        let started = Arc::clone(machine.started());
-        let parent_acts_for_caller = machine.on_behalf_of();
-        let parent = Parent { id: cell.row.id.clone(), run: cell.key, seq, close: child.close };
-        let root = cell.row.root.clone();
-        let cell = Arc::clone(cell);
+    pub(super) fn start_child(
+        &self,
+        cell: &Arc<Cell>,
+        machine: &Machine,
+        seq: Seq,
+        id: String,
+        child: &StartChild,
+    ) {
+        let Some((engine, admission)) = self.admit(cell, seq, child.close == ParentClose::Abandon) else {
+            return;
+        };
+        let started = machine.started();
+        let birth = Birth {
+            workflow: child.workflow.clone(),
+            input: child.input.clone(),
+            principal: started.principal.clone(),
+            // Only those that the child knows: a wish for an unknown slot would be an error.
+            wishes: started.wishes.clone(),
+            only_known_wishes: true,
+            mocks: started.mocks.clone(),
+            caller_may_act: machine.on_behalf_of(),
+            parent: Some(Parent { id: cell.row.id.clone(), run: cell.key, seq, close: child.close }),
+            root: Some(cell.row.root.clone()),
+            execution_timeout: child.execution_timeout,
+            retry: child.retry.clone(),
+            ..Birth::default()
+        };
+        let (cell, await_start) = (Arc::clone(cell), child.await_start);
         tokio::spawn(async move {
-            let refuse = |failure| Input::ChildRefused { seq, failure };
-            let id: ExecutionId = match id.parse() {
-                Ok(id) => id,
+            let ticket = admission.ticket(&cell.operations);
+            let begun = match id.parse::<ExecutionId>() {
+                Ok(id) => {
+                    engine.bring_up(&cell, &ticket, Birth { execution_id: Some(id), ..birth.clone() }).await
+                }
                 Err(error) => {
                     let message = format!("'{id}' cannot be the id of a child: {error}");
-                    let failure = Failure::permanent(Failure::INVALID_INPUT, message);
-                    return engine.settle(&cell, seq, refuse(failure)).await;
+                    Some(Begun::Refused(Failure::permanent(Failure::INVALID_INPUT, message)))
                 }
             };
-            let birth = Birth {
-                workflow: child.workflow.clone(),
-                execution_id: Some(id.clone()),
-                input: child.input.clone(),
-                principal: started.principal.clone(),
-                // Only those that the child knows: a wish for an unknown slot would be an error.
-                wishes: started.wishes.clone(),
-                only_known_wishes: true,
-                mocks: started.mocks.clone(),
-                caller_may_act: parent_acts_for_caller,
-                parent: Some(parent.clone()),
-                root: Some(root),
-                execution_timeout: child.execution_timeout,
-                retry: child.retry.clone(),
-                ..Birth::default()
-            };
-            let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
-            let mut begun = engine.begin(birth.clone()).await;
-            // The id of a stranger that has ended is free; the child itself is not started twice.
-            if matches!(begun, Err(StartError::AlreadyExists(_))) && engine.is_free(&id, &parent) {
-                begun = engine.begin(Birth { reuse: IdReuse::AllowDuplicate, ..birth }).await;
-            }
-            drop(running);
-            let input = match begun {
-                Ok(_) => Some(Input::ChildStarted { seq }),
-                Err(StartError::AlreadyExists(_)) => engine.existing_child(&id, &parent).await,
-                Err(StartError::Store(_) | StartError::ShuttingDown) => None,
-                Err(error) => Some(refuse(start_failure(&error))),
-            };
-            if token.is_cancelled() {
-                engine.stop_child(&id, ParentClose::RequestCancel, "its parent gave it up").await;
-            }
-            match input {
-                Some(Input::ChildStarted { .. }) if !child.await_start => {
-                    cell.running.lock().remove(&seq);
-                    // Something else may have come meanwhile that needs a driver.
+            let Some(mut begun) = begun else { return };
+            if let Begun::Joined(row) = &begun {
+                let row = row.clone();
+                if await_start {
+                    cell.post(Input::ChildStarted { seq });
                     engine.drive(&cell).await;
                 }
-                Some(input) => engine.settle(&cell, seq, input).await,
-                // It could not be recorded: once more in a moment.
-                None => {
-                    tokio::time::sleep(engine.config.retry_pause).await;
-                    cell.running.lock().remove(&seq);
-                    engine.retry_operations(&cell).await;
+                if ticket.only_waits()
+                    && let Some(outcome) = engine.end_of(&ticket, &row).await
+                {
+                    begun = Begun::Ended(outcome);
                 }
             }
+            // From here on whoever stops the child finds it; what was meant for it before, it hears of here.
+            let stopped = ticket.leave();
+            engine.stop_begun(&begun, &birth, &id, stopped).await;
+            let input = match begun {
+                // Something else may have come meanwhile that needs a driver.
+                Begun::Running if !await_start => return engine.drive(&cell).await,
+                Begun::Running => Input::ChildStarted { seq },
+                Begun::Joined(_) => return,
+                Begun::Ended(outcome) => Input::ChildEnded { seq, outcome },
+                Begun::Refused(failure) => Input::ChildRefused { seq, failure },
+            };
+            engine.settle(&cell, ticket, input).await;
         });
     }
 
-    fn is_free(&self, id: &ExecutionId, parent: &Parent) -> bool {
-        let row = self.store.find(id).ok().flatten();
-        row.is_some_and(|row| row.status != Status::Running && row.parent.as_ref() != Some(parent))
-    }
-
-    /// An execution has the id already: the child itself, from before a restart, or a stranger.
-    async fn existing_child(&self, id: &ExecutionId, parent: &Parent) -> Option<Input> {
-        let seq = parent.seq;
-        match self.get(id) {
-            Ok(Some(view)) if view.row.parent.as_ref() == Some(parent) => Some(match view.row.status {
-                Status::Running => Input::ChildStarted { seq },
-                _ => Input::ChildEnded { seq, outcome: outcome(&view) },
-            }),
-            Ok(_) => {
-                let message = format!("an execution with the id '{id}' exists already");
-                let failure = Failure::permanent(Failure::ALREADY_EXISTS, message);
-                Some(Input::ChildRefused { seq, failure })
+    /// A child was begun while its parent gave it up or ended: it does as it would have done had it begun before.
+    async fn stop_begun(&self, begun: &Begun, birth: &Birth, id: &str, stopped: Option<Stopped>) {
+        let Some(parent) = &birth.parent else { return };
+        let (how, reason) = match stopped {
+            Some(Stopped::GivenUp) => (ParentClose::RequestCancel, GIVEN_UP),
+            Some(Stopped::Ended(Closing::Run | Closing::Execution)) => (parent.close, ENDED),
+            Some(Stopped::Ended(Closing::Left)) | None => return,
+        };
+        match begun {
+            Begun::Running => {
+                let Ok(id) = id.parse() else { return };
+                let whom = Address::started(&id, &birth.principal, Origin::Parent(parent));
+                self.stop_child(whom, how, reason).await;
             }
-            Err(_) => None,
+            // What is left to an execution ends with it; the end of this run alone is not meant for it.
+            Begun::Joined(row) if stopped == Some(Stopped::GivenUp) => {
+                self.stop_child(Address::same_start(row), how, reason).await;
+            }
+            Begun::Joined(_) | Begun::Ended(_) | Begun::Refused(_) => {}
         }
     }
 
-    /// Carries out again what the store could not take.
-    async fn retry_operations(&self, cell: &Arc<Cell>) {
-        // Loading an execution says what is to be done for it.
-        cell.send(ToDriver::Reload);
-        self.drive(cell).await;
+    /// Begins a child, or finds it. `None` when nobody wants it any more.
+    async fn bring_up(&self, cell: &Arc<Cell>, ticket: &Ticket<'_>, birth: Birth) -> Option<Begun> {
+        let seq = birth.parent.as_ref()?.seq;
+        let mut reuse = IdReuse::RejectDuplicate;
+        while ticket.begin() {
+            let running = self.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
+            let begun = self.begin(Birth { reuse, ..birth.clone() }).await;
+            drop(running);
+            let met = match begun {
+                Ok(_) => return Some(Begun::Running),
+                Err(StartError::ShuttingDown) => return None,
+                Err(StartError::AlreadyExists(_)) => self.meet(cell, &birth),
+                Err(StartError::Store(error)) => Err(error),
+                Err(error) => return Some(Begun::Refused(start_failure(&error))),
+            };
+            match met {
+                Ok(Met::Answer(begun)) => return Some(begun),
+                Ok(Met::Free) if reuse == IdReuse::RejectDuplicate => {
+                    reuse = IdReuse::AllowDuplicate;
+                    continue;
+                }
+                Ok(Met::Stopping(row)) => {
+                    ticket.wait();
+                    let _how = self.end_of(ticket, &row).await?;
+                    continue;
+                }
+                // In a moment it may be otherwise.
+                Ok(Met::Free | Met::Nothing) | Err(_) => {}
+            }
+            ticket.wait();
+            tokio::select! {
+                () = tokio::time::sleep(self.config.retry_pause) => {}
+                () = ticket.token().cancelled() => return None,
+            }
+        }
+        None
+    }
+
+    /// An execution has the id already. Whose it is decides [`Claim::holder`].
+    fn meet(&self, cell: &Cell, birth: &Birth) -> Result<Met, StoreError> {
+        let Some(id) = &birth.execution_id else { return Ok(Met::Nothing) };
+        let Some(row) = self.store.find(id)? else { return Ok(Met::Nothing) };
+        let claim = birth.claim();
+        let holder = claim.holder(&row);
+        if holder == Holder::Itself {
+            return Ok(Met::Answer(match row.status {
+                Status::Running => Begun::Running,
+                _ => Begun::Ended(outcome(&self.view(row)?)),
+            }));
+        }
+        if claim.may_replace(&row) {
+            return Ok(Met::Free);
+        }
+        if holder == Holder::LeftByRunBefore
+            && let Some(parent) = &row.parent
+            && self.comes_after(cell.key, parent.run)?
+        {
+            let left = match self.store.row(parent.run)? {
+                _ if parent.close == ParentClose::Abandon => true,
+                Some(before) => Closing::leaves(before.status),
+                None => true,
+            };
+            if !left || self.was_asked_to_stop(&row)? {
+                return Ok(Met::Stopping(Box::new(row)));
+            }
+            if self.is_same_start(&row, birth)? {
+                return Ok(Met::Answer(Begun::Joined(Box::new(row))));
+            }
+        }
+        let message = format!("an execution with the id '{id}' exists already");
+        Ok(Met::Answer(Begun::Refused(Failure::permanent(Failure::ALREADY_EXISTS, message))))
+    }
+
+    /// Whether a run goes on from another one, over however many between them.
+    fn comes_after(&self, run: ExecutionKey, before: ExecutionKey) -> Result<bool, StoreError> {
+        let mut key = run;
+        // Keys are given in the order of starts: beyond it nobody has to look.
+        while key > before {
+            let Some(started) = self.first_record(key)? else { return Ok(false) };
+            let Some(previous) = started.continued_from else { return Ok(false) };
+            match self.store.find_run(&previous)? {
+                Some(row) => key = row.key,
+                None => return Ok(false),
+            }
+        }
+        Ok(key == before)
+    }
+
+    /// Whether a running execution is what this start would begin.
+    fn is_same_start(&self, row: &ExecutionRow, birth: &Birth) -> Result<bool, StoreError> {
+        let Some(started) = self.first_record(row.key)? else { return Ok(false) };
+        // What it has made of its input by continuing as new is its own affair.
+        let same_input = started.continued_from.is_some() || started.input == birth.checked_input();
+        Ok(row.workflow == birth.workflow && same_input)
+    }
+
+    /// Whether a run has heard, or is about to hear, that it is to stop.
+    fn was_asked_to_stop(&self, row: &ExecutionRow) -> Result<bool, StoreError> {
+        let mut index = 0;
+        loop {
+            let page = self.history(row.key, index, 1024)?;
+            if page.is_empty() {
+                return Ok(false);
+            }
+            index += u32::try_from(page.len()).unwrap_or(u32::MAX);
+            let asked = |stored: &StoredRecord| match &stored.record {
+                Record::Activation { jobs, .. } | Record::Received { jobs } => {
+                    jobs.iter().any(|job| matches!(job, Job::CancelRequested { .. }))
+                }
+                _ => false,
+            };
+            if page.iter().any(asked) {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn first_record(&self, key: ExecutionKey) -> Result<Option<Box<Started>>, StoreError> {
+        let first = self.history(key, 0, 1)?.into_iter().next();
+        Ok(match first {
+            Some(StoredRecord { record: Record::Started(started), .. }) => Some(started),
+            _ => None,
+        })
+    }
+
+    /// Waits for the end of an execution. `None` when nobody wants to know any more.
+    async fn end_of(&self, ticket: &Ticket<'_>, row: &ExecutionRow) -> Option<Outcome> {
+        loop {
+            let ended = tokio::select! {
+                biased;
+                () = ticket.token().cancelled() => return None,
+                ended = self.wait(Address::same_start(row), None) => ended,
+            };
+            match ended {
+                Ok(Some(view)) if view.row.status != Status::Running => return Some(outcome(&view)),
+                Ok(Some(_)) => {}
+                // It has ended, and somebody took its id or it was removed.
+                Ok(None) => return Some(Err(gone(&row.id))),
+                Err(_) => tokio::time::sleep(self.config.retry_pause).await,
+            }
+        }
     }
 
     /// A child has ended: whoever started it hears how.
@@ -134,16 +295,15 @@ impl Engine {
         });
     }
 
-    /// An execution has ended, or only a run of it: its open children do as was agreed.
-    pub(super) async fn close_children(&self, id: &ExecutionId, run: Option<ExecutionKey>) {
+    /// A run has ended: its open children do as was agreed, with those of the runs before if the execution has.
+    pub(super) async fn close_children(&self, id: &ExecutionId, run: ExecutionKey, closing: Closing) {
+        let of = match closing {
+            Closing::Left => return,
+            Closing::Run => Some(run),
+            Closing::Execution => None,
+        };
         match self.store.open_children(id) {
-            Ok(children) => {
-                for child in children {
-                    if run.is_none_or(|run| self.is_child_of(&child, run)) {
-                        self.stop_child(&child.id, child.close, "its parent has ended").await;
-                    }
-                }
-            }
+            Ok(children) => self.close(children, of).await,
             // The next start of the daemon finds them.
             Err(error) => {
                 tracing::error!(execution = %id, %error, "the children of an execution cannot be found");
@@ -151,28 +311,35 @@ impl Engine {
         }
     }
 
-    fn is_child_of(&self, child: &Child, run: ExecutionKey) -> bool {
-        let row = self.store.row(child.key).ok().flatten();
-        row.and_then(|row| row.parent).is_some_and(|parent| parent.run == run)
-    }
-
     /// Children whose parent ended while nobody was there to tell them.
     pub(super) async fn close_orphans(&self) {
         match self.store.orphans() {
-            Ok(children) => {
-                for child in children {
-                    self.stop_child(&child.id, child.close, "its parent has ended").await;
-                }
-            }
+            Ok(children) => self.close(children, None).await,
             Err(error) => tracing::error!(%error, "children without a parent cannot be found"),
         }
     }
 
-    /// A parent was read back: children that it gave up may not have heard of it.
+    async fn close(&self, children: Vec<Child>, of: Option<ExecutionKey>) {
+        for child in children {
+            match self.store.row(child.key) {
+                Ok(Some(row)) => {
+                    let its =
+                        row.parent.as_ref().is_some_and(|parent| of.is_none_or(|run| parent.run == run));
+                    if its {
+                        self.stop_child(Address::same_start(&row), child.close, ENDED).await;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(execution = %child.id, %error, "a child cannot be read"),
+            }
+        }
+    }
+
+    /// A parent was read back: children that it gave up, or that a run before was to close, may not have heard of it.
     pub(super) fn cancel_unwanted_children(&self, cell: &Cell, machine: &Machine) -> Result<(), StoreError> {
         for child in self.store.open_children(&cell.row.id)? {
             let Some(row) = self.store.row(child.key)? else { continue };
-            let Some(parent) = row.parent else { continue };
+            let Some(parent) = &row.parent else { continue };
             if child.close == ParentClose::Abandon {
                 continue;
             }
@@ -182,40 +349,49 @@ impl Engine {
                 }
                 continue;
             }
-            // A run that was reset took its children with it; one that continued as new left them to the next.
             let before = self.store.row(parent.run)?;
-            if before.is_some_and(|row| row.status == Status::Terminated)
+            if before.is_some_and(|run| run.status != Status::Running && !Closing::leaves(run.status))
                 && let Some(engine) = self.arc()
             {
                 tokio::spawn(async move {
-                    engine.stop_child(&child.id, child.close, "its parent was reset").await;
+                    engine.stop_child(Address::same_start(&row), child.close, ENDED).await;
                 });
             }
         }
         Ok(())
     }
 
+    /// A workflow gives a child up.
     pub(super) fn cancel_child(&self, cell: &Cell, seq: Seq, id: ExecutionId) {
         // One that is being started hears of it once it has begun.
-        if let Some(token) = cell.running.lock().get(&seq) {
-            token.cancel();
+        if cell.operations.give_up(seq) {
             return;
         }
         let Some(engine) = self.arc() else { return };
+        let (owner, close) = (cell.row.principal.clone(), ParentClose::default());
+        let parent = Parent { id: cell.row.id.clone(), run: cell.key, seq, close };
         tokio::spawn(async move {
-            engine.stop_child(&id, ParentClose::RequestCancel, "its parent gave it up").await;
+            // By its id alone it could be somebody else's by now.
+            let claim = Claim { who: &owner, reach: Reach::Own, origin: Origin::Parent(&parent) };
+            match engine.store.find(&id) {
+                Ok(Some(row)) if claim.holder(&row) == Holder::Itself => {
+                    engine.stop_child(Address::same_start(&row), ParentClose::RequestCancel, GIVEN_UP).await;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(execution = %id, %error, "a child cannot be found"),
+            }
         });
     }
 
-    async fn stop_child(&self, id: &ExecutionId, how: ParentClose, reason: &str) {
+    async fn stop_child(&self, whom: Address<'_>, how: ParentClose, reason: &str) {
         let done = match how {
             ParentClose::Abandon => return,
-            ParentClose::Terminate => self.terminate(id, reason.into()).await,
-            ParentClose::RequestCancel => self.cancel(id, reason.into()).await,
+            ParentClose::Terminate => self.terminate(whom, reason.into()).await,
+            ParentClose::RequestCancel => self.cancel(whom, reason.into()).await,
         };
         match done {
             Ok(()) | Err(ControlError::Ended(_) | ControlError::Unknown(_)) => {}
-            Err(error) => tracing::error!(execution = %id, %error, "a child cannot be stopped"),
+            Err(error) => tracing::error!(execution = %whom.id, %error, "a child cannot be stopped"),
         }
     }
 
@@ -223,24 +399,27 @@ impl Engine {
     pub(super) fn tell_external(&self, cell: &Arc<Cell>, machine: &Machine, seq: Seq) {
         let Some(Operation::External { execution_id, message }) = machine.operation(seq) else { return };
         let (execution_id, message) = (execution_id.clone(), message.clone());
-        let Some((engine, token)) = self.admit(cell, seq) else { return };
+        let Some((engine, admission)) = self.admit(cell, seq, false) else { return };
         let principal = machine.started().principal.clone();
         let request = format!("{}:{seq}", machine.run());
         let cell = Arc::clone(cell);
         tokio::spawn(async move {
-            let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
-            let outcome = tokio::select! {
-                outcome = engine.deliver(&cell, &execution_id, message, &principal, request) => outcome,
-                () = token.cancelled() => Some(Err(Failure::permanent(Failure::CANCELLED, "the message was given up"))),
-            };
-            drop(running);
-            match outcome {
-                Some(outcome) => engine.settle(&cell, seq, Input::Told { seq, outcome }).await,
-                None => {
-                    tokio::time::sleep(engine.config.retry_pause).await;
-                    cell.running.lock().remove(&seq);
-                    engine.retry_operations(&cell).await;
+            let ticket = admission.ticket(&cell.operations);
+            while ticket.begin() {
+                let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
+                let request = request.clone();
+                let outcome = tokio::select! {
+                    biased;
+                    () = ticket.token().cancelled() => return,
+                    outcome = engine.deliver(&cell, &execution_id, &message, &principal, request) => outcome,
+                };
+                drop(running);
+                if let Some(outcome) = outcome {
+                    return engine.settle(&cell, ticket, Input::Told { seq, outcome }).await;
                 }
+                // It could not be recorded: once more in a moment.
+                ticket.wait();
+                tokio::time::sleep(engine.config.retry_pause).await;
             }
         });
     }
@@ -250,7 +429,7 @@ impl Engine {
         &self,
         cell: &Cell,
         execution_id: &str,
-        message: ExternalMessage,
+        message: &ExternalMessage,
         principal: &crate::Principal,
         request: String,
     ) -> Option<Outcome> {
@@ -262,17 +441,22 @@ impl Engine {
         };
         let Ok(id) = execution_id.parse::<ExecutionId>() else { return unknown() };
         let row = match self.store.find(&id) {
-            // What a user's workflow may reach is what the user may reach.
-            Ok(Some(row)) if row.principal == *principal => row,
-            Ok(_) => return unknown(),
+            Ok(Some(row)) => row,
+            Ok(None) => return unknown(),
             Err(_) => return None,
         };
+        // What a user's workflow may reach is what the user may reach.
+        let claim = Claim { who: principal, reach: Reach::Own, origin: Origin::Client };
+        let Some(whom) = claim.address(&row) else { return unknown() };
         let sender = format!("execution:{}", cell.row.id);
         let told = match message {
             ExternalMessage::Signal { name, input } => {
-                self.signal(&row, Some(request), Message { name, input, sender }).await
+                let message = Message { name: name.clone(), input: input.clone(), sender };
+                self.signal(whom, Some(request), message).await
             }
-            ExternalMessage::Cancel(reason) => self.cancel(&row, reason).await.map_err(MessageError::from),
+            ExternalMessage::Cancel(reason) => {
+                self.cancel(whom, reason.clone()).await.map_err(MessageError::from)
+            }
         };
         match told {
             Ok(()) => Some(Ok(Json::null())),
@@ -304,7 +488,9 @@ fn message_failure(error: MessageError) -> Failure {
             Failure::permanent(Failure::INVALID_INPUT, text)
         }
         MessageError::Failed(failure) => failure,
-        MessageError::NotStarted(_) | MessageError::Guest(_) => Failure::permanent("Host", text),
+        MessageError::NotStarted(_) | MessageError::CodeGone { .. } | MessageError::Guest(_) => {
+            Failure::permanent("Host", text)
+        }
     }
 }
 
@@ -318,7 +504,16 @@ fn outcome(view: &ExecutionView) -> Outcome {
         }
         _ => Err(match view.failure.clone() {
             Some(failure) => Failure { non_retryable: true, ..failure },
-            None => Failure::permanent(Failure::TERMINATED, format!("the child execution '{id}' has ended")),
+            None => gone(id),
         }),
     }
 }
+
+/// A child has ended, and nothing is known of how.
+fn gone(id: &ExecutionId) -> Failure {
+    Failure::permanent(Failure::TERMINATED, format!("the child execution '{id}' has ended"))
+}
+
+/// What a child is told by whom it was started.
+const GIVEN_UP: &str = "its parent gave it up";
+const ENDED: &str = "its parent has ended";

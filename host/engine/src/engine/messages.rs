@@ -60,6 +60,18 @@ pub enum MessageError {
     /// There is no state to ask yet.
     #[error("the execution '{0}' has not begun: its workflow has no state to ask yet")]
     NotStarted(ExecutionId),
+    /// It has ended, and there is no code that repeats its history.
+    #[error(
+        "the execution '{id}' has ended and cannot be asked any more: its code is kept only as long as something runs on it, \
+         and the code that there is now does not repeat its history ({difference}). Its result and its history can be read; to \
+         ask it, serve the component that it ran on"
+    )]
+    CodeGone {
+        /// The execution.
+        id: ExecutionId,
+        /// The first difference.
+        difference: String,
+    },
     /// The plugin cannot be used.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -229,6 +241,7 @@ impl Engine {
         let outcome = answer.map_err(|why| match why {
             Unanswered::NotStarted | Unanswered::Ended => MessageError::NotStarted(row.id.clone()),
             Unanswered::Blocked => ControlError::Blocked(row.id.clone()).into(),
+            Unanswered::Diverged(difference) => MessageError::CodeGone { id: row.id.clone(), difference },
             Unanswered::Guest(error) => error.into(),
             Unanswered::Store(error) => error.into(),
         })?;

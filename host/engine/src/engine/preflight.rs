@@ -20,14 +20,16 @@ const PREFLIGHT: u32 = 0;
 impl Engine {
     /// Matches the slots with connectors and makes sure that the caller is authorised.
     pub(super) fn preflight(&self, cell: &Arc<Cell>, machine: &Machine) {
-        let Some((engine, token)) = self.admit(cell, PREFLIGHT) else { return };
+        let Some((engine, admission)) = self.admit(cell, PREFLIGHT, false) else { return };
         let started = Arc::clone(machine.started());
         let definition = Arc::clone(machine.definition());
         let origin = engine.origin(cell, machine, PREFLIGHT);
-        // A delayed start asks nobody before its time.
-        let since = machine.started_at().max(started.not_before);
         let cell = Arc::clone(cell);
         tokio::spawn(async move {
+            let ticket = admission.ticket(&cell.operations);
+            if !ticket.begin() {
+                return;
+            }
             let check = async {
                 let workflow = definition.workflow(&started.workflow);
                 let (slots, on_behalf_of) =
@@ -36,20 +38,20 @@ impl Engine {
                 let request = BindRequest { principal, slots, wishes, on_behalf_of, mocks: &started.mocks };
                 let bindings = engine.tools.bind(request).await?;
                 for binding in bindings.iter().filter(|binding| binding.auto_auth) {
-                    engine
-                        .authorize(&cell, &origin, binding, AuthMoment::Preflight, Some(since), None)
-                        .await?;
+                    // Each of them has the whole window, from when it is asked for.
+                    engine.authorize(&cell, &origin, binding, AuthMoment::Preflight, None, None).await?;
                 }
                 Ok(bindings)
             };
             let step = Step::Operation { run: cell.row.run_id, seq: PREFLIGHT, attempt: 1 };
             let running = engine.crashes.begin(step);
             let bound = tokio::select! {
+                biased;
+                () = ticket.token().cancelled() => return,
                 bound = check => bound,
-                () = token.cancelled() => return,
             };
             drop(running);
-            engine.settle(&cell, PREFLIGHT, Input::Bound(bound)).await;
+            engine.settle(&cell, ticket, Input::Bound(bound)).await;
         });
     }
 

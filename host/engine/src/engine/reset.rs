@@ -11,8 +11,7 @@ use super::{
 use crate::{
     Digest, RunId,
     guests::GuestError,
-    history::{Command, Continuation, End, Job, Record, SearchValue, StoredRecord},
-    machine::Input,
+    history::{Command, End, Job, Record, SearchValue, StoredRecord},
     store::{Append, ExecutionRow, Start, Status, StoreError, Wake},
 };
 
@@ -69,8 +68,7 @@ impl Engine {
         let successor = self.earlier(&row, request).await?;
         let now = now_ms();
         let reason = format!("reset to event {}: {}", request.event, request.reason);
-        live.machine.receive(Input::Terminate(reason), now);
-        live.machine.continued(successor.row.run_id, Continuation::Reset);
+        live.machine.give_way(reason, successor.row.run_id, now);
         Ok(self.commit(cell, live, None, Some(successor)).await?)
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     Engine, ExecutionView,
-    address::Reach,
+    address::{Address, Claim, Origin, Reach},
     cell::{Cell, Live, Message as ToDriver},
     messages::{Kind, MessageError},
     now_ms,
@@ -78,6 +78,12 @@ impl StartRequest {
             schedule: None,
             reach: Reach::default(),
         }
+    }
+
+    /// Who wants the id.
+    fn claim(&self) -> Claim<'_> {
+        let origin = Origin::new(None, self.schedule.as_deref());
+        Claim { who: &self.principal, reach: self.reach, origin }
     }
 
     /// The birth that it asks for.
@@ -209,6 +215,19 @@ pub(super) struct Birth {
     pub(super) reach: Reach,
     /// Told in the first turn.
     pub(super) signal: Option<(Option<String>, Message)>,
+}
+
+impl Birth {
+    /// The input as the workflow gets it.
+    pub(super) fn checked_input(&self) -> Json {
+        if self.input.is_null() { Json::from(serde_json::json!({})) } else { self.input.clone() }
+    }
+
+    /// Who wants the id.
+    pub(super) fn claim(&self) -> Claim<'_> {
+        let origin = Origin::new(self.parent.as_ref(), self.schedule.as_deref());
+        Claim { who: &self.principal, reach: self.reach, origin }
+    }
 }
 
 impl Default for Birth {
@@ -397,8 +416,9 @@ impl Engine {
         for _ in 0..CONTESTED {
             match self.get(&id)? {
                 Some(view) if view.row.status == Status::Running => {
-                    let whom = request.reach.meets(&request.principal, &view.row);
-                    let Some(whom) = whom else { return Err(StartError::AlreadyExists(id)) };
+                    let Some(whom) = request.claim().address(&view.row) else {
+                        return Err(StartError::AlreadyExists(id));
+                    };
                     if conflict == IdConflict::UseExisting {
                         return Ok(view);
                     }
@@ -443,8 +463,9 @@ impl Engine {
             let running = self.get(&id).map_err(StartError::from)?;
             let running = running.filter(|view| view.row.status == Status::Running);
             if let Some(view) = running {
-                let whom = request.reach.meets(&request.principal, &view.row);
-                let Some(whom) = whom else { return Err(StartError::AlreadyExists(id).into()) };
+                let Some(whom) = request.claim().address(&view.row) else {
+                    return Err(StartError::AlreadyExists(id).into());
+                };
                 match self.signal(whom, signal_id.clone(), message.clone()).await {
                     Err(MessageError::Control(super::ControlError::Ended(_))) => continue,
                     Err(error) => return Err(error.into()),
@@ -475,7 +496,7 @@ impl Engine {
     }
 
     /// Starts an execution, whoever asks.
-    pub(super) async fn begin(&self, birth: Birth) -> Result<ExecutionView, StartError> {
+    pub(super) async fn begin(&self, mut birth: Birth) -> Result<ExecutionView, StartError> {
         if self.closing.load(Ordering::SeqCst) {
             return Err(StartError::ShuttingDown);
         }
@@ -494,13 +515,13 @@ impl Engine {
         if workflow.on_behalf_of && !birth.caller_may_act {
             return Err(StartError::NotOnBehalf(birth.workflow));
         }
-        let input = if birth.input.is_null() { Json::from(serde_json::json!({})) } else { birth.input };
+        let input = birth.checked_input();
         let checked = self.validators.check(digest, birth.workflow.clone(), &workflow.input_schema, &input);
         checked.await.map_err(|error| match error {
             Invalid::Problems(problems) => StartError::InvalidInput(problems),
             Invalid::Schema(error) => error.into(),
         })?;
-        let mut wishes = birth.wishes;
+        let mut wishes = std::mem::take(&mut birth.wishes);
         if birth.only_known_wishes {
             wishes.retain(|wish| match &wish.connector_name {
                 Some(name) => workflow.slots.iter().any(|slot| slot.connector == *name),
@@ -510,8 +531,8 @@ impl Engine {
 
         let _permit = self.turn_permits.acquire().await;
         let now = now_ms();
-        let id = birth.execution_id.unwrap_or_else(ExecutionId::generate);
-        let replaces = self.replaced(&id, birth.reuse, birth.reach, &birth.principal)?;
+        let id = birth.execution_id.take().unwrap_or_else(ExecutionId::generate);
+        let replaces = self.replaced(&id, birth.reuse, birth.claim())?;
         let run_id = RunId::generate();
         let delay = u64::try_from(birth.delay.as_millis()).unwrap_or(u64::MAX);
         let started = Started {
@@ -587,7 +608,7 @@ impl Engine {
             // Its first turn was its last, and another run goes on.
             Some(view) if view.continued.is_some() => {
                 let next = self.get(&cell.row.id)?;
-                let next = next.filter(|next| next.row.principal == cell.row.principal);
+                let next = next.filter(|next| Address::same_start(&cell.row).reaches(&next.row));
                 Ok(next.unwrap_or_else(|| ExecutionView::clone(view)))
             }
             Some(view) => Ok(ExecutionView::clone(view)),
@@ -600,23 +621,16 @@ impl Engine {
         &self,
         id: &ExecutionId,
         reuse: IdReuse,
-        reach: Reach,
-        principal: &Principal,
+        claim: Claim<'_>,
     ) -> Result<Option<crate::ExecutionKey>, StartError> {
         // The store refuses an id that is taken; nobody has to look for one that is always refused.
         if reuse == IdReuse::RejectDuplicate {
             return Ok(None);
         }
         let Some(row) = self.store.find(id)? else { return Ok(None) };
-        let free = match reuse {
-            // The commit takes the id from this run or from none, so nothing comes in between.
-            _ if reach.meets(principal, &row).is_none() => false,
-            IdReuse::RejectDuplicate => false,
-            IdReuse::AllowDuplicateFailedOnly => {
-                row.status != Status::Running && row.status != Status::Completed
-            }
-            IdReuse::AllowDuplicate => row.status != Status::Running,
-        };
+        // The commit takes the id from this run or from none, so nothing comes in between.
+        let free =
+            claim.may_replace(&row) && (reuse == IdReuse::AllowDuplicate || row.status != Status::Completed);
         if free { Ok(Some(row.key)) } else { Err(StartError::AlreadyExists(id.clone())) }
     }
 

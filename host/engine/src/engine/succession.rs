@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use super::{Engine, cell::Cell, now_ms, start::search_keys_of, turn};
 use crate::{
     RunId,
-    history::Started,
+    history::{Job, Record, Started},
     machine::{Input, Machine},
     store::{Append, ExecutionRow, Start, Status, StoreError, Wake},
 };
@@ -64,13 +64,18 @@ impl Engine {
         let search_keys = turn::initial_keys(&started);
         let mut first = Machine::start(definition, run_id, started, now);
         let wake = if first.phase() == "delayed" { first.wake() } else { Wake::Now };
+        let mut records = first.take_records();
+        // It stands in the history before the first turn, which begins with it.
+        if let Some(reason) = next.cancel.filter(|_| !first.ended()) {
+            records.push(Record::Received { jobs: vec![Job::CancelRequested { reason }] });
+        }
         machine.continued(run_id, next.reason);
         let append = Append {
             start: Some(Box::new(Start { row: row.clone(), replaces: Some(cell.key) })),
             end: first.ended().then(|| (first.status(), now)),
             wake: Some(wake),
             search_keys,
-            ..Append::records(row.key, 0, now, first.take_records())
+            ..Append::records(row.key, 0, now, records)
         };
         Ok(Some(Successor { row, wake, append: Box::new(append) }))
     }

@@ -15,9 +15,9 @@ use crate::{
     Digest, ExecutionKey, Failure, Json,
     guests::{Activation, GuestError, WorkflowInit, WorkflowInstance},
     history::{HistorySize, Outcome, Record, Started, StoredRecord, UnixMs},
-    machine::{Effect, Input, Machine},
+    machine::{Effect, Input, Machine, ends::Closing},
     replay::{Repetition, ReplayError},
-    store::{Append, Start, Status, StoreError, Wake},
+    store::{Append, Start, StoreError, Wake},
     witness::Step,
 };
 
@@ -27,7 +27,7 @@ const TURNS_IN_A_ROW: u32 = 32;
 /// Records that are read at once when a run is loaded.
 const PAGE: usize = 1024;
 
-/// What to do about an execution whose code does not repeat its history.
+/// What to do about an open execution whose code does not repeat its history.
 const BLOCKED_ADVICE: &str = "Put back the component this execution started on and unblock it, or upgrade it to one that \
      repeats the history";
 
@@ -111,7 +111,7 @@ impl Engine {
                 let mut kept = VecDeque::new();
                 for message in messages {
                     match message {
-                        Message::News { confirm: None, .. } | Message::Reload => kept.push_back(message),
+                        Message::News { confirm: None, .. } => kept.push_back(message),
                         other => refuse(other, &why),
                     }
                 }
@@ -185,7 +185,6 @@ impl Engine {
                     reload |= !trial && matches!(outcome, Ok(Ok(())));
                     let _ = reply.send(outcome.map_err(Refused::Store));
                 }
-                Message::Reload => reload = true,
                 Message::Reset { request, reply } => {
                     let outcome = self.reset_run(cell, &mut live, &request).await;
                     let _ = reply.send(outcome);
@@ -255,6 +254,8 @@ impl Engine {
         }
         let effects = live.machine.take_effects();
         let ended = live.machine.ended();
+        // What is under way is stopped before anybody looks for children: one that is being started is found or hears of it.
+        self.carry_out(cell, &live.machine, effects);
         if ended {
             self.finish(cell, live, next_row);
         }
@@ -264,7 +265,6 @@ impl Engine {
         } else {
             self.warn(cell, live);
         }
-        self.carry_out(cell, &live.machine, effects);
         if let Some(at) = live.machine.next_time()
             && let Some(before) = cell.set_alarm(at, live.machine.now())
         {
@@ -341,6 +341,7 @@ impl Engine {
             }
             Err(Rebuild::Diverged(difference)) => {
                 tracing::error!(execution = %cell.row.id, difference, "the code does not repeat its history");
+                let difference = format!("{difference}. {BLOCKED_ADVICE}");
                 live.machine.receive(Input::Diverged(difference), live.machine.now());
             }
             Err(Rebuild::Store(error)) => return Err(error),
@@ -371,7 +372,12 @@ impl Engine {
         let _running = self.crashes.begin(Step::Turn(cell.row.run_id));
         let mut instance = match live.instance.take() {
             Some(instance) => instance,
-            None => self.rebuild(cell, &live.machine, live.machine.digest(), live.index).await?,
+            None => match self.rebuild(cell, &live.machine, live.machine.digest(), live.index).await {
+                Ok(instance) => instance,
+                // It is blocked at its next turn, if not before.
+                Err(Rebuild::Diverged(_)) => return Err(Unanswered::Blocked),
+                Err(error) => return Err(error.into()),
+            },
         };
         // One that went wrong is not used again.
         let answer = instance.query(name, input).await.map_err(Unanswered::Guest)?;
@@ -410,9 +416,7 @@ impl Engine {
             for StoredRecord { at, record, .. } in &page {
                 index += 1;
                 repetition.record(&mut *instance, *at, record).await.map_err(|error| match error {
-                    ReplayError::Diverged(difference) => {
-                        Rebuild::Diverged(format!("{difference}. {BLOCKED_ADVICE}"))
-                    }
+                    ReplayError::Diverged(difference) => Rebuild::Diverged(difference.to_string()),
                     ReplayError::Guest(error) => Rebuild::Guest(error),
                 })?;
             }
@@ -486,27 +490,24 @@ impl Engine {
         self.timers.remove(cell.alarm.load(Ordering::Relaxed), cell.key);
         self.drop_cell(cell);
         cell.updates.end();
-        match next {
-            // A run that is reset leaves no children behind that the next one could meet.
-            Some((row, wake)) if machine.has_children() && machine.status() == Status::Terminated => {
+        let closing = machine.closing();
+        let may_have = machine.has_children() || machine.started().continued_from.is_some();
+        if next.is_none() {
+            self.tell_parent(&view);
+        }
+        match (next, self.arc()) {
+            // A next run begins when the children of this one have been told.
+            (next, Some(engine)) if may_have && closing != Closing::Left => {
                 let (key, id) = (cell.key, cell.row.id.clone());
-                if let Some(engine) = self.arc() {
-                    tokio::spawn(async move {
-                        engine.close_children(&id, Some(key)).await;
+                tokio::spawn(async move {
+                    engine.close_children(&id, key, closing).await;
+                    if let Some((row, wake)) = next {
                         engine.take_over(&row, wake);
-                    });
-                }
+                    }
+                });
             }
-            Some((row, wake)) => self.take_over(&row, wake),
-            None => {
-                self.tell_parent(&view);
-                if (machine.has_children() || machine.started().continued_from.is_some())
-                    && let Some(engine) = self.arc()
-                {
-                    let id = cell.row.id.clone();
-                    tokio::spawn(async move { engine.close_children(&id, None).await });
-                }
-            }
+            (Some((row, wake)), _) => self.take_over(&row, wake),
+            (None, _) => {}
         }
         // A run ends once; a second value would be the same.
         let _ = cell.outcome.set(view);
@@ -519,19 +520,12 @@ impl Engine {
                 Effect::RunActivity { seq, attempt } => self.run_activity(cell, machine, seq, attempt),
                 Effect::CallTool { seq } => self.call_tool(cell, machine, seq),
                 Effect::AwaitAuth { seq } => self.await_auth(cell, machine, seq),
-                Effect::StartChild { seq } => self.start_child(cell, machine, seq),
+                Effect::StartChild { seq, id, child } => self.start_child(cell, machine, seq, id, &child),
                 Effect::Tell { seq } => self.tell_external(cell, machine, seq),
                 Effect::CancelChild { seq, id } => self.cancel_child(cell, seq, id),
-                Effect::Stop { seq } => {
-                    if let Some(token) = cell.running.lock().get(&seq) {
-                        token.cancel();
-                    }
-                }
-                Effect::Finish => {
-                    for token in cell.running.lock().values() {
-                        token.cancel();
-                    }
-                }
+                Effect::Stop { seq } => drop(cell.operations.give_up(seq)),
+                Effect::Hold => cell.operations.hold(),
+                Effect::Finish => cell.operations.end(machine.closing()),
             }
         }
     }
@@ -547,7 +541,6 @@ fn refuse(message: Message, why: &StoreError) {
         Message::Query { reply, .. } => drop(reply.send(Err(Unanswered::Store(why.clone())))),
         Message::Upgrade { reply, .. } => drop(reply.send(Err(Refused::Store(why.clone())))),
         Message::Reset { reply, .. } => drop(reply.send(Err(why.clone().into()))),
-        Message::Reload => {}
     }
 }
 
@@ -561,7 +554,6 @@ fn refuse_ended(message: Message) {
         Message::Upgrade { reply, .. } => drop(reply.send(Err(Refused::Ended))),
         // It is repeated on the history of a run that has ended.
         Message::Reset { reply, .. } => drop(reply),
-        Message::Reload => {}
     }
 }
 
@@ -623,7 +615,7 @@ impl From<Rebuild> for Unanswered {
     fn from(error: Rebuild) -> Self {
         match error {
             Rebuild::NotBegun => Self::NotStarted,
-            Rebuild::Diverged(_) => Self::Blocked,
+            Rebuild::Diverged(difference) => Self::Diverged(difference),
             Rebuild::Guest(error) => Self::Guest(error),
             Rebuild::Store(error) => Self::Store(error),
         }

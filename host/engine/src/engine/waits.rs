@@ -1,7 +1,8 @@
 //! Waiting for people in the middle of an attempt: its clock stands still, and it gives up its place among those that run.
 //!
-//! Promises: the time that people take counts for no limit of the attempt; an attempt that waits keeps nobody else from
-//! running, as long as not too many wait at once. It knows nothing of what is waited for.
+//! Promises: the time that people take counts for no limit of the attempt, and the line for a place counts for the limit of
+//! the whole activity; an attempt that waits keeps nobody else from running, as long as not too many wait at once. It knows
+//! nothing of what is waited for.
 
 use std::{
     sync::Arc,
@@ -61,6 +62,11 @@ impl Times {
 impl Stopwatch {
     fn new() -> Self {
         Self { times: Mutex::new(Times::new(Instant::now())), runs: watch::Sender::new(true) }
+    }
+
+    /// From now on. Nobody has stopped it yet.
+    fn begin_anew(&self) {
+        *self.times.lock() = Times::new(Instant::now());
     }
 
     /// The time since it was made, without that in which it stood still.
@@ -132,6 +138,9 @@ impl Places {
 
 /// What one attempt knows of its waits.
 pub(super) struct Waits {
+    /// The time since it was asked for: it stands still only while people are waited for.
+    pub(super) since_asked: Stopwatch,
+    /// The time that it has had a place: it also stands still while the attempt is in line for one again.
     pub(super) clock: Stopwatch,
     places: Places,
     place: Mutex<Place>,
@@ -145,19 +154,30 @@ struct Place {
 }
 
 impl Waits {
-    /// Of an attempt that has no place yet. Its clock begins with [`Waits::begin`].
-    pub(super) async fn begin(places: &Places) -> Self {
-        let held = places.work().await;
-        let place = Mutex::new(Place { held, ..Place::default() });
-        Self { clock: Stopwatch::new(), places: places.clone(), place }
+    /// Of an attempt that has no place yet.
+    pub(super) fn asked(places: &Places) -> Self {
+        Self {
+            since_asked: Stopwatch::new(),
+            clock: Stopwatch::new(),
+            places: places.clone(),
+            place: Mutex::default(),
+        }
+    }
+
+    /// Waits for the first place, with which the attempt's clock begins.
+    pub(super) async fn begin(&self) {
+        let held = self.places.work().await;
+        self.place.lock().held = held;
+        self.clock.begin_anew();
     }
 
     /// Does something that takes people's time.
     pub(super) async fn during<T>(&self, wait: impl Future<Output = T>) -> T {
         let _stopped = self.clock.stop();
+        let people = self.since_asked.stop();
         let here = self.step_aside();
         let outcome = wait.await;
-        drop(here);
+        drop((here, people));
         self.come_back().await;
         outcome
     }
@@ -224,13 +244,37 @@ mod tests {
         assert_eq!(times.stood(began + second(8)), second(5));
     }
 
+    async fn begun(places: &Places) -> Waits {
+        let waits = Waits::asked(places);
+        waits.begin().await;
+        waits
+    }
+
+    #[tokio::test]
+    async fn the_line_for_a_place_counts_for_the_activity_and_not_for_its_attempt() {
+        let places = Places::new(1, 1);
+        let (waits, other) = (begun(&places).await, Waits::asked(&places));
+        let run = || (*waits.since_asked.runs.borrow(), *waits.clock.runs.borrow());
+        assert_eq!(run(), (true, true));
+        let mut wait = Box::pin(waits.during(async {
+            assert_eq!(run(), (false, false), "people's time counts for nothing");
+            other.begin().await;
+        }));
+        // It waits for people no more, and for its place again.
+        assert!(futures::poll!(&mut wait).is_pending());
+        assert_eq!(run(), (true, false));
+        other.end();
+        wait.await;
+        assert_eq!(run(), (true, true));
+    }
+
     #[tokio::test]
     async fn who_waits_leaves_its_place_to_others_while_there_is_room_aside() {
         let places = Places::new(1, 1);
-        let first = Waits::begin(&places).await;
+        let first = begun(&places).await;
         first
             .during(async {
-                let second = Waits::begin(&places).await;
+                let second = begun(&places).await;
                 // There is room for one aside: this one keeps its place.
                 second.during(async { assert_eq!(places.work.available_permits(), 0) }).await;
             })
@@ -243,12 +287,12 @@ mod tests {
     #[tokio::test]
     async fn an_attempt_that_gives_a_wait_up_keeps_one_place_and_its_clock_runs() {
         let places = Places::new(1, 1);
-        let waits = Waits::begin(&places).await;
+        let waits = begun(&places).await;
         let mut wait = Box::pin(waits.during(std::future::pending::<()>()));
         assert!(futures::poll!(&mut wait).is_pending());
         drop(wait);
-        let stood = waits.clock.stood();
-        assert_eq!(waits.clock.stood(), stood);
+        let stood = waits.since_asked.stood();
+        assert_eq!(waits.since_asked.stood(), stood);
         assert_eq!((places.work.available_permits(), places.aside.available_permits()), (1, 0));
         waits.during(async {}).await;
         assert_eq!((places.work.available_permits(), places.aside.available_permits()), (0, 1));

@@ -6,16 +6,23 @@ use airlock_schemas::{Dialect, Outcome, Schemas};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 
-use super::{Executions, Outcome as Ended, Problem, Refusal, ScheduleStart, StartFailed};
+use super::{Executions, Outcome as Ended, OwnExecution, Problem, Refusal, ScheduleStart, StartFailed};
 use crate::{
-    Engine, ExecutionId, Extensions, Json,
-    engine::{StartError, StartRequest},
+    Engine, Extensions, Json,
+    engine::{Address, StartError, StartRequest},
     guests::GuestError,
     store::{Status, StoreError},
 };
 
 /// How long to wait before the store is asked again for the end of an execution.
 const PAUSE: Duration = Duration::from_secs(1);
+
+impl OwnExecution {
+    /// Whom to speak to: nobody but this one, whoever has its id by now.
+    fn address(&self) -> Address<'_> {
+        Address::of_schedule(&self.execution_id, &self.owner, &self.schedule_id)
+    }
+}
 
 #[async_trait]
 impl Executions for Arc<Engine> {
@@ -69,8 +76,11 @@ impl Executions for Arc<Engine> {
             return Err(StartFailed::ForGood(refusal.to_string()));
         }
         let Extensions { mocks, wishes } = start.extensions;
-        let (id, schedule, principal) =
-            (start.execution_id.clone(), start.schedule_id.clone(), start.principal.clone());
+        let own = OwnExecution {
+            execution_id: start.execution_id.clone(),
+            schedule_id: start.schedule_id.clone(),
+            owner: start.principal.clone(),
+        };
         let request = StartRequest {
             execution_id: Some(start.execution_id),
             schedule: Some(start.schedule_id.to_string()),
@@ -80,17 +90,16 @@ impl Executions for Arc<Engine> {
         };
         match Engine::start(self, request).await {
             Ok(_) => Ok(()),
-            // From before a crash. Somebody else's is not taken for the schedule's own, which would be ended by its policy.
-            Err(StartError::AlreadyExists(_))
-                if self.get(&id).is_ok_and(|found| {
-                    found.is_none_or(|found| {
-                        found.row.schedule.as_deref() == Some(schedule.as_str())
-                            && found.row.principal == principal
-                    })
-                }) =>
-            {
-                Ok(())
-            }
+            Err(StartError::AlreadyExists(id)) => match self.get(&id) {
+                // From before a crash.
+                Ok(Some(found)) if own.address().reaches(&found.row) => Ok(()),
+                Ok(Some(_)) => Err(StartFailed::ForGood(format!(
+                    "the id '{id}' belongs to an execution that this schedule did not start: this time is left out"
+                ))),
+                // Somebody is about to begin under the id, and it is not known yet who.
+                Ok(None) => Err(StartFailed::ForNow(format!("the id '{id}' is being taken"))),
+                Err(error) => Err(StartFailed::ForNow(error.to_string())),
+            },
             Err(
                 error @ (StartError::ShuttingDown
                 | StartError::Store(
@@ -102,27 +111,28 @@ impl Executions for Arc<Engine> {
         }
     }
 
-    fn exists(&self, id: &ExecutionId) -> Result<bool, String> {
-        self.get(id).map(|found| found.is_some()).map_err(|error| error.to_string())
+    fn has_started(&self, which: &OwnExecution) -> Result<bool, String> {
+        let found = self.get(&which.execution_id).map_err(|error| error.to_string())?;
+        Ok(found.is_some_and(|found| which.address().reaches(&found.row)))
     }
 
-    async fn cancel(&self, id: &ExecutionId, reason: String) {
-        if let Err(error) = Engine::cancel(self, id, reason).await {
-            tracing::warn!(%id, %error, "a schedule cannot cancel its execution");
+    async fn cancel(&self, which: &OwnExecution, reason: String) {
+        if let Err(error) = Engine::cancel(self, which.address(), reason).await {
+            tracing::warn!(id = %which.execution_id, %error, "a schedule cannot cancel its execution");
         }
     }
 
-    async fn terminate(&self, id: &ExecutionId, reason: String) {
-        if let Err(error) = Engine::terminate(self, id, reason).await {
-            tracing::warn!(%id, %error, "a schedule cannot end its execution");
+    async fn terminate(&self, which: &OwnExecution, reason: String) {
+        if let Err(error) = Engine::terminate(self, which.address(), reason).await {
+            tracing::warn!(id = %which.execution_id, %error, "a schedule cannot end its execution");
         }
     }
 
-    fn ended(&self, id: &ExecutionId) -> BoxFuture<'static, Option<Ended>> {
-        let (engine, id) = (Self::clone(self), id.clone());
+    fn ended(&self, which: &OwnExecution) -> BoxFuture<'static, Option<Ended>> {
+        let (engine, which) = (Self::clone(self), which.clone());
         Box::pin(async move {
             loop {
-                match engine.wait(&id, None).await {
+                match engine.wait(which.address(), None).await {
                     Ok(None) => return None,
                     Ok(Some(view)) => match view.row.status {
                         Status::Running => {}
@@ -131,7 +141,8 @@ impl Executions for Arc<Engine> {
                         _ => return Some(Ended::Stopped),
                     },
                     Err(error) => {
-                        tracing::warn!(%id, %error, "the end of an execution cannot be read; trying again")
+                        let id = &which.execution_id;
+                        tracing::warn!(%id, %error, "the end of an execution cannot be read; trying again");
                     }
                 }
                 tokio::time::sleep(PAUSE).await;

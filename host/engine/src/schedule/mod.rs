@@ -6,8 +6,9 @@
 //! something is due, starts executions through [`Executions`], and keeps every plan in the store.
 //!
 //! Promises: each time of a schedule is decided exactly once, also when the process is killed at any moment, because
-//! the id of an execution follows from the schedule and the time, and an id can be started only once. Nothing starts
-//! early. What is not started is counted.
+//! the id of an execution follows from the schedule and the time, and an id can be started only once. A start counts when
+//! the schedule itself started it; an id that somebody else has is a failure, which is shown. Nothing starts early. What is
+//! not started is counted.
 
 mod clock;
 mod definition;
@@ -24,8 +25,8 @@ pub use definition::{Calendar, Definition, Interval, Members, PolicyWire, Range}
 pub use plan::{BackfillView, Counters, FailedStart, Next, Outcome, Plan, Recent, Run, RunKind, State, Stop};
 pub use policy::{Overlap, Policy};
 pub use scheduler::{
-    BackfillRequest, Executions, NewSchedule, Refusal, ScheduleError, ScheduleStart, ScheduleView, Scheduler,
-    StartFailed,
+    BackfillRequest, Executions, NewSchedule, OwnExecution, Refusal, ScheduleError, ScheduleStart,
+    ScheduleView, Scheduler, StartFailed,
 };
 pub use spec::Spec;
 pub use times::After;

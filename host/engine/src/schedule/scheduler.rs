@@ -54,20 +54,32 @@ pub trait Executions: Send + Sync + 'static {
     /// Whether this workflow may have schedules with this input, and what else they ask for.
     async fn check(&self, workflow: &str, input: &Json, extensions: &Extensions) -> Result<(), Refusal>;
 
-    /// Starts an execution. `Ok` also when one with this id exists.
+    /// Starts an execution. `Ok` also when this schedule has started it before; an id that anybody else took is a failure.
     async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed>;
 
-    /// Whether there is an execution with this id. An error means that it cannot be known now.
-    fn exists(&self, id: &ExecutionId) -> Result<bool, String>;
+    /// Whether the schedule has started this one. An error means that it cannot be known now.
+    fn has_started(&self, which: &OwnExecution) -> Result<bool, String>;
 
     /// Asks an execution to stop. It may have ended.
-    async fn cancel(&self, id: &ExecutionId, reason: String);
+    async fn cancel(&self, which: &OwnExecution, reason: String);
 
     /// Ends an execution. It may have ended.
-    async fn terminate(&self, id: &ExecutionId, reason: String);
+    async fn terminate(&self, which: &OwnExecution, reason: String);
 
     /// Resolves when the execution has ended; to `None` if there is none.
-    fn ended(&self, id: &ExecutionId) -> BoxFuture<'static, Option<Outcome>>;
+    fn ended(&self, which: &OwnExecution) -> BoxFuture<'static, Option<Outcome>>;
+}
+
+/// An execution that a schedule has started. That one with its id exists does not say that it is this one: anybody may
+/// have taken the id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnExecution {
+    /// Its id.
+    pub execution_id: ExecutionId,
+    /// The schedule that must have started it.
+    pub schedule_id: String,
+    /// On whose behalf it must run.
+    pub owner: Principal,
 }
 
 /// An execution that is to start.
@@ -282,7 +294,7 @@ impl Scheduler {
                 Ok(mut entry) => {
                     scheduler.recover(&mut entry)?;
                     for id in &entry.plan.state().running {
-                        scheduler.watch(&key, id);
+                        scheduler.watch(&key, entry.own(id));
                     }
                     scheduler.wakes.lock().insert((0, key.clone()));
                     scheduler.entries.lock().insert(key, Arc::new(tokio::sync::Mutex::new(entry)));
@@ -299,7 +311,7 @@ impl Scheduler {
         let mut found = Vec::new();
         for run in entry.plan.candidates() {
             let Ok(id) = entry.plan.execution_id(&run).parse::<ExecutionId>() else { continue };
-            if self.executions.exists(&id).map_err(RecordsError::Store)? {
+            if self.executions.has_started(&entry.own(&id)).map_err(RecordsError::Store)? {
                 entry.plan.started(&run, id.clone(), (self.clock)());
                 entry.dirty = true;
                 found.push(id);
@@ -313,7 +325,7 @@ impl Scheduler {
     fn make_sure(&self, key: &Key, entry: &mut Entry) -> Result<(), RecordsError> {
         if entry.unsure {
             for id in self.recover(entry)? {
-                self.watch(key, &id);
+                self.watch(key, entry.own(&id));
             }
         }
         Ok(())
@@ -455,8 +467,8 @@ impl Scheduler {
                     for id in entry.plan.state().running.clone() {
                         let reason = format!("the schedule {} starts another", entry.id);
                         match how {
-                            Stop::Cancel => self.executions.cancel(&id, reason).await,
-                            Stop::Terminate => self.executions.terminate(&id, reason).await,
+                            Stop::Cancel => self.executions.cancel(&entry.own(&id), reason).await,
+                            Stop::Terminate => self.executions.terminate(&entry.own(&id), reason).await,
                         }
                     }
                     entry.plan.stopping();
@@ -486,7 +498,7 @@ impl Scheduler {
                     };
                     match started {
                         Ok(()) => {
-                            self.watch(key, &execution_id);
+                            self.watch(key, entry.own(&execution_id));
                             entry.plan.started(&run, execution_id, now);
                         }
                         Err(StartFailed::ForNow(reason)) => {
@@ -511,8 +523,8 @@ impl Scheduler {
         Ok(Some(0))
     }
 
-    fn watch(&self, key: &Key, id: &ExecutionId) {
-        let (ended, key, id) = (self.executions.ended(id), key.clone(), id.clone());
+    fn watch(&self, key: &Key, which: OwnExecution) {
+        let (ended, key, id) = (self.executions.ended(&which), key.clone(), which.execution_id);
         let watch = async move { (key, id, ended.await.unwrap_or(Outcome::Stopped)) };
         self.to_watch.lock().push(watch.boxed());
     }
@@ -786,6 +798,11 @@ fn restored(value: &[u8]) -> Result<Entry, String> {
 }
 
 impl Entry {
+    /// One of its executions.
+    fn own(&self, id: &ExecutionId) -> OwnExecution {
+        OwnExecution { execution_id: id.clone(), schedule_id: self.id.clone(), owner: self.owner.clone() }
+    }
+
     fn stored(&self) -> Result<Vec<u8>, RecordsError> {
         let stored = Stored {
             id: self.id.clone(),

@@ -16,7 +16,7 @@ use crate::{
     plugin::Plugin,
     policy::Policy,
     runtime::Runtime,
-    trap::{Circumstances, explain},
+    trap::{ACTIVITY_OUT_OF_TIME, Circumstances, explain},
     wire,
 };
 
@@ -82,6 +82,7 @@ pub(crate) async fn run(runtime: &Runtime, plugin: &Plugin, attempt: Attempt) ->
                     stderr: &stderr,
                     refused: store.data().space.refused(),
                     payload_bytes: limits.payload_bytes,
+                    out_of_time: ACTIVITY_OUT_OF_TIME,
                 },
             );
             Err(GuestError::Trapped(explanation).into())

@@ -19,7 +19,7 @@ use crate::{
     output::{Origin, Output},
     plugin::Plugin,
     runtime::Runtime,
-    trap::{Circumstances, explain},
+    trap::{Circumstances, WORKFLOW_OUT_OF_TIME, explain},
     wire,
 };
 
@@ -133,6 +133,7 @@ fn trapped(
             stderr: &state.output.finish(),
             refused: state.space.refused(),
             payload_bytes: state.payload_bytes,
+            out_of_time: WORKFLOW_OUT_OF_TIME,
         },
     ))
 }

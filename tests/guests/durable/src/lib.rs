@@ -197,6 +197,12 @@ async fn gives_up(ctx: Workflow, name: String) -> Result<String> {
     Ok(name)
 }
 
+/// Starts a child with the policy that nobody chose, and waits for its result.
+#[airlock::workflow(name = "parental")]
+async fn parental(ctx: Workflow, name: String) -> Result<i64> {
+    ctx.child(counter, ()).id(format!("{name}-child")).await
+}
+
 /// Sends what it is told to another execution.
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct Tell {
