@@ -122,7 +122,7 @@ impl Program {
             commands.push(Command::UpdateCompleted { id, outcome: Ok(Json::null()) });
         }
         // Some end while much is under way.
-        if self.open.is_empty() || self.random.random_bool(0.05) {
+        if self.open.is_empty() || self.random.random_bool(0.02) {
             self.ended = true;
             let failure = Failure::retryable("Error", "as the program says");
             commands.push(match self.random.random_range(0..10) {
