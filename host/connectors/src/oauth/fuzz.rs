@@ -46,19 +46,17 @@ fn response(status: u16, body: &[u8]) -> Response<Vec<u8>> {
     Response::builder().status(status).body(body.to_vec()).expect("an answer")
 }
 
-/// Members whose values are secrets.
-const SECRETS: &[&str] =
-    &["access_token", "refresh_token", "id_token", "client_secret", "registration_access_token"];
-
 /// A reason that a person reads: it names the host, and quotes nothing but what is said of an error, without secrets.
 fn refused(reason: String, host: &str, body: &[u8]) -> Judged {
     promised!(reason.contains(host), "it names nobody: {reason}");
     let is_quoting = ["refused to ", "authentication method"].iter().any(|words| reason.contains(words));
     promised!((is_quoting || !reason.contains(CANARY)) && reason.len() < 1_200, "told: {reason}");
     promised!(!reason.chars().any(char::is_control), "told: {reason:?}");
-    let secrets = Document::read(body).map_or_else(|_| Vec::new(), |document| document.texts_under(SECRETS));
-    for secret in secrets.iter().filter(|secret| secret.contains(CANARY)) {
-        promised!(!reason.contains(secret.as_str()), "the secret {secret} is told: {reason}");
+    let secrets = Document::read(body).map_or_else(|_| Vec::new(), |document| document.secrets());
+    // Shorter ones are not looked for.
+    let secrets = secrets.iter().map(|secret| secret.trim());
+    for secret in secrets.filter(|secret| secret.contains(CANARY) && secret.len() >= 8) {
+        promised!(!reason.contains(secret), "the secret {secret} is told: {reason}");
     }
     // Behind it are the server's own words.
     Ok(Verdict::Refused(reason.split(": ").next().unwrap_or_default().to_owned()))

@@ -23,9 +23,6 @@ const PREFERRED: [&str; 3] = ["client_secret_basic", "client_secret_post", "none
 /// Bytes of a secret.
 const LONGEST: usize = 4096;
 
-/// Members that hold one (RFC 7591 §3.2.1, RFC 7592 §3).
-const SECRETS: &[&str] = &["client_secret", "registration_access_token"];
-
 /// Registers airlock as a client that sends browsers back to `redirect_uri`.
 pub(crate) async fn register(
     server: &Server,
@@ -134,7 +131,7 @@ pub(crate) async fn register(
 
 /// The error in an answer, without the secrets that stand beside it.
 fn said(document: &mut Document) -> Option<String> {
-    let came = document.texts_under(SECRETS);
+    let came = document.secrets();
     let came: Vec<&str> = came.iter().map(String::as_str).collect();
     ErrorAnswer::of(document).map(|error| error.quoted(&came))
 }
