@@ -43,9 +43,6 @@ const TRANSIENT: &[&str] = &[
 /// Types of tokens that are of no use without a key or as they are (RFC 9449, RFC 8693 §2.2.1).
 const UNUSABLE: &[&str] = &["dpop", "mac", "pop", "hok", "n_a"];
 
-/// Members that hold a secret, here or one level deeper.
-const SECRETS: &[&str] = &["access_token", "refresh_token", "id_token", "client_secret", "device_secret"];
-
 /// Where an access token may be if it is not at the top: Slack has one for the person beside the one for the application.
 const INSIDE: &[&str] = &["authed_user", "data"];
 
@@ -100,7 +97,7 @@ pub(super) fn read(
         Err(why @ NoDocument::Broken(_)) => return Err(nonsense(&why.to_string())),
         Err(_) => return Err(nonsense("something that is not a token")),
     };
-    let came = document.texts_under(SECRETS);
+    let came = document.secrets();
     let secrets: Vec<&str> = secrets.iter().copied().chain(came.iter().map(String::as_str)).collect();
     if let Some(error) = ErrorAnswer::of(&mut document) {
         let message = format!("{host} refused to give a token: {}", error.quoted(&secrets));

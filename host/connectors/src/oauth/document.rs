@@ -18,6 +18,16 @@ use super::{quote::quoted, text};
 /// Characters of a text.
 const LONGEST: usize = 4096;
 
+/// Members that hold a secret, here or deeper, in whatever answer (RFC 6749 §5.1, RFC 7591 §3.2.1, RFC 7592 §3).
+const SECRETS: [&str; 6] = [
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "client_secret",
+    "device_secret",
+    "registration_access_token",
+];
+
 /// Items of a list.
 const MOST: usize = 1000;
 
@@ -151,8 +161,8 @@ impl Document {
         }
     }
 
-    /// Every text under one of some names, at any depth and however often: what must not be quoted.
-    pub(super) fn texts_under(&self, names: &[&str]) -> Vec<String> {
+    /// Every secret in it, at any depth and however often: what must not be quoted.
+    pub(super) fn secrets(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (name, member) in &self.members {
             let raw = match member {
@@ -160,7 +170,7 @@ impl Document {
                 Member::Contested(all) => all,
             };
             for value in raw.iter().filter_map(|raw| serde_json::from_str::<Value>(raw.get()).ok()) {
-                collect(name, &value, names, &mut found);
+                collect(name, &value, &mut found);
             }
         }
         found
@@ -349,12 +359,12 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn collect(name: &str, value: &Value, names: &[&str], found: &mut Vec<String>) {
+fn collect(name: &str, value: &Value, found: &mut Vec<String>) {
     match value {
-        Value::String(text) if names.contains(&name) => found.push(text.clone()),
-        Value::Array(items) => items.iter().for_each(|item| collect(name, item, names, found)),
+        Value::String(text) if SECRETS.contains(&name) => found.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect(name, item, found)),
         Value::Object(members) => {
-            members.iter().for_each(|(name, value)| collect(name, value, names, found));
+            members.iter().for_each(|(name, value)| collect(name, value, found));
         }
         _ => {}
     }

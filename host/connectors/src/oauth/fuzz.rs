@@ -46,12 +46,20 @@ fn response(status: u16, body: &[u8]) -> Response<Vec<u8>> {
     Response::builder().status(status).body(body.to_vec()).expect("an answer")
 }
 
-/// A reason that a person reads: it names the host, and quotes no secret.
-fn refused(reason: String, host: &str) -> Judged {
-    promised!(reason.starts_with(&format!("{host} ")) || reason.contains(host), "it names nobody: {reason}");
-    promised!(!reason.contains(CANARY) && reason.len() < 1_200, "told: {reason}");
+/// A reason that a person reads: it names the host, and quotes nothing but what is said of an error, without secrets.
+fn refused(reason: String, host: &str, body: &[u8]) -> Judged {
+    promised!(reason.contains(host), "it names nobody: {reason}");
+    let is_quoting = ["refused to ", "authentication method"].iter().any(|words| reason.contains(words));
+    promised!((is_quoting || !reason.contains(CANARY)) && reason.len() < 1_200, "told: {reason}");
     promised!(!reason.chars().any(char::is_control), "told: {reason:?}");
-    Ok(Verdict::Refused(reason))
+    let secrets = Document::read(body).map_or_else(|_| Vec::new(), |document| document.secrets());
+    // Shorter ones are not looked for.
+    let secrets = secrets.iter().map(|secret| secret.trim());
+    for secret in secrets.filter(|secret| secret.contains(CANARY) && secret.len() >= 8) {
+        promised!(!reason.contains(secret), "the secret {secret} is told: {reason}");
+    }
+    // Behind it are the server's own words.
+    Ok(Verdict::Refused(reason.split(": ").next().unwrap_or_default().to_owned()))
 }
 
 fn used(left_out: &[LeftOut]) -> Judged {
@@ -66,7 +74,7 @@ fn used(left_out: &[LeftOut]) -> Judged {
 fn token(status: u16, body: &[u8]) -> Judged {
     let sent = ["canary-that-was-sent"];
     match answer::read(HOST, &response(status, body), &["asked".to_owned()], &sent) {
-        Err(why) => refused(why.to_string(), HOST),
+        Err(why) => refused(why.to_string(), HOST, body),
         Ok(tokens) => {
             promised!((200..300).contains(&status), "a token of a failure");
             let access = tokens.secrets().next().unwrap_or_default();
@@ -81,10 +89,10 @@ fn token(status: u16, body: &[u8]) -> Judged {
 fn metadata(body: &[u8]) -> Judged {
     let document = match Document::read(body) {
         Ok(document) => document,
-        Err(why) => return refused(format!("{HOST} gave {why}"), HOST),
+        Err(why) => return refused(format!("{HOST} gave {why}"), HOST, body),
     };
     match Server::published(document, Source::Discovered, Allowed::default()) {
-        Err(flaw) => refused(flaw.published_by(HOST).to_string(), HOST),
+        Err(flaw) => refused(flaw.published_by(HOST).to_string(), HOST, body),
         Ok(server) => {
             let wire = server.wire();
             for (name, value) in wire.as_object().into_iter().flatten() {
@@ -113,11 +121,11 @@ fn protected(body: &[u8]) -> Judged {
     let server = Url::parse("https://tools.example/mcp").expect("an address");
     let document = match Document::read(body) {
         Ok(document) => document,
-        Err(why) => return refused(format!("{HOST} gave {why}"), HOST),
+        Err(why) => return refused(format!("{HOST} gave {why}"), HOST, body),
     };
     match Resource::read(document, &server) {
         Ok(resource) => used(&resource.left_out),
-        Err(why) => refused(format!("{HOST} gave {why:?}, which is not ours"), HOST),
+        Err(why) => refused(format!("{HOST} gave {why:?}, which is not ours"), HOST, body),
     }
 }
 
@@ -160,7 +168,7 @@ fn registration(runtime: &Runtime, status: u16, body: &[u8]) -> Judged {
     let redirect = Url::parse("http://127.0.0.1:7/cb").expect("an address");
     let same = Same { status, body: body.to_vec(), asked: parking_lot::Mutex::default() };
     match runtime.block_on(register(&server, &same, &redirect)) {
-        Err(error) => refused(error.to_string(), HOST),
+        Err(error) => refused(error.to_string(), HOST, body),
         Ok(client) => {
             promised!(!client.id.trim().is_empty(), "a client without an id");
             Ok(Verdict::Used)
@@ -182,7 +190,7 @@ fn search(runtime: &Runtime, status: u16, body: &[u8]) -> Judged {
     }
     match found.server {
         Ok(server) => used(server.left_out()),
-        Err(why) => refused(why.to_string(), "tools.example"),
+        Err(why) => refused(why.to_string(), "tools.example", body),
     }
 }
 

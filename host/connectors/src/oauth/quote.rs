@@ -8,7 +8,12 @@ const LONGEST: usize = 200;
 /// A foreign text in one line, without `secrets` and cut.
 pub(crate) fn quoted(text: &str, secrets: &[&str]) -> String {
     let mut scrubber = Scrubber::default();
-    secrets.iter().for_each(|secret| scrubber.add(secret));
+    for secret in secrets {
+        // As it stands there, and without the blanks and line breaks that some put around it.
+        let plain: String = secret.chars().filter(|char| !is_control(*char)).collect();
+        scrubber.add(secret);
+        scrubber.add(plain.trim());
+    }
     // First the control characters, which could stand inside a secret; last the cut, which could leave half of one.
     let text: String = text.chars().filter(|char| !is_control(*char)).collect();
     scrubber.text(&text).chars().take(LONGEST).collect()
@@ -33,6 +38,7 @@ mod tests {
         assert!(quotation.starts_with("badthing [REDACTED] xxx"), "{quotation}");
         let hidden = quoted("refresh-\u{0}token\u{200b}-1234", &[secret]);
         assert_eq!(hidden, "[REDACTED]");
+        assert_eq!(quoted("no refresh-token-1234", &[" refresh-token-1234\r\n"]), "no [REDACTED]");
         let cut = quoted(&format!("{}{secret}", "y".repeat(LONGEST - 4)), &[secret]);
         assert!(!cut.contains("refr"), "{cut}");
     }

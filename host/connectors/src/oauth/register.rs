@@ -74,16 +74,15 @@ pub(crate) async fn register(
     let answer = exchange::send(exchange, request).await?;
     if !answer.status().is_success() {
         let status = answer.status().as_u16();
-        let why = ErrorAnswer::read(answer.body())
-            .map_or_else(|| format!("status {status}"), |error| error.quoted(&[]));
-        return Err(refused(&why));
+        let said = Document::read(answer.body()).ok().and_then(|mut document| said(&mut document));
+        return Err(refused(&said.unwrap_or_else(|| format!("status {status}"))));
     }
     let unusable = |what: &str| {
         ConnectorsError::Upstream(format!("{host} answered the registration of a client with {what}"))
     };
     let mut document = Document::read(answer.body()).map_err(|what| unusable(&what.to_string()))?;
-    if let Some(error) = ErrorAnswer::of(&mut document) {
-        return Err(refused(&error.quoted(&[])));
+    if let Some(said) = said(&mut document) {
+        return Err(refused(&said));
     }
     // A client information response (RFC 7591 §3.2.1). What it repeats of the request is not looked at.
     let Some(id) = document.text_or_number("client_id") else {
@@ -129,6 +128,13 @@ pub(crate) async fn register(
     let mut client = Client::new(id, proof, said);
     client.secret_expires_at = secret_expires_at;
     Ok(client)
+}
+
+/// The error in an answer, without the secrets that stand beside it.
+fn said(document: &mut Document) -> Option<String> {
+    let came = document.secrets();
+    let came: Vec<&str> = came.iter().map(String::as_str).collect();
+    ErrorAnswer::of(document).map(|error| error.quoted(&came))
 }
 
 #[cfg(test)]

@@ -16,6 +16,17 @@ const NEXT: &str = "\n--\n";
 /// Marks what must not be told of a value.
 const CANARY: &str = "canary";
 
+/// Whether a member of a value is named by the mark.
+fn has_name(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => {
+            members.iter().any(|(name, member)| name.contains(CANARY) || has_name(member))
+        }
+        Value::Array(items) => items.iter().any(has_name),
+        _ => false,
+    }
+}
+
 /// A schema and a value, as two texts: both within the bounds, or something is said instead.
 fn judged(input: &[u8]) -> Judged {
     let text = String::from_utf8_lossy(input);
@@ -44,12 +55,10 @@ fn judged(input: &[u8]) -> Judged {
             for difference in found {
                 let place = value.pointer(&difference.instance);
                 promised!(place.is_some(), "there is no {}", difference.instance);
-                let quotes = difference.message.contains(CANARY);
-                promised!(
-                    !quotes || schema.to_string().contains(CANARY),
-                    "a value is told: {}",
-                    difference.message
-                );
+                // Names may be told.
+                let quotes = difference.message.contains(CANARY) && !has_name(&value);
+                let of_schema = schema.to_string().contains(CANARY);
+                promised!(of_schema || !quotes, "a value is told: {}", difference.message);
             }
             Ok(Verdict::Used)
         }
