@@ -89,7 +89,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let path = format!("/v1/airlock/audit/follow?after={}{}", after.unwrap_or(0), filter.query());
             let mut entries = daemon.events(&path).await?;
             while let Some(entry) = entries.next().await {
-                output.value(&entry, || say!("{}", line(&entry)));
+                let read: Value = serde_json::from_str(&entry).unwrap_or_default();
+                output.document(&entry, || say!("{}", line(&read)));
             }
         }
         Command::Show { filter, after, limit, follow: false } => {

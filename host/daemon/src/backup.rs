@@ -6,12 +6,7 @@ use airlock_store::backup::{self, BackupError, BackupReport, Trust};
 use anyhow::Context as _;
 use zeroize::Zeroizing;
 
-use crate::{
-    ended::Ended,
-    master_key,
-    output::{Output, say},
-    settings::MasterKeyPlace,
-};
+use crate::{ended::Ended, master_key, output::Output, settings::MasterKeyPlace};
 
 /// What to copy, and where to.
 #[derive(clap::Args)]
