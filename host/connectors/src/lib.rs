@@ -46,3 +46,7 @@ pub use vault::{
     keyring::{Keyring, KeyringError},
     master_key::{InvalidMasterKey, MasterKey},
 };
+
+// What targets of fuzzing hold is counted.
+#[cfg(test)]
+airlock_fuzz::counted!();

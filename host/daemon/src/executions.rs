@@ -201,7 +201,8 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Show { id } => {
             let answer = daemon.text(&path(&id, "")).await?;
-            let execution: Value = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+            let execution: Value =
+                serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
             output.document(&answer, || show(&execution, part(&answer, &["result"]), output));
         }
         Command::Events { id } => {

@@ -34,3 +34,7 @@ pub use extensions::Extensions;
 pub use failure::Failure;
 pub use ids::{Digest, ExecutionId, ExecutionKey, OrganizationId, Principal, RunId, UserId, WorkspaceId};
 pub use json::Json;
+
+// What targets of fuzzing hold is counted.
+#[cfg(test)]
+airlock_fuzz::counted!();

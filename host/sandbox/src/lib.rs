@@ -57,3 +57,7 @@ pub use error::SandboxError;
 pub use limits::machine::memory;
 pub use printable::{is_active, printable};
 pub use sandbox::{Sandbox, SandboxStats};
+
+// What targets of fuzzing hold is counted.
+#[cfg(test)]
+airlock_fuzz::counted!();

@@ -155,3 +155,7 @@ impl Schemas {
 
 #[cfg(test)]
 mod tests;
+
+// What targets of fuzzing hold is counted.
+#[cfg(test)]
+airlock_fuzz::counted!();

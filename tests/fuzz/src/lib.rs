@@ -33,6 +33,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 
+pub use self::memory::Counting;
 use self::{
     left::Left,
     run::{Failure, Run, quieten},
@@ -223,3 +224,6 @@ fn seed() -> u64 {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+counted!();

@@ -39,10 +39,17 @@ fn take(more: i64) -> bool {
     true
 }
 
-struct Counting;
+/// The system's allocator, which counts for [`measured`]. A program with targets says `airlock_fuzz::counted!()` once.
+pub struct Counting;
 
-#[global_allocator]
-static ALL: Counting = Counting;
+/// Makes [`Counting`] the allocator of the program.
+#[macro_export]
+macro_rules! counted {
+    () => {
+        #[global_allocator]
+        static COUNTED: $crate::Counting = $crate::Counting;
+    };
+}
 
 // SAFETY: everything is done by the system's allocator with the very arguments that came; nothing is allocated here, and
 // these thread locals need no destructor, so that they can be used as long as a thread lives.

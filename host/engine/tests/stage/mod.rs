@@ -412,7 +412,7 @@ impl Stage {
         let id = self.engine.start(request).await.expect("starts").row.id;
         let filter = ListFilter { id: Some(id), sort: Sort::OldestStart, limit: 1, ..ListFilter::default() };
         let first = self.engine.list(&filter).expect("lists").remove(0);
-        self.engine.get_run(&first.run_id).expect("reads").expect("is there")
+        self.engine.view(first).expect("reads")
     }
 
     pub async fn signal(&self, id: &ExecutionId, name: &str) {
@@ -432,7 +432,7 @@ impl Stage {
     }
 
     pub fn has_ended(&self, run: &RunId) -> Option<Status> {
-        let status = self.engine.get_run(run).expect("reads").expect("is there").row.status;
+        let status = self.engine.row_of_run(run).expect("reads").expect("is there").status;
         (status != Status::Running).then_some(status)
     }
 
