@@ -190,7 +190,8 @@ fn lifetime(grant: &mut Document) -> Option<Duration> {
     let mut said = false;
     for (name, begin) in [("expires_in", 0.0), ("expires", 0.0), ("expires_on", now), ("expires_at", now)] {
         let Some(seconds) = grant.number(name).map(|seconds| seconds - begin) else { continue };
-        if seconds > 0.0 && seconds <= CENTURY {
+        // Less than a second is over by the time it is read.
+        if (1.0..=CENTURY).contains(&seconds) {
             return Some(Duration::from_secs_f64(seconds));
         }
         said = true;

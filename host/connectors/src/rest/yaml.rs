@@ -13,6 +13,9 @@ use serde_json::{Map, Number, Value};
 
 use super::document::{MAX_BYTES, MAX_DEPTH, MAX_VALUES, Remarks};
 
+/// A key that is no text may hold so many values and bytes of texts.
+const MAX_KEY: usize = 1_000;
+
 /// Reads the first document of a text. The parser's own messages quote the document, so only the place is told.
 pub(super) fn read(text: &str, remarks: &mut Remarks) -> Result<Value, String> {
     let options = granit_parser::options! {
@@ -183,8 +186,17 @@ impl Builder<'_> {
                 None => {
                     *key = Some(Key::Text(match value {
                         Value::String(text) => text,
-                        // A list as a key: there is nothing in JSON that it could be.
-                        other => other.to_string(),
+                        // A list as a key: there is nothing in JSON that it could be. Its text is a key only while it is
+                        // short, since the quotes of keys in keys double with each level.
+                        other if cost.bytes + cost.values <= MAX_KEY => {
+                            let text = other.to_string();
+                            open.cost.bytes += text.len();
+                            text
+                        }
+                        _ => {
+                            self.remarks.add(format!("line {line}: a key that is a list or a mapping is too long"));
+                            format!("(a key on line {line})")
+                        }
                     }));
                 }
                 Some(Key::Merge) => match value {
