@@ -3,6 +3,8 @@
 //! Operations are compared when they are stored as well, so that those of the document before are known when another one
 //! comes, and who brings it hears at once what waits. What is sent is compared once more, as it is about to be sent.
 
+use std::collections::HashSet;
+
 use super::Calls;
 use crate::{
     ConnectorsError,
@@ -54,17 +56,17 @@ impl Calls {
         let (records, id) = (&*self.records, &connector.id);
         let api = self.registry.api(records, connector)?;
         api.tools.once(id, connector.version, || {
+            // Looked at before: the pins are locked while they are compared.
             let template = template.filter(|template| template.control.pin);
-            let there = template.map(|template| (template, api.definitions(&template.terms())));
-            let waits_there = |name: &str| {
-                there.as_ref().is_some_and(|(template, definitions)| {
-                    definitions.get(name).is_some_and(|definition| {
-                        self.pins.check_operation(&template.name, &template.id, name, definition).is_err()
-                    })
-                })
-            };
+            let waits_there: HashSet<String> = template.map_or_else(HashSet::new, |template| {
+                let there = api.definitions(&template.terms()).into_iter();
+                let waits = there.filter(|(name, definition)| {
+                    self.pins.check_operation(&template.name, &template.id, name, definition).is_err()
+                });
+                waits.map(|(name, _)| name).collect()
+            });
             let definitions = api.definitions(&connector.terms());
-            let hold_new = |name: &str| connector.control.review || waits_there(name);
+            let hold_new = |name: &str| connector.control.review || waits_there.contains(name);
             self.pins.review_operations(records, id, &definitions, hold_new).map(drop)
         })
     }

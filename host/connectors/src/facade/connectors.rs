@@ -139,18 +139,17 @@ impl Connectors {
         self.0.lines.forget(&connector.id);
         self.note(who, Kind::ConnectorChanged, &connector)?;
         let waiting = self.0.calls.review(&connector)?;
+        let mut answer = self.found_out(Arc::clone(&connector), who).await;
+        if !approve {
+            tell_waiting(&mut answer, &waiting);
+            return Ok(answer);
+        }
         // What waited before is not looked at by somebody who changes something else.
         let waited: HashSet<String> = waited.into_iter().map(|changed| changed.tool).collect();
         let (old, new): (Vec<_>, Vec<_>) =
             waiting.into_iter().partition(|changed| waited.contains(&changed.tool));
-        let mut answer = self.found_out(Arc::clone(&connector), who).await;
-        match approve {
-            true => {
-                answer["approved"] = json!(self.approve_seen(who, &connector, &new)?);
-                tell_waiting(&mut answer, &old);
-            }
-            false => tell_waiting(&mut answer, &[old, new].concat()),
-        }
+        answer["approved"] = json!(self.approve_seen(who, &connector, &new)?);
+        tell_waiting(&mut answer, &old);
         Ok(answer)
     }
 

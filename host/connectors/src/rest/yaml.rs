@@ -194,7 +194,8 @@ impl Builder<'_> {
                             text
                         }
                         _ => {
-                            self.remarks.add(format!("line {line}: a key that is a list or a mapping is too long"));
+                            self.remarks
+                                .add(format!("line {line}: a key that is a list or a mapping is too long"));
                             format!("(a key on line {line})")
                         }
                     }));

@@ -339,8 +339,13 @@ mod tests {
             let definition = json!({ "calendars": calendars, "skip": skip });
             let plain = |list: &[Value]| list.iter().map(Plain::of).collect::<Vec<_>>();
             let first = model(&plain(&calendars), &plain(&skip));
-            let said = spec(&definition).never_comes(now());
-            assert_eq!(said.is_some(), first.is_none(), "case {case}: {said:?}, {first:?}: {definition}");
+            let spec = spec(&definition);
+            let is_skipped = spec.skips_whole_days(now(), now() + 366 * DAY);
+            assert_eq!(is_skipped, first.is_none(), "case {case}: {first:?}: {definition}");
+            // Going through it piece by piece first takes long.
+            if case % 20 == 0 {
+                assert_eq!(spec.never_comes(now()).is_some(), is_skipped, "case {case}: {definition}");
+            }
             match first {
                 Some(_) => comes += 1,
                 None => never += 1,
