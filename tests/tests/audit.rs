@@ -151,6 +151,7 @@ async fn an_owner_accepts_that_the_log_is_not_whole_and_it_is_whole_since_then()
     assert!(accepted.status.success(), "{accepted:?}");
     for restarted in [false, true] {
         if restarted {
+            daemon.stop().await;
             daemon.restart().await;
         }
         let (whole, text) = verify(&daemon);

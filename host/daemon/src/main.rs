@@ -113,7 +113,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() && std::env::args().any(|argument| argument == "--json") => {
             let error = anyhow::Error::from(Misuse(error.to_string().trim_end().to_owned()));
-            Output::new(true).error(&error, Ended::BadInput);
+            tell(&error, Ended::BadInput, true);
             return Ended::BadInput.into();
         }
         Err(error) => error.exit(),
@@ -135,10 +135,25 @@ fn main() -> ExitCode {
         Ok(ended) => ended.into(),
         Err(error) => {
             let ended = failed(&error);
-            Output::new(arguments.json).error(&error, ended);
+            tell(&error, ended, arguments.json);
             ended.into()
         }
     }
+}
+
+/// Says on standard error why a command failed: a sentence, or for scripts `{"error": {"kind", "message"}}` with the daemon's
+/// own `status` and `detail` where it was the daemon that refused. `kind` is the word for the exit code.
+fn tell(error: &anyhow::Error, ended: Ended, json: bool) {
+    if !json {
+        return eprintln!("airlock: {error:#}");
+    }
+    let mut told =
+        serde_json::json!({ "kind": ended.word(), "message": output::plain(&format!("{error:#}")) });
+    if let Some(client::Problem::Refused { status, body, .. }) = error.downcast_ref() {
+        told["status"] = status.as_u16().into();
+        told["detail"] = body["detail"].clone();
+    }
+    eprintln!("{}", document::pretty(&serde_json::json!({ "error": told })));
 }
 
 /// How a command ends that failed with this.

@@ -6,10 +6,9 @@ use std::{
 };
 
 use airlock_sandbox::is_active;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    client::Problem,
     document::{laid_out, pretty},
     ended::Ended,
 };
@@ -76,20 +75,6 @@ impl Output {
             true => say!("{}", laid_out(text)),
             false => people(),
         }
-    }
-
-    /// Says on standard error why a command failed: a sentence, or for scripts `{"error": {"kind", "message"}}` with the
-    /// daemon's own `status` and `detail` where it was the daemon that refused. `kind` is the word for the exit code.
-    pub(crate) fn error(self, error: &anyhow::Error, ended: Ended) {
-        if !self.json {
-            return eprintln!("airlock: {error:#}");
-        }
-        let mut told = json!({ "kind": ended.word(), "message": plain(&format!("{error:#}")) });
-        if let Some(Problem::Refused { status, body, .. }) = error.downcast_ref() {
-            told["status"] = status.as_u16().into();
-            told["detail"] = body["detail"].clone();
-        }
-        eprintln!("{}", pretty(&json!({ "error": told })));
     }
 
     /// Text in the colour of its tone, on a terminal.
