@@ -101,8 +101,14 @@ impl Mutations {
             2 => put(input, piece, &[]),
             3 => input.truncate(at),
             // The same once more, here or elsewhere.
-            4 => put(input, piece.end..piece.end, &input[piece].to_vec()),
-            5 => put(input, at..at, &input[piece].to_vec()),
+            4 => {
+                let copy = input[piece.clone()].to_vec();
+                put(input, piece.end..piece.end, &copy);
+            }
+            5 => {
+                let copy = input[piece].to_vec();
+                put(input, at..at, &copy);
+            }
             6 => put(input, piece, self.word(rng)),
             7 | 8 => put(input, at..at, self.word(rng)),
             9 => number(input, rng),

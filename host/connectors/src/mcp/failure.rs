@@ -50,6 +50,11 @@ pub(super) struct Lost {
 }
 
 impl Failure {
+    /// The server wants a credential, or another one.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Status { status: 401, .. } | Self::Answered(Answered { status: 401, .. }))
+    }
+
     /// Whether the reason may be that the server has forgotten the session. `worked`: it has answered in it before.
     pub(super) fn lost(&self, in_session: bool, worked: bool) -> Option<Lost> {
         if !in_session {

@@ -316,7 +316,7 @@ impl Wire {
     ) -> (Value, Option<String>) {
         // A server that cannot be reached has said so already.
         let refused = self.0.refused.lock().clone();
-        if let Some(Failure::Unanswered(Unanswered::Unreachable(_) | Unanswered::Forbidden(_))) = refused {
+        if let Some(Failure::Unanswered(Unanswered::Unreachable(_) | Unanswered::Forbidden(_))) = &refused {
             return (error(id), None);
         }
         match self.ask_whole(id, message, headers).await {
@@ -332,7 +332,9 @@ impl Wire {
                 (answer(id, clean), named)
             }
             Err(failure) => {
-                *self.0.refused.lock() = Some(failure);
+                // Who wants a credential for the newer question, and minds something else in the older one, speaks the newer.
+                let first = refused.filter(|first| first.is_unauthorized() && !failure.is_unauthorized());
+                *self.0.refused.lock() = Some(first.unwrap_or(failure));
                 (error(id), None)
             }
         }
