@@ -293,7 +293,7 @@ async fn a_cancelled_parent_has_its_child_clean_up_and_a_reset_one_goes_on_with_
     assert!(status.is_success(), "{answer}");
     // The first one was asked to stop; the next one waits for another, under the same id.
     eventually(LIMIT, "another child", async || {
-        let runs = client.get("/v1/workflows/runs?execution_id=again-child").await;
+        let runs = client.get("/v1/workflows/runs?search=again-child").await;
         (runs["executions"].as_array().unwrap().len() == 2).then_some(())
     })
     .await;

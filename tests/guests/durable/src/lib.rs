@@ -398,7 +398,7 @@ async fn wide(_ctx: Workflow, wide: Wide) -> Result<Wide> {
 
 airlock::plugin!(
     workflows: [
-        counter, ticker, square, squares, steps, family, gives_up, teller, personal,
+        counter, ticker, square, squares, steps, family, gives_up, parental, teller, personal,
         impersonal, delegates, third_time, progress, form, labelled,
         patient, late, verbose, large, panicking, wide
     ],
