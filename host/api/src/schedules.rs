@@ -327,7 +327,7 @@ fn members(schedule: &RawValue) -> ApiResult<Members> {
 fn decode_input(schedule: &mut Members) -> ApiResult<()> {
     let fields = schedule.get("input").and_then(|input| input.to::<Members>().ok()).unwrap_or_default();
     let known = ["b64payload", "encoding_options", "empty"];
-    if !fields.get("b64payload").is_some_and(|payload| payload.to::<String>().is_ok())
+    if fields.get("b64payload").is_none_or(|payload| payload.to::<String>().is_err())
         || fields.keys().any(|key| !known.contains(&key.as_str()))
     {
         return Ok(());
