@@ -105,6 +105,7 @@ async fn a_client_of_fastmcp_that_is_known_by_another_method_is_authorised_with_
     assert_eq!(world.seen("/token").await, tried, "the code was good still");
     // What was learned is known, by the next daemon as well.
     let mut world = world;
+    world.daemon.stop().await;
     world.daemon.restart().await;
     world.call().await;
     let seen = world.seen("/token").await;
