@@ -32,11 +32,12 @@ pub(crate) fn open_files() -> u64 {
         return 1_024;
     }
     let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-    // SAFETY: the call reads a live struct, and changes a limit of this process alone.
-    if limit.rlim_cur < limit.rlim_max
-        && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0
-    {
-        return wanted.rlim_cur;
+    if limit.rlim_cur < limit.rlim_max {
+        // SAFETY: the call reads a live struct, and changes a limit of this process alone.
+        let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0;
+        if done {
+            return wanted.rlim_cur;
+        }
     }
     limit.rlim_cur
 }

@@ -174,7 +174,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
     let path = |id: &str, rest: &str| format!("/v1/workflows/schedules/{}{rest}", segment(id));
     match command {
         Command::Create { workflow, id, definition } => {
-            let mut schedule = fields(&definition, None).map_err(|error| Misuse::of(&error))?;
+            let schedule = fields(&definition, None).map_err(|error| Misuse::of(&error))?;
             let input = definition.input.clone().unwrap_or_else(|| Json::from(json!({})));
             let body = Wire {
                 workflow_identifier: Some(workflow),

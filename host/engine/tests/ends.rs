@@ -29,7 +29,7 @@ enum End {
     /// To its first event.
     ResetToTheStart,
     /// To its last event.
-    ResetToTheEnd,
+    ResetToItsLast,
 }
 
 impl End {
@@ -44,7 +44,7 @@ impl End {
         Self::Traps,
         Self::ContinuesAsNew,
         Self::ResetToTheStart,
-        Self::ResetToTheEnd,
+        Self::ResetToItsLast,
     ];
 
     /// What the workflow says itself, in its last turn.
@@ -58,8 +58,8 @@ impl End {
     }
 
     fn has_next(self) -> bool {
-        use End::{ContinuesAsNew, FailsAndIsTriedAgain, ResetToTheEnd, ResetToTheStart};
-        matches!(self, FailsAndIsTriedAgain | ContinuesAsNew | ResetToTheStart | ResetToTheEnd)
+        use End::{ContinuesAsNew, FailsAndIsTriedAgain, ResetToItsLast, ResetToTheStart};
+        matches!(self, FailsAndIsTriedAgain | ContinuesAsNew | ResetToTheStart | ResetToItsLast)
     }
 
     fn status(self) -> Status {
@@ -69,7 +69,7 @@ impl End {
                 Status::Failed
             }
             Self::Cancelled => Status::Canceled,
-            Self::Terminated | Self::ResetToTheStart | Self::ResetToTheEnd => Status::Terminated,
+            Self::Terminated | Self::ResetToTheStart | Self::ResetToItsLast => Status::Terminated,
             Self::TimesOut => Status::TimedOut,
             Self::ContinuesAsNew => Status::ContinuedAsNew,
         }
@@ -105,7 +105,7 @@ impl End {
             }
             Self::Terminated => engine.terminate(id, "enough".into()).await.expect("is ended"),
             Self::TimesOut => {}
-            Self::ResetToTheStart | Self::ResetToTheEnd => {
+            Self::ResetToTheStart | Self::ResetToItsLast => {
                 let history = engine.history(run.row.key, 0, 100).expect("reads");
                 let events: u64 = history.iter().map(|stored| stored.record.event_count()).sum();
                 let event = if self == Self::ResetToTheStart { 1 } else { events };
@@ -435,7 +435,7 @@ async fn children_do_as_their_policy_says_at_every_end_and_stage_and_a_next_run_
                 continue;
             }
             // The run that begins after the last event gives it up again, and waits for nothing.
-            if birth == Birth::GivenUp && end == End::ResetToTheEnd {
+            if birth == Birth::GivenUp && end == End::ResetToItsLast {
                 continue;
             }
             for policy in [ParentClose::Terminate, ParentClose::RequestCancel, ParentClose::Abandon] {
