@@ -39,7 +39,7 @@ fn take(more: i64) -> bool {
     true
 }
 
-/// The system's allocator, which counts for [`measured`]. A program with targets says `airlock_fuzz::counted!()` once.
+/// The system's allocator, which counts what a target holds. A program with targets says `airlock_fuzz::counted!()` once.
 pub struct Counting;
 
 /// Makes [`Counting`] the allocator of the program.

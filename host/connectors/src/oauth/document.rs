@@ -308,6 +308,8 @@ impl Document {
     /// An address. Whether it may be called is for the caller to ask.
     pub(super) fn address(&mut self, name: &str) -> Option<Url> {
         let read = match Url::parse(&self.text(name)?) {
+            // Escapes make it longer, and it is read again from what is kept.
+            Ok(url) if url.as_str().len() > LONGEST => Err("it is too long".to_owned()),
             Ok(url) => Ok(Some(url)),
             Err(error) => Err(format!("it is not an address: {error}")),
         };

@@ -2,7 +2,7 @@
 //!
 //! A run ends by its own word (completed, failed, cancelled, continued as new) or by the host's (terminated, timed out,
 //! failed in its preflight, by a trap or at the limit of its history, reset). All of them come through
-//! [`Machine::finish`], which forgets every operation, and the driver stops what is under way for them
+//! `Machine::finish`, which forgets every operation, and the driver stops what is under way for them
 //! (`engine/operations.rs`). A refused upgrade or reset, a pause and a block are no ends.
 //!
 //! ```text

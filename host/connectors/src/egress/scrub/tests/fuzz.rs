@@ -34,6 +34,11 @@ fn judged(input: &[u8]) -> Judged {
         .take(3)
         .map(|letter| ALL[usize::from(letter.wrapping_sub(b'a')) % ALL.len()])
         .collect();
+    // A line break that is encoded twice may itself be broken: what is in lines is promised two deep.
+    let has_lines = encodings.iter().any(|encoding| matches!(encoding, Encoding::Base64Wrapped { .. }));
+    if has_lines && encodings.len() > 2 {
+        return Ok(Verdict::LeftOut("this is more than is promised of what is in lines".into()));
+    }
     let is_secret =
         (SHORTEST..=60).contains(&secret.len()) && secret.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_secret || REDACTED.contains(secret) {
