@@ -59,7 +59,9 @@ impl Ear {
     fn answer(&self, status: u16, body: &Value) {
         self.note(|heard| *heard.statuses.entry(status).or_default() += 1);
         if status >= 400 {
-            assert!(status != 500 && status != 502, "{}: {status} {body}", self.0);
+            // What documents describe is called at an address where nobody is.
+            let is_called = status == 502 && self.0.ends_with("-in-a-document");
+            assert!(is_called || (status != 500 && status != 502), "{}: {status} {body}", self.0);
             let detail = match &body["detail"] {
                 Value::String(text) => text.clone(),
                 other => other.to_string(),
