@@ -1,6 +1,6 @@
 # `make demo` shows the main job working, `make test` proves it, `make fuzz` looks for more, `make check` is for every commit, `make bench` measures.
 
-.PHONY: demo test test-slowed fuzz check bench build target clean
+.PHONY: demo test test-slowed fuzz check audit bench build target clean
 
 TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 
@@ -38,6 +38,11 @@ check: target
 	for guest in plugins/* tests/guests/*; do cargo fmt --manifest-path $$guest/Cargo.toml --check || exit 1; done
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+
+# Known weaknesses of dependencies: the list of them is on the internet, so this is not a part of `make test`.
+audit: target
+	@command -v cargo-audit >/dev/null || cargo install --locked cargo-audit
+	cargo audit
 
 bench: build
 	cargo bench --locked --workspace --profile release --bench figures

@@ -18,7 +18,6 @@ step() {
 }
 
 step host cargo test --release --locked --workspace --no-fail-fast
-step fuzz bash tests/fuzz.sh
 step sdk cargo test --release --locked --no-fail-fast --manifest-path guest-sdk/Cargo.toml --workspace --all-features --target-dir target/sdk-tests
 for plugin in plugins/*; do
     step "$(basename "$plugin")" \

@@ -110,7 +110,7 @@ impl<P: Fn(&[u8]) -> Judged> Run<P> {
         self.report.clone()
     }
 
-    pub(crate) fn all(&mut self, length: Duration) -> Result<(), Failure> {
+    pub(crate) fn all(&mut self, (length, most): (Duration, usize)) -> Result<(), Failure> {
         if let Some(input) = self.left.found() {
             self.look_at(&input, "what a process that died has left, an input")?;
         }
@@ -127,7 +127,9 @@ impl<P: Fn(&[u8]) -> Judged> Run<P> {
         let grammar = self.fuzz.grammar.take().map(|make| make());
         let mutations = Mutations { words: self.fuzz.words.clone(), longest: self.fuzz.longest };
         let end = Instant::now() + length;
-        while Instant::now() < end {
+        let mut made = 0;
+        while made < most && Instant::now() < end {
+            made += 1;
             let from_pool = self.runner.rng().random_range(0..3) > 0 || grammar.is_none();
             let mut input = match &grammar {
                 Some(grammar) if !from_pool => written(grammar, &mut self.runner),

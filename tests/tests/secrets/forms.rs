@@ -124,7 +124,12 @@ impl Needles {
         let letters: Vec<char> = form.text.chars().collect();
         // Neighbours change the ends of base64, and what is removed may leave them.
         let spare = if letters.len() > 32 { letters.len() / 4 } else { 2 };
-        let middle: String = letters[spare..letters.len() - spare].iter().collect();
+        // The first line of several is what stands before every secret.
+        let middle = match form.way.contains("base64 in lines") {
+            true => &letters[letters.len() * 3 / 4..letters.len() - 4],
+            false => &letters[spare..letters.len() - spare],
+        };
+        let middle: String = middle.iter().collect();
         let quoted = format!("{middle:?}");
         for needle in
             [middle.clone(), json(&middle), json(&json(&middle)), quoted[1..quoted.len() - 1].to_owned()]

@@ -132,7 +132,8 @@ async fn a_caller_among_all_attackers_at_once_is_served_as_before_within_the_bud
     .await;
     println!("afterwards: {after}");
 
-    for (attacker, what) in &heard {
+    // What compiles for longer than the siege lasts is told afterwards: `compiling.rs` waits for it.
+    for (attacker, what) in heard.iter().filter(|(attacker, _)| **attacker != "a13-many-functions") {
         assert!(!what.sentence.is_empty(), "{attacker} was never told anything in {} rounds", what.rounds);
         assert!(what.rounds > 1, "{attacker} came round {} times", what.rounds);
     }
