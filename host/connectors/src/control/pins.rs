@@ -1,8 +1,9 @@
 //! Tool definitions are pinned (THREATS row 21).
 //!
 //! A server may change what a tool does, or what its description makes a model do, under a name that somebody has looked
-//! at; a document, or the address of a connector, may change what an operation of a REST API sends and where. So the first definition of each tool is remembered as a digest. A tool whose definition differs is in quarantine:
-//! it cannot be called until somebody approves the new definition, or the server goes back to the old one.
+//! at; a document, or the address of a connector, may change what an operation of a REST API sends and where. So the first
+//! definition of each tool is remembered as a digest. A tool whose definition differs is in quarantine: it cannot be called
+//! until somebody approves the new definition, or the server goes back to the old one.
 //!
 //! New tools are taken as they come, with the time, unless the operator wants to look at each first (`review`): then they
 //! are in quarantine from the beginning. A tool that is not listed any more keeps its pin, so that it cannot

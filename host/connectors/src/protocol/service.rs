@@ -19,7 +19,7 @@ pub(crate) trait Service: Send + Sync {
     async fn tools(&self, refresh: bool) -> Result<Arc<Tools>, Trouble>;
 
     /// What it will send for a tool, as it is approved. A server of MCP is sent the name, and knows the rest by itself.
-    fn definition(&self, _tool: &str) -> Option<Definition> {
+    fn definition(&self, _tool: &str) -> Option<Arc<Definition>> {
         None
     }
 

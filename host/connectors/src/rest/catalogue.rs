@@ -1,16 +1,23 @@
 //! The operations of one API, as they are called: by name, as tools, with what checks their arguments.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::{Checks, Example, Operation, answer};
+use super::{Checks, Example, Operation, Terms, answer};
 use crate::{
     ConnectorsError,
     egress::scrub::Scrubber,
-    protocol::tools::{Definitions, Tools},
+    protocol::{
+        definition::Definition,
+        tools::{Definitions, Tools},
+    },
 };
 
 /// The operations of one API.
@@ -23,6 +30,9 @@ pub(crate) struct Catalogue {
 struct Operations {
     by_slug: HashMap<String, Operation>,
     checks: Checks,
+    /// The definitions of those that were called, each with the terms that it is of: an operation never changes here, and
+    /// each call asks for one.
+    defined: Mutex<HashMap<String, (Terms, Arc<Definition>)>>,
 }
 
 impl Catalogue {
@@ -30,7 +40,8 @@ impl Catalogue {
         let mut list: Vec<Value> = operations.iter().map(Operation::tool).collect();
         list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
         let by_slug = operations.into_iter().map(|operation| (operation.slug.clone(), operation)).collect();
-        let operations = Arc::new(Operations { by_slug, checks: Checks::default() });
+        let operations =
+            Arc::new(Operations { by_slug, checks: Checks::default(), defined: Mutex::default() });
         let tools = Tools::new(list, Vec::new(), Box::new(Arc::clone(&operations)));
         Self { operations, tools: Arc::new(tools) }
     }
@@ -44,9 +55,25 @@ impl Catalogue {
         })
     }
 
-    /// All of them, in no order.
-    pub(super) fn operations(&self) -> impl Iterator<Item = &Operation> {
-        self.operations.by_slug.values()
+    /// What is approved of an operation.
+    pub(super) fn definition(&self, slug: &str, terms: &Terms) -> Option<Arc<Definition>> {
+        let operation = self.operations.by_slug.get(slug)?;
+        let known = self.operations.defined.lock().get(slug).cloned();
+        if let Some((of, definition)) = known
+            && of == *terms
+        {
+            return Some(definition);
+        }
+        let definition = Arc::new(operation.definition(terms));
+        let kept = (terms.clone(), Arc::clone(&definition));
+        self.operations.defined.lock().insert(slug.to_owned(), kept);
+        Some(definition)
+    }
+
+    /// The definitions of all operations, by name.
+    pub(crate) fn definitions(&self, terms: &Terms) -> BTreeMap<String, Definition> {
+        let operations = self.operations.by_slug.values();
+        operations.map(|operation| (operation.slug.clone(), operation.definition(terms))).collect()
     }
 
     /// Checks the arguments of a call, flat or grouped by place, before anything is sent.

@@ -3,11 +3,9 @@
 //! Two documents that mean the same give the same definition: the order of members and of parameters, white space in texts
 //! for people, and what is said about answers' examples do not count.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
-use super::{Catalogue, Operation, parse};
+use super::{Operation, parse};
 use crate::{egress::secret::KeyPlace, protocol::definition::Definition};
 
 /// What a connector adds to what its operations send.
@@ -24,14 +22,6 @@ const VALUES: [&str; 5] = ["const", "enum", "default", "example", "examples"];
 
 /// Members of a schema that hold schemas by names of somebody's choice.
 const NAMED: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
-
-impl Catalogue {
-    /// The definitions of all operations, by name.
-    pub(crate) fn definitions(&self, terms: &Terms) -> BTreeMap<String, Definition> {
-        let operations = self.operations();
-        operations.map(|operation| (operation.slug.clone(), operation.definition(terms))).collect()
-    }
-}
 
 impl Operation {
     /// What is approved of it.

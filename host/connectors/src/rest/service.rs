@@ -33,8 +33,8 @@ impl Service for Caller {
         Ok(Arc::clone(&self.catalogue.tools))
     }
 
-    fn definition(&self, tool: &str) -> Option<Definition> {
-        Some(self.catalogue.operation(&self.connector, tool).ok()?.definition(&self.terms))
+    fn definition(&self, tool: &str) -> Option<Arc<Definition>> {
+        self.catalogue.definition(tool, &self.terms)
     }
 
     async fn call(&self, call: &Call<'_>) -> Result<Answered, Trouble> {
