@@ -121,11 +121,7 @@ impl Daemon {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let text = self.ask(method, path, body).await?;
-        match text.is_empty() {
-            true => Ok(Value::Null),
-            false => serde_json::from_str(&text).context("the daemon's answer is not JSON"),
-        }
+        read(&self.ask(method, path, body).await?)
     }
 
     /// The answer as the text that it is, for those who show what is in it. What is sent may hold [`airlock_engine::Json`],
@@ -173,6 +169,14 @@ impl Daemon {
         Ok(Box::pin(chunks.flat_map(move |chunk| {
             futures::stream::iter(chunk.map(|chunk| frames.push(&chunk)).unwrap_or_default())
         })))
+    }
+}
+
+/// The text of an answer as a tree; null where there is nothing to say.
+pub(crate) fn read(answer: &str) -> anyhow::Result<Value> {
+    match answer.is_empty() {
+        true => Ok(Value::Null),
+        false => serde_json::from_str(answer).context("the daemon's answer is not JSON"),
     }
 }
 

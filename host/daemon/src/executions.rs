@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    client::{Daemon, segment},
+    client::{Daemon, read, segment},
     document::{self, items, laid_out, part},
     ended::Ended,
     output::{Output, Tone, plain, say, short, text},
@@ -201,8 +201,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Show { id } => {
             let answer = daemon.text(&path(&id, "")).await?;
-            let execution: Value =
-                serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+            let execution = read(&answer)?;
             output.document(&answer, || show(&execution, part(&answer, &["result"]), output));
         }
         Command::Events { id } => {

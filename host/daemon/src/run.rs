@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    client::{Daemon, Problem, segment},
+    client::{Daemon, Problem, read, segment},
     document::{self, laid_out, part},
     ended::{Ended, Misuse},
     output::{Output, Tone, plain, say, short, text},
@@ -87,7 +87,7 @@ pub(crate) async fn main(daemon: &Daemon, arguments: Arguments, output: Output) 
     };
     let path = format!("/v1/workflows/{}/execute", segment(&arguments.workflow));
     let answer = daemon.ask(Method::POST, &path, Some(&body)).await?;
-    let execution: Value = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+    let execution = read(&answer)?;
     let id = text(&execution["execution_id"]);
     if arguments.detach {
         output.document(&answer, || say!("{id}"));

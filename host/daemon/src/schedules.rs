@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
-    client::{Daemon, segment},
+    client::{Daemon, read, segment},
     document::{self, laid_out, part},
     ended::{Ended, Misuse},
     output::{Output, Tone, plain, say, short, text},
@@ -182,7 +182,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                 schedule: Given { fields: schedule, input: Some(input) },
             };
             let answer = daemon.ask(Method::POST, "/v1/workflows/schedules", Some(&body)).await?;
-            let answer: Value = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+            let answer = read(&answer)?;
             let id = text(&answer["schedule_id"]);
             output.value(&answer, || say!("{id}"));
             warn(&answer, output);
@@ -205,7 +205,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Show { id } => {
             let answer = daemon.text(&path(&id, "")).await?;
-            let schedule: Value = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+            let schedule = read(&answer)?;
             output.document(&answer, || show(&schedule, part(&answer, &["input"]), output));
         }
         Command::Pause { id, note } => {
@@ -237,7 +237,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
             let schedule = Given { fields: schedule, input: definition.input.clone() };
             let body = Wire { workflow_identifier: None, schedule_id: None, schedule };
             let answer = daemon.ask(Method::PATCH, &path(&id, ""), Some(&body)).await?;
-            let answer: Value = serde_json::from_str(&answer).context("the daemon's answer is not JSON")?;
+            let answer = read(&answer)?;
             output.value(&answer, || say!("{id} was changed"));
             warn(&answer, output);
         }
