@@ -263,6 +263,22 @@ impl House {
         stream
     }
 
+    /// Bodies of these users that do not end, each of 1.8 MB so far, and are held.
+    async fn filled_by(&self, users: &[String]) -> Vec<TcpStream> {
+        let mut held = Vec::new();
+        for key in users {
+            let head = format!(
+                "POST /v1/workflows/echo/execute HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 1900000\r\n\r\n"
+            );
+            let mut stream = self.send(&head).await;
+            stream.write_all(&vec![b' '; 1_800_000]).await.expect("is taken");
+            held.push(stream);
+        }
+        let all = 1_800_000 * users.len() as u64;
+        self.until("/http/memory/held", |held| held >= all).await;
+        held
+    }
+
     /// A whole request and its answer.
     async fn exchange(&self, text: &str) -> String {
         rest(&mut self.send(text).await).await
@@ -489,18 +505,7 @@ async fn a03_one_user_leaves_connections_to_others() {
 async fn a05_bodies_beyond_the_budget_are_refused_with_a_time_and_small_ones_pass() {
     let house = House::new(Limits { bytes: 4 << 20, ..patient() }).await;
     let users = [house.member("ada").await, house.member("bea").await, house.member("cid").await];
-    let head = |key: &str| {
-        format!(
-            "POST /v1/workflows/echo/execute HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 1900000\r\n\r\n"
-        )
-    };
-    let mut held = Vec::new();
-    for user in &users[..2] {
-        let mut stream = house.send(&head(user)).await;
-        stream.write_all(&vec![b' '; 1_800_000]).await.expect("is taken");
-        held.push(stream);
-    }
-    house.until("/http/memory/held", |held| held >= 3_600_000).await;
+    let held = house.filled_by(&users[..2]).await;
     for user in &users {
         let body = format!("{{\"input\":\"{}\"}}", "x".repeat(400_000));
         let answer = house.answer(user, Method::POST, "/v1/workflows/echo/execute", body).await;
@@ -555,18 +560,7 @@ async fn a05_what_a_tool_answers_is_charged_for_when_it_is_there_and_refused_wit
     assert!(String::from_utf8_lossy(&why).contains("request_memory"), "{why:?}");
 
     // While others hold nearly everything, what is small passes.
-    let head = |key: &str| {
-        format!(
-            "POST /v1/workflows/echo/execute HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-length: 1900000\r\n\r\n"
-        )
-    };
-    let mut held = Vec::new();
-    for user in &users[..2] {
-        let mut stream = house.send(&head(user)).await;
-        stream.write_all(&vec![b' '; 1_800_000]).await.expect("is taken");
-        held.push(stream);
-    }
-    house.until("/http/memory/held", |held| held >= 3_600_000).await;
+    let held = house.filled_by(&users[..2]).await;
     let refused = call(&users[2], "some").await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key(header::RETRY_AFTER));
