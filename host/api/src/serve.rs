@@ -5,6 +5,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use async_recursion::async_recursion as boxed;
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
@@ -46,6 +47,7 @@ const LAST_WORDS: usize = 64;
 const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown`; then streams end in order, and other requests have a few seconds.
+#[boxed]
 pub async fn serve(
     listener: TcpListener,
     mut state: ApiState,

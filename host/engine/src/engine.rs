@@ -39,6 +39,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_recursion::async_recursion as boxed;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
@@ -224,6 +225,7 @@ pub(crate) fn now_ms() -> UnixMs {
 
 impl Engine {
     /// Takes up the work that the store holds and is ready for more. Must be called inside a tokio runtime.
+    #[boxed]
     pub async fn open(
         store: Arc<dyn Store>,
         guests: Arc<dyn Guests>,
@@ -354,7 +356,18 @@ impl Engine {
         whom: impl Into<Address<'_>>,
         limit: Option<Duration>,
     ) -> Result<Option<ExecutionView>, StoreError> {
-        let whom = whom.into();
+        self.wait_for_end(whom.into(), limit).await
+    }
+
+    #[boxed]
+    async fn wait_for_end<'a>(
+        &self,
+        whom: Address<'a>,
+        limit: Option<Duration>,
+    ) -> Result<Option<ExecutionView>, StoreError>
+    where
+        'a: 'async_recursion,
+    {
         let now = async || match self.store.find(whom.id)?.filter(|row| whom.reaches(row)) {
             Some(row) => self.view_aside(row).await.map(Some),
             None => Ok(None),
@@ -426,7 +439,11 @@ impl Engine {
         row.ok_or_else(|| ControlError::Unknown(whom.id.clone()))
     }
 
-    async fn control(&self, whom: Address<'_>, input: Input) -> Result<(), ControlError> {
+    #[boxed]
+    async fn control<'a>(&self, whom: Address<'a>, input: Input) -> Result<(), ControlError>
+    where
+        'a: 'async_recursion,
+    {
         let mut before = None;
         loop {
             let row = self.find(whom)?;
@@ -446,6 +463,7 @@ impl Engine {
     }
 
     /// Takes no more starts and waits until every turn under way is recorded.
+    #[boxed]
     pub async fn shutdown(&self) {
         self.closing.store(true, Ordering::SeqCst);
         let mut turns = self.turns.subscribe();

@@ -1,5 +1,7 @@
 //! Repeating a history against code: to rebuild an instance, to try newer code, and to check code offline.
 
+use async_recursion::async_recursion as boxed;
+
 use crate::{
     guests::{Activation, GuestError, WorkflowInstance},
     history::{Command, HistorySize, Job, Record, UnixMs},
@@ -46,6 +48,7 @@ impl Repetition {
     }
 
     /// Repeats one record. Those that are no turns have no code to run.
+    #[boxed]
     pub async fn record(
         &mut self,
         instance: &mut dyn WorkflowInstance,

@@ -15,6 +15,7 @@ use airlock_engine::{
     },
 };
 use arc_swap::ArcSwap;
+use async_recursion::async_recursion as boxed;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::{
@@ -97,6 +98,7 @@ impl Sandbox {
     /// waits for that. What cannot be loaded is found in [`Guests::plugins`].
     ///
     /// Needs a tokio runtime, on which the watcher runs until the sandbox is dropped.
+    #[boxed]
     pub async fn open(config: SandboxConfig) -> Result<Arc<Self>, SandboxError> {
         let SandboxConfig {
             plugin_dir,
@@ -169,6 +171,7 @@ impl Sandbox {
     }
 
     /// Waits until every file that is in the folder has been judged, or until `limit` has passed. Whether it has.
+    #[boxed]
     pub async fn settled(&self, limit: Duration) -> bool {
         let mut busy = self.busy.subscribe();
         let settled = busy.wait_for(|busy| !busy);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_recursion::async_recursion as boxed;
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
@@ -109,6 +110,7 @@ impl Ready {
 
 impl Checked {
     /// Checks a value. What is small is checked at once; else it is copied and checked on a thread of the room.
+    #[boxed]
     pub async fn check(&self, value: &Value) -> Outcome {
         match self.at_once(value) {
             Some(outcome) => outcome,
@@ -117,6 +119,7 @@ impl Checked {
     }
 
     /// The same for a value that nobody else needs: a large one is not copied.
+    #[boxed]
     pub async fn check_owned(&self, value: Value) -> Outcome {
         match self.at_once(&value) {
             Some(outcome) => outcome,

@@ -25,6 +25,7 @@ mod room;
 
 use std::sync::{Arc, LazyLock};
 
+use async_recursion::async_recursion as boxed;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -89,6 +90,7 @@ impl Schemas {
     /// # Errors
     ///
     /// It is no schema, over a bound, or there was no time for it.
+    #[boxed]
     pub async fn compile(&self, schema: &Value, dialect: Dialect) -> Result<Checked, Refused> {
         let key = self.key(schema, dialect)?;
         if let Some(known) = self.known(&key) {

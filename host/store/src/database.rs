@@ -16,6 +16,7 @@ use airlock_engine::{
     store::{Append, Appended, Child, ExecutionRow, ListFilter, Store, StoreError, Wake},
     witness::Witness,
 };
+use async_recursion::async_recursion as boxed;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -161,12 +162,14 @@ impl Store for SqliteStore {
 impl SqliteStore {
     /// Removes large payloads that nothing refers to, left by a process that died between storing and committing, and says
     /// how many. Only what is older than a day: younger ones may belong to an append that is under way.
+    #[boxed]
     pub async fn sweep_objects(&self) -> Result<usize, StoreError> {
         self.sweep_objects_older_than(std::time::Duration::from_secs(24 * 3600)).await
     }
 
     /// The same with another age.
     #[doc(hidden)]
+    #[boxed]
     pub async fn sweep_objects_older_than(&self, age: std::time::Duration) -> Result<usize, StoreError> {
         let wanted = self.read(|connection| {
             let query = || {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use airlock_engine::Principal;
+use async_recursion::async_recursion as boxed;
 use futures::{StreamExt as _, stream::BoxStream};
 use serde_json::{Value, json};
 
@@ -65,6 +66,7 @@ const BATCH: usize = 200;
 
 impl Connectors {
     /// Seals the keyring with a new master key and wraps every data key with a new vault key, while calls go on.
+    #[boxed]
     pub async fn rotate(
         &self,
         who: &Principal,
@@ -85,6 +87,7 @@ impl Connectors {
     }
 
     /// Wraps what an earlier rotation left, after it was cut short.
+    #[boxed]
     pub async fn finish_rotation(&self) -> Result<(), ConnectorsError> {
         let lock = self.0.authorization.refreshing().lock("rotation");
         let _alone = lock.lock().await;

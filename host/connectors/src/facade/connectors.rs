@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use airlock_engine::{Principal, records::Change};
+use async_recursion::async_recursion as boxed;
 use chrono::Utc;
 use serde_json::{Map, Value, json};
 
@@ -27,6 +28,7 @@ use crate::{
 
 impl Connectors {
     /// Registers a connector; the answer is an `MCPConnector` or an `HTTPConnector`.
+    #[boxed]
     pub async fn create(
         &self,
         who: &Principal,
@@ -65,6 +67,7 @@ impl Connectors {
 
     /// Tries a connector step by step as the caller would use it: `{"connector", "ok", "steps": [{"step", "state",
     /// "duration_ms", "message", …}]}`. With `anew`, nothing is taken from memory.
+    #[boxed]
     pub async fn check(
         &self,
         who: &Principal,
@@ -122,6 +125,7 @@ impl Connectors {
 
     /// Changes what is given. A new address makes stored credentials invalid until they are stored again. Operations that
     /// therefore send something else wait for approval, unless `approve`: the caller approves what this changes.
+    #[boxed]
     pub async fn update(
         &self,
         who: &Principal,
@@ -155,6 +159,7 @@ impl Connectors {
 
     /// Replaces the operations of a REST connector by those of a document, JSON or YAML. Those that send something else
     /// than before wait for approval, unless `approve`: the caller approves what the document says.
+    #[boxed]
     pub async fn import(
         &self,
         who: &Principal,
@@ -202,6 +207,7 @@ impl Connectors {
     }
 
     /// Removes a connector with everybody's credentials for it. Tokens are revoked at their server where it can be done.
+    #[boxed]
     pub async fn delete(
         &self,
         who: &Principal,
@@ -243,6 +249,7 @@ impl Connectors {
 
     /// Changes who sees a connector. Only its creator may, and only as an owner if more people will. What becomes private
     /// drops the credentials of the others.
+    #[boxed]
     pub async fn share(
         &self,
         who: &Principal,

@@ -1,6 +1,7 @@
 //! Authorising in a browser, for the API's pages.
 
 use airlock_engine::Principal;
+use async_recursion::async_recursion as boxed;
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -12,12 +13,16 @@ use crate::{
 
 impl Connectors {
     /// `AuthURLResponse`: a link that lets the caller authorise in a browser, good for ten minutes.
-    pub async fn auth_url(
+    #[boxed]
+    pub async fn auth_url<'a>(
         &self,
         who: &Principal,
         connector: &str,
-        wanted: Wanted<'_>,
-    ) -> Result<Value, ConnectorsError> {
+        wanted: Wanted<'a>,
+    ) -> Result<Value, ConnectorsError>
+    where
+        'a: 'async_recursion,
+    {
         let connector = self.0.registry.find(who, connector)?;
         self.0.authorization.auth_url(who, &connector, wanted).await
     }
@@ -43,6 +48,7 @@ impl Connectors {
     }
 
     /// Takes a browser that came back: exchanges its code, and stores the credential under the name that was asked for.
+    #[boxed]
     pub async fn arrive(&self, returned: Returned, headers: &HeaderMap) -> Arrival {
         self.0.authorization.arrive(returned, headers).await
     }

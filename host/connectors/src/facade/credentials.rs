@@ -1,6 +1,7 @@
 //! Storing, showing and deleting credentials.
 
 use airlock_engine::Principal;
+use async_recursion::async_recursion as boxed;
 use serde_json::{Value, json};
 
 use super::{Connectors, message};
@@ -35,6 +36,7 @@ impl Connectors {
     }
 
     /// Stores or changes a credential (`CredentialsCreateOrUpdate`).
+    #[boxed]
     pub async fn save_credentials(
         &self,
         who: &Principal,
@@ -65,6 +67,7 @@ impl Connectors {
     }
 
     /// Deletes a credential and the key that its secret was sealed with. Its tokens are revoked at their server.
+    #[boxed]
     pub async fn delete_credentials(
         &self,
         who: &Principal,
@@ -105,6 +108,7 @@ impl Connectors {
     }
 
     /// Deletes all credentials of the caller for a connector.
+    #[boxed]
     pub async fn delete_all_credentials(
         &self,
         who: &Principal,

@@ -21,6 +21,7 @@ use airlock_engine::{
         ToolCall, Tools,
     },
 };
+use async_recursion::async_recursion as boxed;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -161,6 +162,7 @@ impl Connectors {
 
     /// The tools of a connector: `MCPTool`s, or with `pretty` only what people read. Those that the operator does not
     /// allow, and those whose definition has changed, are left out. With `all`, an owner sees them too, with the reason.
+    #[boxed]
     pub async fn list_tools(
         &self,
         who: &Principal,
@@ -185,6 +187,7 @@ impl Connectors {
 
     /// Calls a tool; the answer is a `ConnectorToolCallResponse`. A tool that fails says so in the answer. Nobody can be
     /// asked here: a tool that needs a person's consent is refused.
+    #[boxed]
     pub async fn call_tool(
         &self,
         who: &Principal,
@@ -220,6 +223,7 @@ impl Connectors {
     }
 
     /// The same, with a question to the server, if there is a harmless one, for so long at most.
+    #[boxed]
     pub async fn slot_asked(
         &self,
         caller: &Principal,

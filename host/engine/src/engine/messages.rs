@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use async_recursion::async_recursion as boxed;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -214,7 +215,19 @@ impl Engine {
         signal_id: Option<String>,
         message: Message,
     ) -> Result<(), MessageError> {
-        let whom = whom.into();
+        self.send_signal(whom.into(), signal_id, message).await
+    }
+
+    #[boxed]
+    async fn send_signal<'a>(
+        &self,
+        whom: Address<'a>,
+        signal_id: Option<String>,
+        message: Message,
+    ) -> Result<(), MessageError>
+    where
+        'a: 'async_recursion,
+    {
         let row = self.open_row(whom)?;
         let message = self.checked(&row, Kind::Signal, message).await?;
         Ok(self.control(whom, Input::Signal { id: signal_id, message }).await?)
@@ -222,7 +235,14 @@ impl Engine {
 
     /// Asks an execution something. Works as long as its history is kept, also when it has ended.
     pub async fn query(&self, whom: impl Into<Address<'_>>, message: Message) -> Result<Json, MessageError> {
-        let whom = whom.into();
+        self.send_query(whom.into(), message).await
+    }
+
+    #[boxed]
+    async fn send_query<'a>(&self, whom: Address<'a>, message: Message) -> Result<Json, MessageError>
+    where
+        'a: 'async_recursion,
+    {
         let row = self.find(whom)?;
         let Message { name, input, .. } = self.checked(&row, Kind::Query, message).await?;
         let answer = if row.status == Status::Running {
@@ -288,14 +308,18 @@ impl Engine {
         Ok((update_id, questions::unknown_to_workflow(submitted, state)))
     }
 
-    async fn send_update(
+    #[boxed]
+    async fn send_update<'a>(
         &self,
-        whom: Address<'_>,
+        whom: Address<'a>,
         update_id: Option<String>,
         message: Message,
         stage: WaitFor,
         limit: Option<Duration>,
-    ) -> Result<(String, UpdateState), MessageError> {
+    ) -> Result<(String, UpdateState), MessageError>
+    where
+        'a: 'async_recursion,
+    {
         if let Some(known) = &update_id
             && let Some(row) = self.store.find(whom.id)?.filter(|row| whom.reaches(row))
             && let Some(state) = self.update_state(&row, known)?

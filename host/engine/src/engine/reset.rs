@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use async_recursion::async_recursion as boxed;
+
 use super::{
     Address, ControlError, Engine,
     cell::{Cell, Live, Message},
@@ -39,7 +41,15 @@ impl Engine {
         whom: impl Into<Address<'_>>,
         request: ResetRequest,
     ) -> Result<(), ControlError> {
-        let row = self.find(whom.into())?;
+        self.begin_again(whom.into(), request).await
+    }
+
+    #[boxed]
+    async fn begin_again<'a>(&self, whom: Address<'a>, request: ResetRequest) -> Result<(), ControlError>
+    where
+        'a: 'async_recursion,
+    {
+        let row = self.find(whom)?;
         if row.status == Status::Running {
             let cell = self.cell(&row);
             let (reply, done) = tokio::sync::oneshot::channel();

@@ -7,6 +7,7 @@ use std::{
 };
 
 use airlock_schemas::{Checked, Dialect, Difference, Outcome, Refused, Schemas, Undecided};
+use async_recursion::async_recursion as boxed;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -407,6 +408,7 @@ pub(super) fn search_keys_of(
 impl Engine {
     /// Starts an execution. It is durable when this returns; the workflow has had its first turn by then, unless it has
     /// to wait.
+    #[boxed]
     pub async fn start(&self, request: StartRequest) -> Result<ExecutionView, StartError> {
         let (conflict, id) = (request.conflict, request.execution_id.clone());
         let (Some(id), true) = (id, conflict != IdConflict::Fail) else {
@@ -452,6 +454,7 @@ impl Engine {
 
     /// Sends a signal to the execution with this id; starts it first if none is running. Either both happen or none, and
     /// a workflow that is started hears of the signal in its first turn.
+    #[boxed]
     pub async fn signal_with_start(
         &self,
         request: StartRequest,

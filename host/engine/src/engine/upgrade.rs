@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use async_recursion::async_recursion as boxed;
+
 use super::{
     Address, ControlError, Engine,
     cell::{Cell, Live, Message, Refused},
@@ -29,7 +31,20 @@ impl Engine {
         digest: Digest,
         trial: bool,
     ) -> Result<Upgrade, ControlError> {
-        let row = self.open_row(whom.into())?;
+        self.change_code(whom.into(), digest, trial).await
+    }
+
+    #[boxed]
+    async fn change_code<'a>(
+        &self,
+        whom: Address<'a>,
+        digest: Digest,
+        trial: bool,
+    ) -> Result<Upgrade, ControlError>
+    where
+        'a: 'async_recursion,
+    {
+        let row = self.open_row(whom)?;
         if row.digest == digest {
             return Ok(Upgrade::Already);
         }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use async_recursion::async_recursion as boxed;
 use async_trait::async_trait;
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -332,6 +333,7 @@ impl Scheduler {
     }
 
     /// Drives all schedules; never ends. A schedule that takes long does not hold up the others.
+    #[boxed]
     pub async fn run(self: Arc<Self>) {
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
         loop {
@@ -356,6 +358,7 @@ impl Scheduler {
 
     /// Does what is due now and returns when something is due next. What [`Scheduler::run`] does again and again, for
     /// tests.
+    #[boxed]
     pub async fn turn(&self) -> Option<UnixMs> {
         stream::iter(self.take_work())
             .for_each_concurrent(AT_ONCE, |(key, ended)| self.work(key, ended))
@@ -543,6 +546,7 @@ impl Scheduler {
     }
 
     /// Makes a schedule. Times after now count.
+    #[boxed]
     pub async fn create(&self, new: NewSchedule) -> Result<String, ScheduleError> {
         let id = match new.id {
             Some(id) => id,
@@ -589,6 +593,7 @@ impl Scheduler {
     }
 
     /// One schedule.
+    #[boxed]
     pub async fn get(&self, workspace: &WorkspaceId, id: &str) -> Option<ScheduleView> {
         let entry = self.entries.lock().get(&key(workspace, id)).cloned()?;
         let mut entry = entry.lock().await;
@@ -596,6 +601,7 @@ impl Scheduler {
     }
 
     /// The schedules of a workspace, ordered by their ids.
+    #[boxed]
     pub async fn list(&self, workspace: &WorkspaceId) -> Vec<ScheduleView> {
         let prefix = key(workspace, "");
         let entries: Vec<Shared> = {
@@ -619,6 +625,7 @@ impl Scheduler {
 
     /// Changes the keys of the definition that are given. New times count from now on; a given `max_executions` is
     /// counted anew from now on.
+    #[boxed]
     pub async fn update(
         &self,
         workspace: &WorkspaceId,
@@ -647,6 +654,7 @@ impl Scheduler {
     }
 
     /// Lets times pass by until [`Scheduler::resume`].
+    #[boxed]
     pub async fn pause(
         &self,
         workspace: &WorkspaceId,
@@ -661,6 +669,7 @@ impl Scheduler {
     }
 
     /// Lets times count again.
+    #[boxed]
     pub async fn resume(
         &self,
         workspace: &WorkspaceId,
@@ -675,6 +684,7 @@ impl Scheduler {
     }
 
     /// Asks for an execution now; also of a paused or exhausted schedule. Durable when it returns.
+    #[boxed]
     pub async fn trigger(
         &self,
         workspace: &WorkspaceId,
@@ -689,6 +699,7 @@ impl Scheduler {
     }
 
     /// Asks for executions of past times. Durable when it returns.
+    #[boxed]
     pub async fn backfill(
         &self,
         workspace: &WorkspaceId,
@@ -719,6 +730,7 @@ impl Scheduler {
     }
 
     /// Removes a schedule. Its executions go on.
+    #[boxed]
     pub async fn delete(&self, workspace: &WorkspaceId, id: &str) -> Result<(), ScheduleError> {
         let key = key(workspace, id);
         let entry = self.entries.lock().get(&key).cloned();
