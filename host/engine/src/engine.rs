@@ -16,6 +16,7 @@ mod children;
 mod crashes;
 mod messages;
 mod operations;
+mod places;
 mod preflight;
 mod questions;
 mod relief;
@@ -69,7 +70,8 @@ use crate::{
 /// How much the engine may do at once, and how big things may be.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Attempts of activities that run at the same time; others wait for their turn. Default: 256.
+    /// Attempts of activities that run at the same time; others wait for their turn. Attempts of one workflow for one user
+    /// take at most four fifths of them, those of one user eight ninths. Default: 256.
     pub max_concurrent_activities: usize,
     /// Attempts that keep none of those places while they wait for people: to authorise, or to answer. Beyond it they keep
     /// theirs. Together with `max_concurrent_activities` this bounds the instances of activities. Default: 240.

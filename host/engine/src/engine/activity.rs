@@ -19,6 +19,7 @@ use super::{
     cell::Cell,
     now_ms,
     operations::{Admission, Ticket},
+    places::Share,
     waits::Waits,
 };
 use crate::{
@@ -82,7 +83,9 @@ impl Engine {
         let throttle = throttle(options);
         let bindings = Arc::clone(machine.bindings());
         let limits = Limits::new(options, *scheduled_at, now_ms());
-        let waits = Waits::asked(&self.places);
+        let share =
+            Share { user: started.principal.user.clone(), workflow: started.workflow.as_str().into() };
+        let waits = Waits::asked(&self.places, share);
         let cell = Arc::clone(cell);
         let work = async move {
             let ticket = admission.ticket(&cell.operations);

@@ -12,6 +12,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::places::{self, Pool, Share};
+
 /// The time that an attempt has had.
 pub(super) struct Stopwatch {
     times: Mutex<Times>,
@@ -121,18 +123,13 @@ impl Drop for Stopped<'_> {
 /// Where attempts may be: at work, or aside while they wait for people.
 #[derive(Clone)]
 pub(super) struct Places {
-    pub(super) work: Arc<Semaphore>,
-    pub(super) aside: Arc<Semaphore>,
+    work: Arc<Pool>,
+    aside: Arc<Semaphore>,
 }
 
 impl Places {
     pub(super) fn new(work: usize, aside: usize) -> Self {
-        Self { work: Arc::new(Semaphore::new(work)), aside: Arc::new(Semaphore::new(aside)) }
-    }
-
-    /// Waits for a place to work. The pools are never closed.
-    async fn work(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.work).acquire_owned().await.ok()
+        Self { work: Pool::new(work), aside: Arc::new(Semaphore::new(aside)) }
     }
 }
 
@@ -143,31 +140,45 @@ pub(super) struct Waits {
     /// The time that it has had a place: it also stands still while the attempt is in line for one again.
     pub(super) clock: Stopwatch,
     places: Places,
+    share: Share,
     place: Mutex<Place>,
 }
 
 #[derive(Default)]
 struct Place {
     waiting: usize,
-    held: Option<OwnedSemaphorePermit>,
-    aside: bool,
+    held: Option<Held>,
+}
+
+/// Which of the places an attempt has. It is free again when this is dropped.
+#[expect(dead_code, reason = "held, and never looked at")]
+enum Held {
+    Work(places::Place),
+    Aside(OwnedSemaphorePermit),
+}
+
+impl Place {
+    fn is_aside(&self) -> bool {
+        matches!(self.held, Some(Held::Aside(_)))
+    }
 }
 
 impl Waits {
     /// Of an attempt that has no place yet.
-    pub(super) fn asked(places: &Places) -> Self {
+    pub(super) fn asked(places: &Places, share: Share) -> Self {
         Self {
             since_asked: Stopwatch::new(),
             clock: Stopwatch::new(),
             places: places.clone(),
+            share,
             place: Mutex::default(),
         }
     }
 
     /// Waits for the first place, with which the attempt's clock begins.
     pub(super) async fn begin(&self) {
-        let held = self.places.work().await;
-        self.place.lock().held = held;
+        let held = self.places.work.take(&self.share).await;
+        self.place.lock().held = Some(Held::Work(held));
         self.clock.begin_anew();
     }
 
@@ -184,18 +195,19 @@ impl Waits {
 
     /// The attempt has ended: its place is free.
     pub(super) fn end(&self) {
-        *self.place.lock() = Place::default();
+        let place = std::mem::take(&mut *self.place.lock());
+        drop(place);
     }
 
     fn step_aside(&self) -> Aside<'_> {
         let mut place = self.place.lock();
         place.waiting += 1;
-        if !place.aside
-            && let Ok(aside) = Arc::clone(&self.places.aside).try_acquire_owned()
-        {
-            place.held = Some(aside);
-            place.aside = true;
-        }
+        let before = match Arc::clone(&self.places.aside).try_acquire_owned() {
+            Ok(aside) if !place.is_aside() => place.held.replace(Held::Aside(aside)),
+            _ => None,
+        };
+        drop(place);
+        drop(before);
         Aside(self)
     }
 
@@ -203,16 +215,15 @@ impl Waits {
     async fn come_back(&self) {
         let must = || {
             let place = self.place.lock();
-            place.aside && place.waiting == 0
+            place.is_aside() && place.waiting == 0
         };
         if !must() {
             return;
         }
-        let work = self.places.work().await;
+        let work = self.places.work.take(&self.share).await;
         let mut place = self.place.lock();
-        if place.aside && place.waiting == 0 {
-            place.held = work;
-            place.aside = false;
+        if place.is_aside() && place.waiting == 0 {
+            place.held = Some(Held::Work(work));
         }
     }
 }
@@ -244,8 +255,12 @@ mod tests {
         assert_eq!(times.stood(began + second(8)), second(5));
     }
 
+    fn share() -> Share {
+        Share { user: crate::UserId::new("u"), workflow: "w".into() }
+    }
+
     async fn begun(places: &Places) -> Waits {
-        let waits = Waits::asked(places);
+        let waits = Waits::asked(places, share());
         waits.begin().await;
         waits
     }
@@ -253,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn the_line_for_a_place_counts_for_the_activity_and_not_for_its_attempt() {
         let places = Places::new(1, 1);
-        let (waits, other) = (begun(&places).await, Waits::asked(&places));
+        let (waits, other) = (begun(&places).await, Waits::asked(&places, share()));
         let run = || (*waits.since_asked.runs.borrow(), *waits.clock.runs.borrow());
         assert_eq!(run(), (true, true));
         let mut wait = Box::pin(waits.during(async {
@@ -276,12 +291,12 @@ mod tests {
             .during(async {
                 let second = begun(&places).await;
                 // There is room for one aside: this one keeps its place.
-                second.during(async { assert_eq!(places.work.available_permits(), 0) }).await;
+                second.during(async { assert_eq!(places.work.free(), 0) }).await;
             })
             .await;
-        assert_eq!((places.work.available_permits(), places.aside.available_permits()), (0, 1));
+        assert_eq!((places.work.free(), places.aside.available_permits()), (0, 1));
         drop(first);
-        assert_eq!(places.work.available_permits(), 1);
+        assert_eq!(places.work.free(), 1);
     }
 
     #[tokio::test]
@@ -293,10 +308,10 @@ mod tests {
         drop(wait);
         let stood = waits.since_asked.stood();
         assert_eq!(waits.since_asked.stood(), stood);
-        assert_eq!((places.work.available_permits(), places.aside.available_permits()), (1, 0));
+        assert_eq!((places.work.free(), places.aside.available_permits()), (1, 0));
         waits.during(async {}).await;
-        assert_eq!((places.work.available_permits(), places.aside.available_permits()), (0, 1));
+        assert_eq!((places.work.free(), places.aside.available_permits()), (0, 1));
         waits.end();
-        assert_eq!((places.work.available_permits(), places.aside.available_permits()), (1, 1));
+        assert_eq!((places.work.free(), places.aside.available_permits()), (1, 1));
     }
 }
