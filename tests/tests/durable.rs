@@ -113,10 +113,21 @@ async fn messages_that_make_no_sense_are_refused_with_what_would() {
         history.to_string().contains("UpdateAccepted").then_some(())
     })
     .await;
+    let path = format!("/v1/airlock/executions/{id}/updates");
+    let body =
+        json!({ "name": "slow", "input": { "ms": 20_000 }, "update_id": "late", "wait_for": "accepted" });
+    assert_eq!(client.post(&path, &body).await["state"], "accepted");
     client.call(Method::POST, &format!("/v1/workflows/executions/{id}/terminate"), None).await;
     let (status, answer) = waits.await.unwrap();
     assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
     assert!(answer["detail"].as_str().unwrap().contains("ended before"), "{answer}");
+    // Who asks later hears the same, and not that it is under way for good.
+    let answer = client.get(&format!("{path}/late")).await;
+    assert_eq!(
+        (&answer["state"], &answer["failure"]["kind"]),
+        (&json!("completed"), &json!("Ended")),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

@@ -297,7 +297,9 @@ fn command(command: workflows::Command, limits: &Limits) -> Result<Command, Inva
         workflows::Command::UpdateCompleted(it) => Command::UpdateCompleted {
             id: it.id,
             outcome: match it.outcome {
-                Ok(value) => Ok(json("the result of an update", value, limits)?),
+                // It is the update that has gone wrong, and not the workflow.
+                Ok(value) => json("the result of an update", value, limits)
+                    .map_err(|error| Failure::permanent(Failure::INVALID_INPUT, error.to_string())),
                 Err(it) => Err(failure(it, limits)?),
             },
         },

@@ -206,6 +206,11 @@ impl Kind {
     }
 }
 
+/// What became of an update that nobody answers any more.
+fn unanswered() -> Failure {
+    Failure::permanent(Failure::ENDED, "the execution ended before it had answered the update")
+}
+
 impl Engine {
     /// Sends a signal. It is durable when this returns, and one with an id is heard once. `null` stands for an empty
     /// object.
@@ -379,10 +384,7 @@ impl Engine {
             // The run has ended without an answer, or with one that came before anybody listened.
             None => match self.update_state(&row, &update_id)? {
                 Some(state) if state.is_final() => Ok((update_id, state)),
-                _ => Err(MessageError::Failed(Failure::permanent(
-                    Failure::ENDED,
-                    "the execution ended before it had answered the update",
-                ))),
+                _ => Err(MessageError::Failed(unanswered())),
             },
         }
     }
@@ -393,11 +395,17 @@ impl Engine {
         row: &ExecutionRow,
         update_id: &str,
     ) -> Result<Option<UpdateState>, StoreError> {
-        let (mut state, mut index) = (None, 0);
+        let (mut state, mut index): (Option<UpdateState>, u32) = (None, 0);
         loop {
             let page = self.history(row.key, index, 1024)?;
             if page.is_empty() {
-                return Ok(state);
+                return Ok(match state {
+                    // Nobody answers it any more.
+                    Some(open) if !open.is_final() && row.status != Status::Running => {
+                        Some(UpdateState::Completed(Err(unanswered())))
+                    }
+                    state => state,
+                });
             }
             for stored in page {
                 index += 1;
