@@ -7,7 +7,7 @@
 //! | a text where a block or the list of them should be | a block of text |
 //! | an object where the list should be | itself if it has a `type`, else a block of text with its JSON |
 //! | a result without content, structured content, but with other members | a block of text with their JSON |
-//! | `isError` as text | what the text says |
+//! | `isError` as text or a number | what it says |
 //! | what is nested deeper than [`MOST`] levels | a text with its JSON |
 
 use serde_json::{Map, Value, json};
@@ -25,7 +25,8 @@ pub(super) fn read(result: Value) -> Value {
     };
     let is_error = match result.remove("isError") {
         Some(Value::Bool(is_error)) => is_error,
-        Some(Value::String(text)) => text.trim().eq_ignore_ascii_case("true"),
+        Some(Value::String(text)) => text.trim().eq_ignore_ascii_case("true") || text.trim() == "1",
+        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
         _ => false,
     };
     let mut meta = json!({ "isError": is_error });
@@ -112,7 +113,9 @@ mod tests {
             (json!("True"), true),
             (json!("false"), false),
             (json!(null), false),
-            (json!(1), false),
+            (json!("1"), true),
+            (json!(1), true),
+            (json!(0), false),
             (json!({}), false),
         ] {
             let answer = read(json!({ "content": [], "isError": flag }));

@@ -150,16 +150,19 @@ pub(crate) fn refused(connector: &str, host: &str, credential: Option<&Sent>) ->
     }
 }
 
-/// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110 §10.2.3). A date that has passed is no
-/// wait.
+/// A wait is never told as longer: the number is the server's, and may be a credential of digits that it has seen.
+const LONGEST_TOLD: Duration = Duration::from_secs(86_400);
+
+/// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110 §10.2.3), and at most a day. A date that
+/// has passed is no wait.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are a very long wait.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+        return Some(value.parse().map_or(LONGEST_TOLD, Duration::from_secs).min(LONGEST_TOLD));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    Some(date.duration_since(now).unwrap_or_default().min(LONGEST_TOLD))
 }
 
 #[cfg(test)]
@@ -222,7 +225,9 @@ mod tests {
         let table = [
             ("120", Some(120)),
             (" 0 ", Some(0)),
-            ("99999999999999999999999", Some(u64::from(u32::MAX))),
+            ("4929113387650021", Some(86_400)),
+            ("99999999999999999999999", Some(86_400)),
+            ("Mon, 06 Nov 1995 08:50:07 GMT", Some(86_400)),
             ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
             ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
             ("Sun Nov  6 08:50:07 1994", Some(30)),
