@@ -136,10 +136,7 @@ pub(crate) async fn execute(
     // A name that is served needs no look through the list.
     let workflow = match state.engine.guests().serving(&identifier) {
         Some(_) => identifier,
-        None => {
-            state.engine.guests().loaded().await;
-            workflows::find(&state, &identifier)?.name
-        }
+        None => workflows::find(&state, &identifier).await?.name,
     };
     start(&state, workflow, caller, body).await
 }
@@ -151,7 +148,7 @@ pub(crate) async fn execute_registration(
     caller: Caller,
     JsonBody(body): JsonBody<ExecuteBody>,
 ) -> ApiResult<Response> {
-    let workflow = workflows::find_registration(&state, &id)?.name;
+    let workflow = workflows::find_registration(&state, &id).await?.name;
     start(&state, workflow, caller, body).await
 }
 

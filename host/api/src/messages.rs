@@ -154,7 +154,7 @@ pub(crate) async fn signal_with_start(
 ) -> ApiResult<Part> {
     let workflow = match state.engine.guests().serving(&workflow) {
         Some(_) => workflow,
-        None => workflows::find(&state, &workflow)?.name,
+        None => workflows::find(&state, &workflow).await?.name,
     };
     let Some(signal) = body.signal.take() else {
         return Err(ApiError::invalid(&["body", "signal"], "the signal is missing: {\"name\", \"input\"?}"));

@@ -46,14 +46,18 @@ pub(crate) async fn list(
     let user = if caller.is_owner() { user } else { Some(caller.principal.user.clone()) };
     let after = query.number("next_page_token")?.map(ExecutionKey);
     // Also one whose plugin has gone: its executions are still there.
-    let workflow = query.filter("workflow_identifier").map(|identifier| {
-        workflows::find(&state, identifier).map_or(identifier.to_owned(), |found| found.name)
-    });
+    let workflow = match query.filter("workflow_identifier") {
+        Some(identifier) => {
+            let found = workflows::find(&state, identifier).await;
+            Some(found.map_or(identifier.to_owned(), |found| found.name))
+        }
+        None => None,
+    };
     let mut named: Vec<String> = workflow.into_iter().collect();
     let tags = query.all("workflow_tags");
     let deployment = query.filter("deployment_name");
     if !tags.is_empty() || deployment.is_some() {
-        let tagged = workflows::served_as(&state, tags, deployment)?;
+        let tagged = workflows::served_as(&state, tags, deployment).await?;
         named = if named.is_empty() {
             tagged
         } else {

@@ -124,9 +124,9 @@ pub(crate) async fn create(
         match (body.workflow_identifier, body.workflow_registration_id.or(body.workflow_version_id)) {
             (Some(identifier), None) => match state.engine.guests().serving(&identifier) {
                 Some(_) => identifier,
-                None => workflows::find(&state, &identifier)?.name,
+                None => workflows::find(&state, &identifier).await?.name,
             },
-            (None, Some(registration)) => workflows::find_registration(&state, &registration)?.name,
+            (None, Some(registration)) => workflows::find_registration(&state, &registration).await?.name,
             _ => {
                 let message =
                     "give either workflow_identifier or workflow_registration_id: which workflow is to start";

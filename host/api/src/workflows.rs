@@ -1,6 +1,6 @@
 //! Workflows that are served, and what people add to them: a title, tags, whether they are archived.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use airlock_engine::{
     Digest, Handler, PluginDefinition, WorkflowDefinition, guests::PluginState, records::Change,
@@ -125,15 +125,25 @@ fn handlers(handlers: &[Handler]) -> Vec<Value> {
 }
 
 /// The names of workflows with all of these tags, of this plugin if one is named.
-pub(crate) fn served_as(state: &ApiState, tags: &[String], plugin: Option<&str>) -> ApiResult<Vec<String>> {
-    let mut all = served(state)?;
+pub(crate) async fn served_as(
+    state: &ApiState,
+    tags: &[String],
+    plugin: Option<&str>,
+) -> ApiResult<Vec<String>> {
+    let mut all = served(state).await?;
     all.retain(|workflow| tags.iter().all(|tag| workflow.notes.tags.contains(tag)));
     all.retain(|workflow| plugin.is_none_or(|plugin| workflow.plugin == plugin));
     Ok(all.into_iter().map(|workflow| workflow.name).collect())
 }
 
-/// All workflows that are served now, by title.
-fn served(state: &ApiState) -> ApiResult<Vec<Served>> {
+/// How long a question for what is served waits for components that are being loaded.
+const LOADING: Duration = Duration::from_secs(10);
+
+/// All workflows that are served now, by title. Just after the start of the daemon: once they are loaded, so that nobody
+/// is told that there are none.
+async fn served(state: &ApiState) -> ApiResult<Vec<Served>> {
+    // What takes longer is not there yet.
+    let _loaded = tokio::time::timeout(LOADING, state.engine.guests().loaded()).await;
     let mut all = Vec::new();
     for plugin in state.engine.guests().plugins() {
         let PluginState::Ready { definition } = plugin.state else { continue };
@@ -164,11 +174,11 @@ fn save(state: &ApiState, workflow: &Served) -> ApiResult<()> {
 }
 
 /// The workflow with this name or id.
-pub(crate) fn find(state: &ApiState, identifier: &str) -> ApiResult<Served> {
+pub(crate) async fn find(state: &ApiState, identifier: &str) -> ApiResult<Served> {
     let is_it = |workflow: &Served| {
         workflow.name == identifier || wire::workflow_id(&workflow.name).to_string() == identifier
     };
-    served(state)?.into_iter().find(is_it).ok_or_else(|| {
+    served(state).await?.into_iter().find(is_it).ok_or_else(|| {
         ApiError::not_found(format!(
             "no workflow is called '{identifier}': see GET /v1/workflows or `airlock plugins list` for those that are served"
         ))
@@ -176,9 +186,9 @@ pub(crate) fn find(state: &ApiState, identifier: &str) -> ApiResult<Served> {
 }
 
 /// The workflow with this registration, if it still serves.
-pub(crate) fn find_registration(state: &ApiState, id: &str) -> ApiResult<Served> {
+pub(crate) async fn find_registration(state: &ApiState, id: &str) -> ApiResult<Served> {
     let is_it = |workflow: &Served| wire::registration_id(&workflow.name, &workflow.digest).to_string() == id;
-    served(state)?.into_iter().find(is_it).ok_or_else(|| {
+    served(state).await?.into_iter().find(is_it).ok_or_else(|| {
         ApiError::not_found(format!("no registration '{id}' serves now: see GET /v1/workflows/registrations"))
     })
 }
@@ -205,7 +215,7 @@ fn page(
 
 /// `GET /v1/workflows`
 pub(crate) async fn list(State(state): State<ApiState>, _: Caller, query: Query) -> ApiResult<Json<Value>> {
-    let mut all = served(&state)?;
+    let mut all = served(&state).await?;
     if let Some(archived) = query.flag("archived")? {
         all.retain(|workflow| workflow.notes.archived == archived);
     }
@@ -236,7 +246,7 @@ pub(crate) async fn get(
     Path(identifier): Path<String>,
     _: Caller,
 ) -> ApiResult<Json<Value>> {
-    Ok(Json(json!({ "workflow": find(&state, &identifier)?.full() })))
+    Ok(Json(json!({ "workflow": find(&state, &identifier).await?.full() })))
 }
 
 /// What workflows are called and whether they are shown is the same for everybody, so it is the owners' to say.
@@ -261,7 +271,7 @@ pub(crate) async fn update(
     JsonBody(body): JsonBody<Update>,
 ) -> ApiResult<Json<Value>> {
     for_everybody(&caller)?;
-    let mut workflow = find(&state, &identifier)?;
+    let mut workflow = find(&state, &identifier).await?;
     if let Some(name) = body.display_name {
         if name.trim().is_empty() || name.chars().count() > 128 {
             return Err(ApiError::invalid(
@@ -296,7 +306,7 @@ pub(crate) async fn add_tags(
     JsonBody(body): JsonBody<Tags>,
 ) -> ApiResult<StatusCode> {
     for_everybody(&caller)?;
-    let mut workflow = find(&state, &identifier)?;
+    let mut workflow = find(&state, &identifier).await?;
     workflow.notes.tags = tidy(std::mem::take(&mut workflow.notes.tags), body.tags)?;
     save(&state, &workflow)?;
     Ok(StatusCode::NO_CONTENT)
@@ -326,7 +336,7 @@ pub(crate) async fn archive(
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
     for_everybody(&caller)?;
-    Ok(Json(json!({ "workflow": set_archived(&state, &identifier, true)? })))
+    Ok(Json(json!({ "workflow": set_archived(&state, &identifier, true).await? })))
 }
 
 /// `PUT /v1/workflows/{workflow_identifier}/unarchive`
@@ -336,11 +346,11 @@ pub(crate) async fn unarchive(
     caller: Caller,
 ) -> ApiResult<Json<Value>> {
     for_everybody(&caller)?;
-    Ok(Json(json!({ "workflow": set_archived(&state, &identifier, false)? })))
+    Ok(Json(json!({ "workflow": set_archived(&state, &identifier, false).await? })))
 }
 
-fn set_archived(state: &ApiState, identifier: &str, archived: bool) -> ApiResult<Value> {
-    let mut workflow = find(state, identifier)?;
+async fn set_archived(state: &ApiState, identifier: &str, archived: bool) -> ApiResult<Value> {
+    let mut workflow = find(state, identifier).await?;
     workflow.notes.archived = archived;
     save(state, &workflow)?;
     Ok(workflow.full())
@@ -359,7 +369,7 @@ pub(crate) async fn archive_many(
     JsonBody(body): JsonBody<Bulk>,
 ) -> ApiResult<Json<Value>> {
     for_everybody(&caller)?;
-    many(&state, &body, true, "archived")
+    many(&state, &body, true, "archived").await
 }
 
 /// `PUT /v1/workflows/unarchive`
@@ -369,16 +379,16 @@ pub(crate) async fn unarchive_many(
     JsonBody(body): JsonBody<Bulk>,
 ) -> ApiResult<Json<Value>> {
     for_everybody(&caller)?;
-    many(&state, &body, false, "unarchived")
+    many(&state, &body, false, "unarchived").await
 }
 
-fn many(state: &ApiState, body: &Bulk, archived: bool, key: &str) -> ApiResult<Json<Value>> {
+async fn many(state: &ApiState, body: &Bulk, archived: bool, key: &str) -> ApiResult<Json<Value>> {
     if body.workflow_ids.len() > 100 {
         return Err(ApiError::invalid(&["body", "workflow_ids"], "at most 100 at once"));
     }
     let (mut done, mut errored) = (Vec::new(), Vec::new());
     for id in &body.workflow_ids {
-        match set_archived(state, id, archived) {
+        match set_archived(state, id, archived).await {
             Ok(workflow) => done.push(workflow),
             Err(ApiError::Status(_, message)) => {
                 errored.push(json!({ "workflow_id": id, "message": message }))
@@ -395,7 +405,7 @@ pub(crate) async fn registrations(
     _: Caller,
     query: Query,
 ) -> ApiResult<Json<Value>> {
-    let mut all = served(&state)?;
+    let mut all = served(&state).await?;
     if let Some(id) = query.filter("workflow_id") {
         all.retain(|workflow| wire::workflow_id(&workflow.name).to_string() == id);
     }
@@ -424,6 +434,6 @@ pub(crate) async fn registration(
     query: Query,
 ) -> ApiResult<Json<Value>> {
     let with_workflow = query.flag("with_workflow")?.unwrap_or(false);
-    let registration = find_registration(&state, &id)?.registration(with_workflow);
+    let registration = find_registration(&state, &id).await?.registration(with_workflow);
     Ok(Json(json!({ "workflow_registration": registration, "workflow_version": registration })))
 }
