@@ -11,11 +11,11 @@ use std::{
 
 use wasmtime::{Engine, EngineWeak};
 
-/// A guest that computes is interrupted this often.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// A guest that computes is interrupted this often. What others wait for stands in line behind several that compute.
+const TICK: Duration = Duration::from_millis(2);
 
 /// After so many ticks without a running guest the thread sleeps until there is one.
-const IDLE_TICKS: u32 = 50;
+const IDLE_TICKS: u32 = 250;
 
 /// Raises the epoch every [`TICK`] while something runs. Stops with its last handle.
 #[derive(Debug)]
