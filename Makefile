@@ -1,6 +1,6 @@
 # `make demo` shows the main job working, `make test` proves it, `make fuzz` looks for more, `make check` is for every commit, `make bench` measures.
 
-.PHONY: demo test test-slowed fuzz check audit bench build target clean
+.PHONY: demo install test test-slowed fuzz check audit bench build target clean
 
 TOOLCHAIN := $(shell sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 
@@ -14,6 +14,11 @@ target:
 	@command -v cc >/dev/null || { echo "airlock needs a C compiler for SQLite: install one first" >&2; exit 1; }
 	@rustup toolchain list | grep -q "^$(TOOLCHAIN)" || rustup toolchain install $(TOOLCHAIN) --profile minimal
 	@rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+
+# Into $(DESTDIR)$(PREFIX)/bin, stripped, with its debug information beside it.
+PREFIX ?= /usr/local
+install: build
+	bash host/daemon/install.sh target/release/airlock "$(DESTDIR)$(PREFIX)"
 
 demo: build
 	@bash tests/demo.sh

@@ -31,6 +31,29 @@ async fn the_status_says_what_is_open_what_is_held_and_that_no_check_runs_on() {
     }
 }
 
+#[test]
+fn what_is_installed_is_small_whole_and_has_its_debug_information_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Twice: the second replaces the first.
+    for _ in 0..2 {
+        let installed = Command::new("bash")
+            .arg(root().join("host/daemon/install.sh"))
+            .args([&binary(), folder.path()])
+            .output()
+            .expect("bash runs");
+        assert!(installed.status.success(), "{}", err(&installed));
+    }
+    let bin = folder.path().join("bin");
+    let size = |path: &Path| std::fs::metadata(path).expect("is there").len();
+    let installed = size(&bin.join("airlock"));
+    assert!(installed <= 65_000_000, "the installed binary has {installed} bytes");
+    assert!(size(&bin.join(".debug/airlock.debug")) > 1_000_000);
+    let version = run(&bin.join("airlock"), &["--version"], &[], "");
+    assert_eq!(out(&version), out(&run(&binary(), &["--version"], &[], "")));
+    let names = std::fs::read_dir(&bin).expect("reads").map(|entry| entry.expect("an entry").file_name());
+    assert_eq!(names.count(), 2, "nothing else is left there");
+}
+
 #[tokio::test]
 async fn run_follows_an_execution_and_its_exit_code_says_how_it_ended() {
     let daemon = Daemon::with(&[guest("hello"), guest("order-saga"), guest("bench")]).await;
