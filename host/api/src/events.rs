@@ -11,16 +11,18 @@ use serde_json::{Value, json};
 
 use crate::{part::Part, wire};
 
-/// Turns the records of one execution, in order and from the first on, into events.
-pub(crate) struct Events {
+/// What of a run has to be known to tell its records as events.
+pub(crate) struct Run {
     row: ExecutionRow,
-    /// What the numbers of operations stand for.
-    names: HashMap<Seq, String>,
-    /// What a workflow that continues as new gives to its next run.
-    next: (Option<String>, Text),
-    /// The end of a run that is followed by another is no end for clients.
-    withheld: Vec<Event>,
+    /// Of operations that are not over. What is not here stands further up in the history.
+    names: Names,
 }
+
+/// What the numbers of operations stand for; `None` for one that the history does not name.
+type Names = HashMap<Seq, Option<String>>;
+
+/// What a workflow that continues as new gives to its next run. It stands in the record before the one that says so.
+pub(crate) type Next = (Option<String>, Text);
 
 /// An event with its number in the order of the whole store.
 pub(crate) struct Event {
@@ -30,28 +32,69 @@ pub(crate) struct Event {
     at: u64,
 }
 
+/// The event at the end of a run that failed. It is no end for clients if the next record says that another run is to
+/// try again.
+pub(crate) const FAILED: &str = "WORKFLOW_EXECUTION_FAILED";
+
 /// Activities of the platform itself have names that begin like this.
 const CALL_TOOL: &str = "__internal__connector_tool_call";
 const LIST_TOOLS: &str = "__internal__list_tools";
 const EXECUTE_CHILD: &str = "__internal__execute_workflow";
 
-impl Events {
+impl Run {
     pub(crate) fn new(row: ExecutionRow) -> Self {
-        Self { row, names: HashMap::new(), next: (None, Text::null()), withheld: Vec::new() }
+        Self { row, names: HashMap::new() }
     }
 
-    /// The events of the next record.
-    pub(crate) fn of(&mut self, stored: &StoredRecord) -> Vec<Event> {
-        let mut events = std::mem::take(&mut self.withheld);
-        if matches!(&stored.record, Record::Continued { reason: Continuation::Retry, .. }) {
-            events.clear();
+    pub(crate) fn row(&self) -> &ExecutionRow {
+        &self.row
+    }
+
+    /// How many names are remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Remembers the operations that a record names.
+    pub(crate) fn learn(&mut self, record: &Record) {
+        self.names.extend(named(record).map(|(seq, name)| (seq, Some(name.to_owned()))));
+    }
+
+    /// Remembers those of these operations that a record names, and takes them from the list.
+    pub(crate) fn find(&mut self, record: &Record, wanted: &mut Vec<Seq>) {
+        for (seq, name) in named(record) {
+            if let Some(position) = wanted.iter().position(|it| *it == seq) {
+                wanted.swap_remove(position);
+                self.names.insert(seq, Some(name.to_owned()));
+            }
         }
-        let withheld = &mut self.withheld;
+    }
+
+    /// The operations that a record is about and that no record named so far.
+    pub(crate) fn unknown(&self, record: &Record) -> Vec<Seq> {
+        let mut about: Vec<Seq> = match record {
+            Record::Activation { jobs, .. } | Record::Received { jobs } => {
+                jobs.iter().filter_map(job_of).collect()
+            }
+            Record::AttemptFailed { seq, .. } => vec![*seq],
+            _ => Vec::new(),
+        };
+        about.retain(|seq| !self.names.contains_key(seq));
+        about
+    }
+
+    /// The history names no such operation.
+    pub(crate) fn is_nameless(&mut self, seq: Seq) {
+        self.names.entry(seq).or_insert(None);
+    }
+
+    /// The events of a record, whose operations are known. `next`: what the record before says of the next run.
+    pub(crate) fn events(&mut self, stored: &StoredRecord, next: Option<&Next>) -> Vec<Event> {
+        let mut events = Vec::new();
         let mut put = |offset: usize, found: Option<(&'static str, Part)>| {
             if let Some((kind, attributes)) = found {
                 let number = stored.first_event + offset as u64;
-                let place = if kind == "WORKFLOW_EXECUTION_FAILED" { &mut *withheld } else { &mut events };
-                place.push(Event { number, kind, attributes, at: stored.at });
+                events.push(Event { number, kind, attributes, at: stored.at });
             }
         };
         match &stored.record {
@@ -70,16 +113,12 @@ impl Events {
                     put(offset, job_event(job, &self.names));
                 }
                 for (offset, command) in commands.iter().enumerate() {
-                    if let Command::ContinueAsNew { workflow, input } = command {
-                        self.next = (workflow.clone(), input.clone());
-                    }
-                    let found = command_event(command, &mut self.names, &self.row);
-                    put(jobs.len() + offset, found);
+                    put(jobs.len() + offset, command_event(command, &self.row));
                 }
             }
             Record::AttemptFailed { seq, attempt, failure, .. } => {
                 let attributes = json!({
-                    "task_id": task_id(*seq), "activity_name": self.names.get(seq), "attempt": attempt,
+                    "task_id": task_id(*seq), "activity_name": name_of(&self.names, *seq), "attempt": attempt,
                     "failure": failure_value(failure),
                 });
                 put(0, Some(("ACTIVITY_TASK_RETRYING", attributes.into())));
@@ -89,7 +128,7 @@ impl Events {
                 let attributes = json!({
                     "task_id": self.row.run_id.to_string(), "failure": failure_value(failure), "attempt": 1,
                 });
-                put(0, Some(("WORKFLOW_EXECUTION_FAILED", attributes.into())));
+                put(0, Some((FAILED, attributes.into())));
             }
             Record::Blocked { difference } => {
                 let attributes = json!({
@@ -98,12 +137,14 @@ impl Events {
                 put(0, Some(("WORKFLOW_TASK_FAILED", attributes.into())));
             }
             Record::Continued { run_id, reason: Continuation::AsNew } => {
+                let (workflow, input) = next
+                    .map_or((None, Text::null()), |(workflow, input)| (workflow.as_deref(), input.clone()));
                 let attributes = Part::with(
                     json!({
                         "task_id": self.row.run_id.to_string(), "new_execution_run_id": run_id.to_string(),
-                        "workflow_name": self.next.0.as_deref().unwrap_or(&self.row.workflow),
+                        "workflow_name": workflow.unwrap_or(&self.row.workflow),
                     }),
-                    [("input", payload(&self.next.1))],
+                    [("input", payload(&input))],
                 );
                 put(0, Some(("WORKFLOW_EXECUTION_CONTINUED_AS_NEW", attributes)));
             }
@@ -129,12 +170,16 @@ impl Events {
             | Record::Upgraded { .. }
             | Record::Copied { .. } => {}
         }
+        self.forget(&stored.record);
         events
     }
 
-    /// What was held back because another run might have followed: none did.
-    pub(crate) fn end(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.withheld)
+    /// Operations that are over are not named again.
+    fn forget(&mut self, record: &Record) {
+        let (Record::Activation { jobs, .. } | Record::Received { jobs }) = record else { return };
+        for seq in jobs.iter().filter_map(job_of) {
+            self.names.remove(&seq);
+        }
     }
 
     /// What clients know as the event.
@@ -154,11 +199,6 @@ impl Events {
             }),
             [("attributes", event.attributes.clone())],
         )
-    }
-
-    /// The name of the workflow whose events they are.
-    pub(crate) fn workflow(&self) -> &str {
-        &self.row.workflow
     }
 
     /// The frame of the event stream around an event.
@@ -198,8 +238,47 @@ fn task_id(seq: Seq) -> String {
     format!("operation-{seq}")
 }
 
-fn resolved(seq: Seq, outcome: &Outcome, names: &HashMap<Seq, String>) -> (&'static str, Part) {
-    let (task_id, name) = (task_id(seq), names.get(&seq));
+/// The operations that a record names.
+fn named(record: &Record) -> impl Iterator<Item = (Seq, &str)> {
+    let commands = match record {
+        Record::Activation { commands, .. } => &commands[..],
+        _ => &[],
+    };
+    commands.iter().filter_map(|command| match command {
+        Command::ScheduleActivity { seq, activity, .. } => Some((*seq, activity.as_str())),
+        Command::CallTool { seq, .. } => Some((*seq, CALL_TOOL)),
+        Command::ListTools { seq, .. } => Some((*seq, LIST_TOOLS)),
+        Command::StartChild { seq, .. } => Some((*seq, EXECUTE_CHILD)),
+        _ => None,
+    })
+}
+
+/// What a record says of the next run, which the record after it names.
+pub(crate) fn next_of(record: &Record) -> Option<Next> {
+    let Record::Activation { commands, .. } = record else { return None };
+    commands.iter().rev().find_map(|command| match command {
+        Command::ContinueAsNew { workflow, input } => Some((workflow.clone(), input.clone())),
+        _ => None,
+    })
+}
+
+/// The operation that news are about, if their event names it.
+fn job_of(job: &Job) -> Option<Seq> {
+    match job {
+        Job::ActivityResolved { seq, .. }
+        | Job::ToolResolved { seq, .. }
+        | Job::ChildResolved { seq, .. }
+        | Job::ChildStarted { seq, outcome: Err(_) } => Some(*seq),
+        _ => None,
+    }
+}
+
+fn name_of(names: &Names, seq: Seq) -> Option<&str> {
+    names.get(&seq)?.as_deref()
+}
+
+fn resolved(seq: Seq, outcome: &Outcome, names: &Names) -> (&'static str, Part) {
+    let (task_id, name) = (task_id(seq), name_of(names, seq));
     match outcome {
         Ok(result) => (
             "ACTIVITY_TASK_COMPLETED",
@@ -213,7 +292,7 @@ fn resolved(seq: Seq, outcome: &Outcome, names: &HashMap<Seq, String>) -> (&'sta
     }
 }
 
-fn job_event(job: &Job, names: &HashMap<Seq, String>) -> Option<(&'static str, Part)> {
+fn job_event(job: &Job, names: &Names) -> Option<(&'static str, Part)> {
     match job {
         Job::ActivityResolved { seq, outcome }
         | Job::ToolResolved { seq, outcome }
@@ -232,13 +311,8 @@ fn job_event(job: &Job, names: &HashMap<Seq, String>) -> Option<(&'static str, P
     }
 }
 
-fn command_event(
-    command: &Command,
-    names: &mut HashMap<Seq, String>,
-    row: &ExecutionRow,
-) -> Option<(&'static str, Part)> {
-    let mut started = |seq: Seq, name: &str, input: Part| {
-        names.insert(seq, name.to_owned());
+fn command_event(command: &Command, row: &ExecutionRow) -> Option<(&'static str, Part)> {
+    let started = |seq: Seq, name: &str, input: Part| {
         let about = json!({ "task_id": task_id(seq), "activity_name": name });
         Some(("ACTIVITY_TASK_STARTED", Part::with(about, [("input", encoded(input))])))
     };
@@ -258,7 +332,7 @@ fn command_event(
             Part::with(json!({ "task_id": run, "attempt": 1 }), [("result", payload(result))]),
         )),
         Command::Fail { failure } => Some((
-            "WORKFLOW_EXECUTION_FAILED",
+            FAILED,
             json!({ "task_id": run, "failure": failure_value(failure), "attempt": 1 }).into(),
         )),
         Command::Cancelled => {
@@ -406,13 +480,15 @@ mod tests {
 
     #[test]
     fn a_history_becomes_the_clients_events() {
-        let mut events = Events::new(row());
+        let mut run = Run::new(row());
         let (mut number, mut lines) = (10, Vec::new());
         for record in history() {
             let stored = StoredRecord { first_event: number, at: 1_000, record };
             number += stored.record.event_count();
-            for event in events.of(&stored).into_iter().chain(events.end()) {
-                let body = tree(&events.body(&event));
+            run.learn(&stored.record);
+            assert_eq!(run.unknown(&stored.record), [0; 0], "all are named before");
+            for event in run.events(&stored, None) {
+                let body = tree(&run.body(&event));
                 lines.push(format!("{} {} {}", event.number, body["event_type"], body["attributes"]));
             }
         }
@@ -421,10 +497,10 @@ mod tests {
 
     #[test]
     fn a_frame_holds_every_key_that_the_client_wants() {
-        let mut events = Events::new(row());
+        let mut run = Run::new(row());
         let stored = StoredRecord { first_event: 3, at: 1_000, record: history().remove(0) };
-        let event = events.of(&stored).remove(0);
-        let frame = tree(&events.frame(&event));
+        let event = run.events(&stored, None).remove(0);
+        let frame = tree(&run.frame(&event));
         insta::assert_snapshot!(serde_json::to_string_pretty(&frame).expect("JSON"));
     }
 }

@@ -37,6 +37,7 @@ mod slots;
 mod state;
 mod stream;
 mod streams;
+mod telling;
 mod unserved;
 mod visit;
 mod wire;

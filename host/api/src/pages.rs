@@ -18,17 +18,17 @@ use crate::{
 };
 
 /// Records that are read at first, and at most. Small records come more at a time.
-const FIRST: usize = 16;
-const MOST: usize = 500;
+pub(crate) const FIRST: usize = 16;
+pub(crate) const MOST: usize = 500;
 
 /// A page of so many bytes is large enough.
 const ENOUGH: usize = 512 << 10;
 
 /// Bytes of records that are read together.
-const PAGE: u64 = 1 << 20;
+pub(crate) const PAGE: u64 = 1 << 20;
 
 /// How long a page waits for room.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is read is held twice for a moment: sealed and as records, then as records and as the text of the answer.
 const TWICE: u64 = 2;
@@ -91,12 +91,17 @@ impl Pages {
         // It is less than what was charged for, but for small things that become larger as text.
         self.charge.set_within(bytes, PATIENCE).await?;
         self.next += u32::try_from(count).unwrap_or(u32::MAX);
-        self.size = match bytes {
-            small if small < ENOUGH / 4 => (self.size * 2).min(MOST),
-            large if large > ENOUGH => (self.size / 2).max(FIRST),
-            _ => self.size,
-        };
+        self.size = next_size(self.size, bytes);
         Ok(made)
+    }
+}
+
+/// How many records make the next page, if what was made of so many had so many bytes.
+pub(crate) fn next_size(size: usize, bytes: usize) -> usize {
+    match bytes {
+        small if small < ENOUGH / 4 => (size * 2).min(MOST),
+        large if large > ENOUGH => (size / 2).max(FIRST),
+        _ => size,
     }
 }
 

@@ -1,32 +1,29 @@
 //! Events as they happen (server-sent events), and stored ones in pages.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use airlock_engine::{
-    Engine, ExecutionId,
-    engine::Progress,
-    history::{Command, Record, StoredRecord},
-    store::{ExecutionRow, ListFilter, Sort, Status, StoreError},
+    ExecutionId, RunId,
+    store::{Family, Scope},
 };
 use axum::{
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response, sse::Event as Frame},
 };
-use futures::future::select_all;
 use serde_json::json;
-use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::{
     ApiState,
     budget::{Charge, FREE},
     caller::Caller,
     error::{ApiError, ApiResult},
-    events::{Event, Events},
+    events::{Event, Run},
     executions,
-    pages::{Pages, Unread},
     query::Query,
     streams,
+    telling::{Telling, Told, Wanted},
 };
 
 /// Query keys that are not metadata filters.
@@ -62,7 +59,9 @@ impl Filter {
     fn new(query: &Query, headers: &HeaderMap) -> ApiResult<Self> {
         let owned = |key: &str| query.filter(key).map(str::to_owned);
         let header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-        let last: Option<u64> = header.or(query.filter("last_event_id")).and_then(|text| text.parse().ok());
+        let last = header.or(query.filter("last_event_id"));
+        // The number, or the id of the event, which holds it.
+        let last: Option<u64> = last.and_then(|text| text.strip_prefix("evt-").unwrap_or(text).parse().ok());
         let start: Option<i64> = query.number("start_seq")?;
         let start = start.unwrap_or(0).max(0) as u64;
         Ok(Self {
@@ -104,12 +103,11 @@ pub(crate) async fn events(
 ) -> ApiResult<Response> {
     let ids = ["root_workflow_exec_id", "workflow_exec_id", "parent_workflow_exec_id"];
     let Some(id) = ids.iter().find_map(|key| query.filter(key)) else {
-        let detail = "one of root_workflow_exec_id, workflow_exec_id and parent_workflow_exec_id is needed";
-        return Err(ApiError::Status(StatusCode::BAD_REQUEST, detail.into()));
+        return Err(no_id());
     };
     executions::find(&state, &caller, id)?;
     let filter = Filter::new(&query, &headers)?;
-    Ok(follow(&state, &caller, Scope::new(&query)?, filter))
+    follow(&state, &caller, scope(&query, &caller)?, filter).await
 }
 
 /// `GET /v1/workflows/executions/{execution_id}/stream`
@@ -121,245 +119,95 @@ pub(crate) async fn execution(
     headers: HeaderMap,
 ) -> ApiResult<Response> {
     let row = executions::find(&state, &caller, &id)?;
-    let scope = Scope { id: Some(row.id), ..Scope::default() };
-    Ok(follow(&state, &caller, scope, Filter::new(&query, &headers)?))
+    let scope = seen_by(&caller, Family::Execution(row.id), Vec::new());
+    follow(&state, &caller, scope, Filter::new(&query, &headers)?).await
 }
 
-/// Whose events are wanted.
-#[derive(Default)]
-struct Scope {
-    id: Option<ExecutionId>,
-    root: Option<ExecutionId>,
-    parent: Option<ExecutionId>,
-}
-
-/// Runs that are followed at once.
-const RUNS: usize = 2_000;
-
-/// How long a child may take to appear after its parent wanted it, before somebody looks again.
-const CHILD_PAUSE: Duration = Duration::from_millis(100);
-
-impl Scope {
-    fn new(query: &Query) -> ApiResult<Self> {
-        let id = |key: &str| {
-            let parse = |text: &str| {
-                let unknown = || ApiError::not_found(format!("no execution has the id '{text}'"));
-                text.parse().map_err(|_| unknown())
-            };
-            query.filter(key).map(parse).transpose()
-        };
-        Ok(Self {
-            id: id("workflow_exec_id")?,
-            root: id("root_workflow_exec_id")?,
-            parent: id("parent_workflow_exec_id")?,
-        })
-    }
-
-    /// The runs in it, oldest first. Of very many, the latest, and those of the execution at the top.
-    fn rows(&self, engine: &Engine) -> Result<Vec<ExecutionRow>, StoreError> {
-        let latest = ListFilter { sort: Sort::NewestStart, limit: RUNS, ..ListFilter::default() };
-        let mut rows = engine.list(&ListFilter {
-            id: self.id.clone(),
-            root: self.root.clone(),
-            parent: self.parent.clone(),
-            ..latest.clone()
-        })?;
-        if rows.len() == RUNS && self.id.is_none() && self.parent.is_none() {
-            rows.extend(engine.list(&ListFilter { id: self.root.clone(), ..latest })?);
-        }
-        rows.sort_by_key(|row| row.key);
-        rows.dedup_by_key(|row| row.key);
-        Ok(rows)
-    }
-
-    /// Whether children belong to it.
-    fn has_children(&self) -> bool {
-        self.id.is_none()
-    }
-
-    /// Whether the end of this run, if none follows it, is the end of all.
-    fn ends_with(&self, row: &ExecutionRow) -> bool {
-        match (&self.id, &self.root) {
-            (Some(id), _) | (None, Some(id)) => row.id == *id,
-            // The children of an execution may come one after the other, as long as it lives.
-            (None, None) => false,
+/// Whose events are wanted: the runs that every id asks for.
+fn scope(query: &Query, caller: &Caller) -> ApiResult<Scope> {
+    let mut families = Vec::new();
+    for (key, family) in [
+        ("workflow_exec_id", Family::Execution as fn(ExecutionId) -> Family),
+        ("parent_workflow_exec_id", Family::Children),
+        ("root_workflow_exec_id", Family::Tree),
+    ] {
+        if let Some(text) = query.filter(key) {
+            let unknown = |_| ApiError::not_found(format!("no execution has the id '{text}'"));
+            families.push(family(text.parse().map_err(unknown)?));
         }
     }
-}
-
-/// A run whose events are sent.
-struct Followed {
-    row: ExecutionRow,
-    progress: watch::Receiver<Progress>,
-    /// Elsewhere while a page is read.
-    events: Option<Events>,
-    pages: Pages,
-    /// All of it is sent.
-    done: bool,
-    /// Another run follows it.
-    continued: bool,
-}
-
-/// What a page of a history says to a stream.
-struct Told {
-    events: Events,
-    frames: Vec<(u64, String)>,
-    children: usize,
-    continued: bool,
-    last: bool,
-}
-
-/// Reads a page. `ended`: the run has.
-fn told(mut events: Events, records: &[StoredRecord], filter: &Filter, ended: bool) -> (Told, usize) {
-    let last = records.is_empty();
-    let mut found: Vec<Event> = Vec::new();
-    for stored in records {
-        found.extend(events.of(stored));
-    }
-    if last && ended {
-        found.extend(events.end());
-    }
-    let mut frames: Vec<(u64, String)> = Vec::new();
-    for event in found.into_iter().filter(|event| filter.passes(event, events.workflow())) {
-        // An event has a JSON form, which is UTF-8: names are texts.
-        let frame = events.frame(&event).to_text().unwrap_or_default();
-        frames.push((event.number, String::from_utf8(frame).unwrap_or_default()));
-    }
-    let bytes = frames.iter().map(|(_, frame)| frame.capacity()).sum();
-    let continued = records.iter().any(|stored| matches!(stored.record, Record::Continued { .. }));
-    let children = records.iter().map(|stored| children(&stored.record)).sum();
-    (Told { events, frames, children, continued, last }, bytes)
-}
-
-impl Followed {
-    async fn read(&mut self, filter: &Arc<Filter>, ended: bool) -> Result<Told, Unread> {
-        let (row, filter) = (self.row.clone(), Arc::clone(filter));
-        let events = self.events.take().unwrap_or_else(|| Events::new(row));
-        self.pages.next(move |records| told(events, &records, &filter, ended)).await
+    match families.is_empty() {
+        true => Err(no_id()),
+        false => Ok(seen_by(caller, families.remove(0), families)),
     }
 }
 
-/// Stored events first, then those that come, until the execution ends.
-fn follow(state: &ApiState, caller: &Caller, scope: Scope, filter: Filter) -> Response {
-    let (engine, filter) = (state.engine.clone(), Arc::new(filter));
-    let pages = {
-        let (state, caller) = (state.clone(), caller.clone());
-        move |key| Pages::new(&state, &caller, key)
+fn no_id() -> ApiError {
+    let detail = "one of root_workflow_exec_id, workflow_exec_id and parent_workflow_exec_id is needed";
+    ApiError::Status(StatusCode::BAD_REQUEST, detail.into())
+}
+
+/// Those runs of a family that the caller may see: an id may have been somebody else's before.
+fn seen_by(caller: &Caller, family: Family, within: Vec<Family>) -> Scope {
+    let workspace = Some(caller.principal.workspace.clone());
+    let user = (!caller.is_owner()).then(|| caller.principal.user.clone());
+    Scope { family, within, workspace, user }
+}
+
+/// Stored events first, then those that come, in one order, until nothing can come any more. Whoever comes back with the
+/// last number that it has seen misses nothing and hears nothing twice.
+async fn follow(state: &ApiState, caller: &Caller, scope: Scope, filter: Filter) -> ApiResult<Response> {
+    let mut following = state.engine.follow(scope.clone()).await?;
+    let (scope, mut next) = (Arc::new(scope), filter.from);
+    let render = move |run: &Run, event: &Event| {
+        // An event has a JSON form: names are texts.
+        filter.passes(event, &run.row().workflow).then(|| run.frame(event).to_text().unwrap_or_default())
     };
-    let mut waiting = caller.visit.charge();
+    let mut telling = Telling::new(state, caller, 0, Arc::new(render));
     let stream = async_stream::stream! {
-        let mut followed: Vec<Followed> = Vec::new();
-        let (mut wanted_children, mut look) = (0usize, true);
         loop {
-            if std::mem::take(&mut look) {
-                let rows = match scope.rows(&engine) {
-                    Ok(rows) => rows,
+            let news = match following.next().await {
+                Ok(Some(news)) => news,
+                Ok(None) => return,
+                Err(error) => {
+                    yield Ok(early(&error));
+                    return;
+                }
+            };
+            let wanted = news.runs.map_or_else(|| Wanted::In(Arc::clone(&scope)), Wanted::These);
+            telling.look(wanted, next, news.upto);
+            loop {
+                let told = match telling.next().await {
+                    Ok(Some(told)) => told,
+                    Ok(None) => break,
                     Err(error) => {
-                        tracing::error!(%error, "an event stream ends early");
+                        yield Ok(early(&error));
                         return;
                     }
                 };
-                for row in rows {
-                    if followed.iter().any(|known| known.row.key == row.key) {
-                        continue;
-                    }
-                    if let Ok(Some(follow)) = engine.follow(row.key) {
-                        let (events, pages) = (Some(Events::new(row.clone())), pages(row.key));
-                        let progress = follow.progress;
-                        followed.push(Followed { row, progress, events, pages, done: false, continued: false });
-                    }
+                for (number, text) in told {
+                    // JSON is UTF-8.
+                    let text = String::from_utf8(text).unwrap_or_default();
+                    yield Ok(Frame::default().id(number.to_string()).data(text));
                 }
             }
-            // Events of several runs are sent in the order in which they happened.
-            let (mut batch, mut held): (Vec<(u64, String)>, usize) = (Vec::new(), 0);
-            let several = followed.iter().filter(|run| !run.done).count() > 1;
-            for run in followed.iter_mut().filter(|run| !run.done) {
-                // Before the read, so that nothing that comes meanwhile is missed.
-                let ended = run.progress.borrow_and_update().ended;
-                loop {
-                    let told = match run.read(&filter, ended).await {
-                        Ok(told) => told,
-                        Err(error) => {
-                            tracing::error!(%error, "an event stream ends early");
-                            // A comment: clients read on over it, people see it.
-                            yield Ok(Frame::default().comment(error.to_string()));
-                            return;
-                        }
-                    };
-                    wanted_children += told.children;
-                    run.continued |= told.continued;
-                    run.events = Some(told.events);
-                    if several {
-                        held += told.frames.iter().map(|(_, frame)| frame.capacity()).sum::<usize>();
-                        batch.extend(told.frames);
-                        if waiting.set(held).is_err() {
-                            // What there is is sent before the rest is read: in order as far as there is room for it.
-                            batch.sort_by_key(|(number, _)| *number);
-                            for (number, frame) in batch.drain(..) {
-                                yield Ok(Frame::default().id(number.to_string()).data(frame));
-                            }
-                            held = 0;
-                            let _ = waiting.set(held);
-                        }
-                    } else {
-                        for (number, frame) in told.frames {
-                            yield Ok(Frame::default().id(number.to_string()).data(frame));
-                        }
-                    }
-                    if told.last {
-                        break;
-                    }
-                }
-                if ended {
-                    run.done = true;
-                    look |= run.continued;
-                }
-            }
-            batch.sort_by_key(|(number, _)| *number);
-            for (number, frame) in batch {
-                yield Ok(Frame::default().id(number.to_string()).data(frame));
-            }
-            let _ = waiting.set(0);
-            if look {
-                continue;
-            }
-            if followed.iter().any(|run| run.done && !run.continued && scope.ends_with(&run.row)) {
-                return;
-            }
-            let known = followed.iter().filter(|run| run.row.parent.is_some()).count();
-            let expects = scope.has_children() && (scope.parent.is_some() || wanted_children > known) && known < RUNS;
-            let changes = followed.iter_mut().filter(|run| !run.done).map(|run| Box::pin(run.progress.changed()));
-            let changes: Vec<_> = changes.collect();
-            if changes.is_empty() && !expects {
-                return;
-            }
-            let changed = async {
-                if changes.is_empty() { std::future::pending().await } else { select_all(changes).await.0 }
-            };
-            tokio::select! {
-                _ = changed => {}
-                () = tokio::time::sleep(CHILD_PAUSE), if expects => look = true,
-            }
+            next = next.max(news.upto.saturating_add(1));
         }
     };
-    streams::events::<_, Infallible>(state, caller, stream)
+    Ok(streams::events::<_, Infallible>(state, caller, stream))
 }
 
-/// Children that a turn wants.
-fn children(record: &Record) -> usize {
-    match record {
-        Record::Activation { commands, .. } => {
-            commands.iter().filter(|command| matches!(command, Command::StartChild { .. })).count()
-        }
-        _ => 0,
-    }
+/// A comment: clients read on over it, people see it.
+fn early(error: &impl std::fmt::Display) -> Frame {
+    tracing::error!(%error, "an event stream ends early");
+    Frame::default().comment(error.to_string())
 }
 
 /// A page of stored events ends when it holds so many bytes.
 const LIST_BYTES: usize = 8 << 20;
 
-/// `GET /v1/workflows/events/list`: stored events in their order. The cursor is the number of the next event. A page of
-/// large events has fewer than were asked for, and a cursor.
+/// `GET /v1/workflows/events/list`: stored events in their order. The cursor is the number of the next event: what has
+/// come meanwhile stands behind it. A page of large events has fewer than were asked for, and a cursor.
 pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Query) -> ApiResult<Response> {
     let limit = query.page_size("limit", 100)?;
     let from: u64 = query.number("cursor")?.unwrap_or(0);
@@ -369,31 +217,31 @@ pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Q
         return Err(ApiError::invalid(&["query", "root_workflow_exec_id"], message));
     };
     executions::find(&state, &caller, id)?;
-    let run = query.filter("workflow_run_id");
-    let (mut found, mut held, mut charge): (Vec<Listed>, usize, _) = (Vec::new(), 0, caller.visit.charge());
-    for row in Scope::new(&query)?.rows(&state.engine)? {
-        if run.is_some_and(|run| run != row.run_id.to_string()) {
-            continue;
+    let scope = scope(&query, &caller)?;
+    let wanted = match query.filter("workflow_run_id") {
+        None => Wanted::In(Arc::new(scope)),
+        Some(run) => {
+            let run = Uuid::parse_str(run).ok().map(RunId);
+            let row = run.map(|run| state.engine.row_of_run(&run)).transpose()?.flatten();
+            Wanted::These(row.filter(|row| scope.holds(row)).map(|row| row.key).into_iter().collect())
         }
-        let mut pages = Pages::new(&state, &caller, row.key);
-        let ended = row.status != Status::Running;
-        let (mut events, mut taken, mut bytes) = (Events::new(row), 0, 0);
-        // One more than asked for, to see whether there is a next page.
-        while taken <= limit && bytes <= LIST_BYTES {
-            let page = pages.next(move |records| listed(events, &records, from, ended));
-            let (back, more, last) = page.await?;
-            events = back;
-            taken += more.len();
-            bytes += more.iter().map(|(_, text)| text.capacity()).sum::<usize>();
-            found.extend(more);
-            charge.set(held + bytes).map_err(ApiError::no_room_for_answer)?;
-            if last {
-                break;
-            }
-        }
-        held += bytes;
+    };
+    let (mut found, mut held, mut charge): (Vec<Told>, usize, _) = (Vec::new(), 0, caller.visit.charge());
+    let render = move |run: &Run, event: &Event| {
+        // An event has a JSON form: names are texts.
+        (event.number >= from).then(|| run.body(event).to_text().unwrap_or_default())
+    };
+    let mut telling = Telling::new(&state, &caller, limit, Arc::new(render));
+    telling.look(wanted, from, state.engine.last_event());
+    // One more than asked for, to see whether there is a next page.
+    while found.len() <= limit
+        && held <= LIST_BYTES
+        && let Some(more) = telling.next().await?
+    {
+        held += more.iter().map(|(_, text)| text.capacity()).sum::<usize>();
+        found.extend(more);
+        charge.set(held).map_err(ApiError::no_room_for_answer)?;
     }
-    found.sort_by_key(|(number, _)| *number);
     let mut room = LIST_BYTES;
     let fitting = found.iter().take(limit).take_while(|(_, text)| {
         // One at least, however large it is.
@@ -411,7 +259,7 @@ pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Q
 fn answer(
     state: &ApiState,
     caller: &Caller,
-    found: Vec<Listed>,
+    found: Vec<Told>,
     next: Option<&str>,
     mut charge: Charge,
 ) -> Response {
@@ -436,26 +284,4 @@ fn answer(
         }
     };
     streams::text(state, caller, "application/json", text)
-}
-
-/// An event's number and text.
-type Listed = (u64, Vec<u8>);
-
-fn listed(
-    mut events: Events,
-    records: &[StoredRecord],
-    from: u64,
-    ended: bool,
-) -> ((Events, Vec<Listed>, bool), usize) {
-    let last = records.is_empty();
-    let mut found: Vec<Event> = records.iter().flat_map(|stored| events.of(stored)).collect();
-    if last && ended {
-        found.extend(events.end());
-    }
-    let wanted = found.into_iter().filter(|event| event.number >= from);
-    // An event has a JSON form: names are texts.
-    let texts: Vec<Listed> =
-        wanted.map(|event| (event.number, events.body(&event).to_text().unwrap_or_default())).collect();
-    let bytes = texts.iter().map(|(_, text)| text.capacity()).sum();
-    ((events, texts, last), bytes)
 }

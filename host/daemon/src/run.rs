@@ -131,6 +131,10 @@ pub(crate) async fn follow(daemon: &Daemon, id: &str, output: Output) -> anyhow:
                     if !output.json {
                         lines.show(&frame["data"], part(&text, &["data", "attributes", "result", "value"]));
                     }
+                    // Children may still clean up: whoever asked waits for the execution and not for them.
+                    if is_end(&frame["data"], id) {
+                        break;
+                    }
                 }
                 let execution = daemon.text(&format!("/v1/workflows/executions/{}", segment(id))).await;
                 let ended = execution.ok().and_then(|execution| end(&execution, output));
@@ -149,6 +153,12 @@ pub(crate) async fn follow(daemon: &Daemon, id: &str, output: Output) -> anyhow:
             }
         }
     }
+}
+
+/// Whether an event is the end of this execution. Not every end has an event.
+fn is_end(event: &Value, id: &str) -> bool {
+    let ends = ["WORKFLOW_EXECUTION_COMPLETED", "WORKFLOW_EXECUTION_FAILED", "WORKFLOW_EXECUTION_CANCELED"];
+    event["workflow_exec_id"] == id && ends.iter().any(|end| event["event_type"] == *end)
 }
 
 /// Prints the result, or why there is none; nothing yet while it runs.

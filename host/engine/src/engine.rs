@@ -14,6 +14,7 @@ mod call;
 mod cell;
 mod children;
 mod crashes;
+mod following;
 mod messages;
 mod operations;
 mod places;
@@ -46,6 +47,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use self::{
     address::{Address, Reach},
+    following::{Following, News},
     messages::{MessageError, UpdateState, WaitFor},
     questions::{AnswerError, OpenQuestion},
     reset::ResetRequest,
@@ -55,6 +57,7 @@ pub use self::{
 use self::{
     cell::{Cell, Refused},
     crashes::Crashes,
+    following::Followers,
     timers::Timers,
     waits::Places,
 };
@@ -63,7 +66,7 @@ use crate::{
     guests::Guests,
     history::{StoredRecord, UnixMs},
     machine::{BLOCKED_KEY, Input, PAUSED_KEY},
-    store::{ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
+    store::{ExecutionRow, ListFilter, Merge, Page, Place, Runs, Status, Store, StoreError, Upto, Wake},
     tools::Tools,
 };
 
@@ -129,6 +132,7 @@ pub struct Engine {
     timers: Timers,
     validators: start::Validators,
     crashes: Crashes,
+    followers: Arc<Followers>,
     /// Since when this process runs executions.
     opened_at: UnixMs,
     closing: AtomicBool,
@@ -165,22 +169,13 @@ impl ExecutionView {
     }
 }
 
-/// A way to see an execution's history grow.
-#[derive(Debug, Clone)]
-pub struct Follow {
-    /// For [`Engine::history`].
-    pub key: ExecutionKey,
-    /// Changes whenever records become durable.
-    pub progress: watch::Receiver<Progress>,
-}
-
 /// How far a history has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+struct Progress {
     /// Durable records.
-    pub records: u32,
+    records: u32,
     /// No more will come.
-    pub ended: bool,
+    ended: bool,
 }
 
 /// Something cannot be done to an execution.
@@ -236,9 +231,12 @@ impl Engine {
     ) -> Result<Arc<Self>, StoreError> {
         let open = store.open_executions()?;
         guests.retain(&store.pinned()?);
+        let followers = Arc::new(Followers::default());
+        followers.begin(store.listen(Arc::clone(&followers) as _));
         let engine = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             crashes: Crashes::new(&*store),
+            followers,
             store,
             guests,
             tools,
@@ -335,20 +333,25 @@ impl Engine {
         self.store.sizes(key, from, limit)
     }
 
-    /// A way to see the history of a run grow; `None` for one that is not there any more.
-    pub fn follow(&self, key: ExecutionKey) -> Result<Option<Follow>, StoreError> {
-        let in_memory = self.cells.lock().by_key.get(&key).cloned();
-        if let Some(cell) = in_memory {
-            return Ok(Some(Follow { key, progress: cell.progress.subscribe() }));
-        }
-        let Some(row) = self.store.row(key)? else { return Ok(None) };
-        if row.status == Status::Running {
-            let cell = self.cell(&row);
-            return Ok(Some(Follow { key, progress: cell.progress.subscribe() }));
-        }
-        // The number of records is not needed once it has ended: the reader stops when there are no more.
-        let (_, progress) = watch::channel(Progress { records: u32::MAX, ended: true });
-        Ok(Some(Follow { key, progress }))
+    /// See [`Store::seek`].
+    pub fn seek(&self, runs: Runs<'_>, from: u64) -> Result<Merge, StoreError> {
+        self.store.seek(runs, from)
+    }
+
+    /// See [`Store::merged`].
+    pub fn merged(&self, merge: &mut Merge, upto: Upto) -> Result<Page, StoreError> {
+        self.store.merged(merge, upto)
+    }
+
+    /// See [`Store::records`]; records of an earlier run are as they were there.
+    pub fn records(&self, places: &[Place]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        let records = self.store.records(places)?;
+        Ok(records.into_iter().map(|record| record.map(StoredRecord::original)).collect())
+    }
+
+    /// A run by the store's number, without its result.
+    pub fn row_at(&self, key: ExecutionKey) -> Result<Option<ExecutionRow>, StoreError> {
+        self.store.row(key)
     }
 
     /// Waits until the execution ends, with all runs that follow, or until `limit` has passed; then the answer is as it is

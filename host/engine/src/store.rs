@@ -4,10 +4,13 @@
 //! indexes from 0. Several runs may have the same execution id, one after the other: the newest is the current one. The
 //! engine owns the only connection that writes: a store refuses to be opened twice.
 
+mod journal;
+
 use std::{collections::HashSet, sync::Arc};
 
 use futures::future::BoxFuture;
 
+pub use self::journal::{Commits, Committed, Family, Merge, Page, Place, Runs, Scope, Upto};
 use crate::{
     Digest, ExecutionId, ExecutionKey, Principal, RunId, UserId, WorkspaceId,
     history::{Parent, ParentClose, Record, SearchValue, StoredRecord, UnixMs},
@@ -63,6 +66,23 @@ pub trait Store: Send + Sync + 'static {
 
     /// The search keys of a run, by name. `None` is a key without a value.
     fn search_keys(&self, key: ExecutionKey) -> Result<Vec<(String, Option<String>)>, StoreError>;
+
+    /// The first record of each of these runs that holds the event `from` or a later one. What is committed is seen whole or
+    /// not at all.
+    fn seek(&self, runs: Runs<'_>, from: u64) -> Result<Merge, StoreError>;
+
+    /// Takes the next records of a merge, in the order of the whole store. None only when there are none up to there.
+    fn merged(&self, merge: &mut Merge, upto: Upto) -> Result<Page, StoreError>;
+
+    /// The records at these places. None for one whose run was removed.
+    fn records(&self, places: &[Place]) -> Result<Vec<Option<StoredRecord>>, StoreError>;
+
+    /// The runs of a scope that have not ended.
+    fn open_runs(&self, scope: &Scope) -> Result<Vec<ExecutionKey>, StoreError>;
+
+    /// Tells somebody of every commit from now on, who takes the place of whoever was told before. Gives the number of the
+    /// last event until now.
+    fn listen(&self, commits: Arc<dyn Commits>) -> u64;
 
     /// Runs, in the order that the filter asks for.
     fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError>;

@@ -22,7 +22,10 @@ use airlock_engine::{
         WorkflowInit, WorkflowInstance,
     },
     history::{Command, Job, Message, Outcome, StoredRecord, UnixMs},
-    store::{Append, Appended, Child, ExecutionRow, ListFilter, Status, Store, StoreError, Wake},
+    store::{
+        Append, Appended, Child, Commits, ExecutionRow, ListFilter, Merge, Page, Place, Runs, Scope, Status,
+        Store, StoreError, Upto, Wake,
+    },
     tools::{AuthMoment, Authorization, BindRequest, Binding, CallOrigin, ToolCall, Tools},
 };
 use airlock_store::SqliteStore;
@@ -216,6 +219,21 @@ impl Store for Watched {
     }
     fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError> {
         self.inner.list(filter)
+    }
+    fn seek(&self, runs: Runs<'_>, from: u64) -> Result<Merge, StoreError> {
+        self.inner.seek(runs, from)
+    }
+    fn merged(&self, merge: &mut Merge, upto: Upto) -> Result<Page, StoreError> {
+        self.inner.merged(merge, upto)
+    }
+    fn records(&self, places: &[Place]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        self.inner.records(places)
+    }
+    fn open_runs(&self, scope: &Scope) -> Result<Vec<ExecutionKey>, StoreError> {
+        self.inner.open_runs(scope)
+    }
+    fn listen(&self, commits: Arc<dyn Commits>) -> u64 {
+        self.inner.listen(commits)
     }
     fn purge(&self, before: UnixMs, limit: usize) -> BoxFuture<'static, Result<usize, StoreError>> {
         self.inner.purge(before, limit)

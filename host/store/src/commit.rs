@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use airlock_engine::store::{Appended, StoreError};
+use airlock_engine::store::{Appended, Commits, Committed, StoreError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -35,6 +35,7 @@ struct Writer {
     connection: Connection,
     next_event: i64,
     names: Names,
+    listener: Option<Arc<dyn Commits>>,
     /// Somebody else may have the folder by now.
     closed: bool,
 }
@@ -44,7 +45,13 @@ impl Committer {
         let committer = Arc::new(Self {
             queue: Mutex::default(),
             work: Condvar::new(),
-            writer: Mutex::new(Writer { connection, next_event, names: Names::default(), closed: false }),
+            writer: Mutex::new(Writer {
+                connection,
+                next_event,
+                names: Names::default(),
+                listener: None,
+                closed: false,
+            }),
         });
         let weak = Arc::downgrade(&committer);
         // Without the thread nothing that queues up would ever be committed: better not to start at all.
@@ -107,6 +114,13 @@ impl Committer {
             self.work.notify_one();
         }
         result.map_err(|error| failure(&error))
+    }
+
+    /// Tells somebody of every commit from now on. Gives the number of the last event until now.
+    pub(crate) fn listen(&self, commits: Arc<dyn Commits>) -> u64 {
+        let mut writer = self.writer.lock();
+        writer.listener = Some(commits);
+        writer.last_event()
     }
 
     /// Writes nothing more. What is being committed is committed when it returns.
@@ -177,6 +191,7 @@ impl Writer {
         match self.try_transaction(group, &mut next_event) {
             Ok(appended) => {
                 self.next_event = next_event;
+                self.tell(group);
                 Ok(appended)
             }
             Err(error) => {
@@ -184,6 +199,21 @@ impl Writer {
                 Err(failure(&error))
             }
         }
+    }
+
+    /// Numbers begin at 1.
+    fn last_event(&self) -> u64 {
+        self.next_event.saturating_sub(1).unsigned_abs()
+    }
+
+    fn tell(&self, group: &[Pending]) {
+        let Some(listener) = &self.listener else { return };
+        let mut steps = group.iter().flat_map(|pending| pending.step.chain()).map(|step| Committed {
+            key: step.key,
+            start: step.start().map(|start| &start.row),
+            ended: step.change.end.is_some(),
+        });
+        listener.committed(self.last_event(), &mut steps);
     }
 
     fn try_transaction(

@@ -1,7 +1,7 @@
 //! What the engine asks of the database.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::File,
     path::PathBuf,
     sync::{
@@ -12,8 +12,11 @@ use std::{
 
 use airlock_engine::{
     Digest, ExecutionId, ExecutionKey, Principal, RunId,
-    history::{StoredRecord, UnixMs},
-    store::{Append, Appended, Child, ExecutionRow, ListFilter, Store, StoreError, Wake},
+    history::{self, StoredRecord, UnixMs},
+    store::{
+        Append, Appended, Child, Commits, ExecutionRow, ListFilter, Merge, Page, Place, Runs, Scope, Store,
+        StoreError, Upto, Wake,
+    },
     witness::Witness,
 };
 use async_recursion::async_recursion as boxed;
@@ -25,11 +28,13 @@ use crate::{
     commit::{self, Committer},
     crashes::Crashes,
     failure::failure,
+    journal::{self, Sealed},
     list,
     objects::{Objects, Uploads},
     owner::{self, First, Owners, SealedFor},
     purge, read,
     reader::reader,
+    reference::Reference,
     seal::Seal,
     step::Step,
     versions::Versions,
@@ -113,6 +118,27 @@ impl Store for SqliteStore {
 
     fn search_keys(&self, key: ExecutionKey) -> Result<Vec<(String, Option<String>)>, StoreError> {
         self.read(|connection| read::search_keys(connection, key))
+    }
+
+    fn seek(&self, runs: Runs<'_>, from: u64) -> Result<Merge, StoreError> {
+        self.read(|connection| journal::seek(connection, runs, from))
+    }
+
+    fn merged(&self, merge: &mut Merge, upto: Upto) -> Result<Page, StoreError> {
+        self.read(|connection| journal::merged(connection, merge, upto))
+    }
+
+    fn records(&self, places: &[Place]) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        let sealed = self.read(|connection| journal::sealed(connection, places))?;
+        self.opened_records(sealed)
+    }
+
+    fn open_runs(&self, scope: &Scope) -> Result<Vec<ExecutionKey>, StoreError> {
+        self.read(|connection| journal::open_runs(connection, scope))
+    }
+
+    fn listen(&self, commits: Arc<dyn Commits>) -> u64 {
+        self.committer.listen(commits)
     }
 
     fn list(&self, filter: &ListFilter) -> Result<Vec<ExecutionRow>, StoreError> {
@@ -230,6 +256,45 @@ impl SqliteStore {
             let (at, record) = self.seal.open_record(sealed, key, index, owner)?;
             if let Some(stored) = records.get_mut(position) {
                 *stored = StoredRecord { at, record, ..*stored };
+            }
+        }
+        Ok(records)
+    }
+
+    /// Opens records of many runs, fetching those that are elsewhere. A run that is not there any more has none.
+    fn opened_records(&self, sealed: Vec<Option<Sealed>>) -> Result<Vec<Option<StoredRecord>>, StoreError> {
+        let mut owners: HashMap<ExecutionKey, Option<Principal>> = HashMap::new();
+        let (mut records, mut elsewhere) = (Vec::with_capacity(sealed.len()), Vec::new());
+        for sealed in sealed {
+            let mut record = None;
+            if let Some(Sealed { place, body }) = sealed {
+                let owner = match owners.get(&place.key) {
+                    Some(owner) => owner.clone(),
+                    None => owners.entry(place.key).or_insert(self.owner(place.key)?).clone(),
+                };
+                if let Some(owner) = owner {
+                    let opened = self.seal.open_at(body, place.key, place.index, Some(&owner))?;
+                    match Reference::decode(&opened) {
+                        Some(reference) => elsewhere.push((records.len(), place, owner, reference)),
+                        None => {
+                            let (at, decoded) = history::decode(&opened)?;
+                            record = Some(StoredRecord { first_event: place.event, at, record: decoded });
+                        }
+                    }
+                }
+            }
+            records.push(record);
+        }
+        for (position, place, owner, reference) in elsewhere {
+            let sealed = match self.objects.get(vec![reference]) {
+                Ok(objects) => objects.into_iter().next(),
+                // It was removed with its run.
+                Err(_) if self.row(place.key)?.is_none() => None,
+                Err(error) => return Err(error),
+            };
+            if let (Some(sealed), Some(record)) = (sealed, records.get_mut(position)) {
+                let (at, decoded) = self.seal.open_record(sealed, place.key, place.index, Some(&owner))?;
+                *record = Some(StoredRecord { first_event: place.event, at, record: decoded });
             }
         }
         Ok(records)

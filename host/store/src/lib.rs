@@ -12,6 +12,7 @@ mod commit;
 pub mod crashes;
 mod database;
 mod failure;
+mod journal;
 mod layout;
 mod list;
 mod names;

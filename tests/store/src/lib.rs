@@ -5,6 +5,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "it is a test")]
 
+mod journal;
+
 use std::{collections::HashSet, sync::Arc};
 
 use airlock_engine::{
@@ -32,6 +34,9 @@ pub async fn run<S: Store>(open: impl Fn() -> Arc<S>) {
     a_run_takes_the_id_of_the_run_that_it_replaces_and_of_no_other(&open).await;
     a_successor_is_there_exactly_when_its_predecessor_has_ended(&open).await;
     event_numbers_grow_in_commit_order(&open).await;
+    journal::events_of_many_runs_are_merged_in_the_order_of_the_store_from_any_number_on(&open).await;
+    journal::open_runs_of_a_scope_are_found_until_they_end(&open).await;
+    journal::a_listener_hears_of_every_commit_in_order(&open).await;
     open_executions_say_when_they_wake(&open).await;
     code_is_pinned_until_the_run_ends_or_goes_over_to_other_code(&open).await;
     search_keys_are_set_changed_and_removed(&open).await;
@@ -738,6 +743,7 @@ async fn a_purge_removes_what_ended_before_and_nothing_else<S: Store>(open: &imp
     assert_eq!(store.purge(50, 2).await.expect("purges"), 2, "no more than asked for");
     assert_eq!(store.purge(50, 100).await.expect("purges"), 3);
     assert_eq!(store.purge(50, 100).await.expect("purges"), 0, "all are gone");
+    journal::removed_runs_have_no_records(&*store, &purged);
     for run in &purged {
         assert_eq!(store.find(&run.id).expect("reads"), None);
         assert_eq!(store.find_run(&run.run_id).expect("reads"), None);

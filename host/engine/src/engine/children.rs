@@ -71,6 +71,8 @@ impl Engine {
             ..Birth::default()
         };
         let (cell, await_start) = (Arc::clone(cell), child.await_start);
+        // Whoever follows the tree waits for it, unless it would not wait for its end either.
+        let unborn = (child.close != ParentClose::Abandon).then(|| self.followers.expect_child(&cell.row));
         tokio::spawn(async move {
             let ticket = admission.ticket(&cell.operations);
             let begun = match id.parse::<ExecutionId>() {
@@ -82,6 +84,7 @@ impl Engine {
                     Some(Begun::Refused(Failure::permanent(Failure::INVALID_INPUT, message)))
                 }
             };
+            drop(unborn);
             let Some(mut begun) = begun else { return };
             if let Begun::Joined(row) = &begun {
                 let row = row.clone();

@@ -368,6 +368,7 @@ impl Tools for Silence {
 
 pub struct Stage {
     pub engine: Arc<Engine>,
+    pub store: Arc<SqliteStore>,
     pub play: Arc<Play>,
     _folder: tempfile::TempDir,
 }
@@ -398,8 +399,8 @@ impl Stage {
         };
         let guests = Arc::new(Cast(Arc::clone(&play)));
         let tools = Arc::new(Silence(Arc::clone(&play)));
-        let engine = Engine::open(store, guests, tools, config).await.expect("opens");
-        Self { engine, play, _folder: folder }
+        let engine = Engine::open(Arc::clone(&store) as _, guests, tools, config).await.expect("opens");
+        Self { engine, store, play, _folder: folder }
     }
 
     pub fn request(&self, id: &str, workflow: &str, input: Value) -> StartRequest {
