@@ -10,6 +10,7 @@
 //! ran but was not recorded when the process died runs again. It knows nothing of WebAssembly, SQLite or HTTP.
 
 pub mod definition;
+mod difference;
 pub mod engine;
 pub mod extensions;
 pub mod failure;

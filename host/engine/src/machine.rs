@@ -47,6 +47,7 @@ use uuid::Uuid;
 use crate::{
     ActivityOptions, Digest, ExecutionId, Failure, Json, PluginDefinition, Principal, RetryPolicy, RunId,
     UserId,
+    difference::without_values,
     history::{
         Command, Continuation, End, HistorySize, Job, Message, Outcome, Record, SearchValue, Seq, StartChild,
         Started, TaskEvent, UnixMs,
@@ -899,7 +900,9 @@ impl Machine {
     }
 
     fn block(&mut self, difference: String) {
-        self.changed_keys.push((BLOCKED_KEY.into(), SearchValue::Text(difference.clone())));
+        // Search keys are stored in clear.
+        let in_clear = SearchValue::Text(without_values(&difference));
+        self.changed_keys.push((BLOCKED_KEY.into(), in_clear));
         let before = std::mem::replace(&mut self.phase, Phase::Blocked(difference));
         if matches!(before, Phase::Delayed | Phase::Binding) {
             self.not_begun = Some(before);
