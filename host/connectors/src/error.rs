@@ -4,7 +4,7 @@ pub(crate) mod wording;
 
 use std::time::Duration;
 
-use airlock_engine::{Failure, records::RecordsError};
+use airlock_engine::{Failure, problem::nearest, records::RecordsError};
 
 /// A connector could not be managed or called.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,6 +40,17 @@ pub enum ConnectorsError {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// Nothing was called, and another time it may be: the server cannot be reached, is left alone by the breaker, or sent
+    /// the call away.
+    #[error("{error}")]
+    NotCalled {
+        /// What the caller is told.
+        error: Box<ConnectorsError>,
+        /// How long to wait, if that is known.
+        retry_after: Option<Duration>,
+        /// The breaker did not let the call through.
+        is_open: bool,
+    },
     /// The answer is larger than the operator's limit.
     #[error("{0}")]
     TooLarge(String),
@@ -72,10 +83,12 @@ impl ConnectorsError {
     /// place.
     pub(crate) fn misshapen(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
         let (pointer, problem) = (pointer(error.path()), error.inner().to_string());
-        let message = match problem.rsplit_once(", expected ") {
-            Some((_, expected)) => format!("expected {expected}"),
-            None if problem.starts_with("missing field") => problem,
-            None => "this is not what is expected here".into(),
+        let message = match (meant(&problem), problem.rsplit_once(", expected ")) {
+            // Its name may be anything; which one it is like is ours to tell.
+            (Some(meant), _) => format!("there is no such field here: '{meant}' is meant?"),
+            (None, Some((_, expected))) => format!("expected {expected}"),
+            (None, None) if problem.starts_with("missing field") => problem,
+            (None, None) => "this is not what is expected here".into(),
         };
         Self::invalid(&pointer, message)
     }
@@ -90,9 +103,20 @@ impl ConnectorsError {
         }
     }
 
+    /// Whether the server was asked for something and gave no answer.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::Upstream(_) | Self::Timeout(_) => true,
+            Self::NotCalled { error, .. } => error.is_silence(),
+            _ => false,
+        }
+    }
+
     /// A stable word for what went wrong, for logs, audits and programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::NotCalled { is_open: true, .. } => "circuit_open",
+            Self::NotCalled { error, .. } => error.code(),
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
             Self::Invalid { .. } => "invalid",
@@ -108,6 +132,13 @@ impl ConnectorsError {
             Self::Store(_) => "store",
         }
     }
+}
+
+/// Of what serde says of an unknown field: the known one that is like it.
+fn meant(problem: &str) -> Option<&str> {
+    let mut names = problem.strip_prefix("unknown field `")?.split('`').step_by(2);
+    let wrong = names.next()?;
+    nearest(wrong, names)
 }
 
 /// A place as a JSON pointer (RFC 6901).

@@ -10,6 +10,7 @@
 //! ran but was not recorded when the process died runs again. It knows nothing of WebAssembly, SQLite or HTTP.
 
 pub mod definition;
+mod difference;
 pub mod engine;
 pub mod extensions;
 pub mod failure;
@@ -18,6 +19,7 @@ pub mod history;
 pub mod ids;
 pub mod json;
 pub mod machine;
+pub mod outage;
 pub mod problem;
 pub mod records;
 pub mod replay;

@@ -2,6 +2,7 @@
 
 use async_recursion::async_recursion as boxed;
 
+pub use crate::difference::Difference;
 use crate::{
     guests::{Activation, GuestError, WorkflowInstance},
     history::{Command, HistorySize, Job, Record, UnixMs},
@@ -16,22 +17,6 @@ pub enum ReplayError {
     /// The code could not be run, or trapped.
     #[error(transparent)]
     Guest(#[from] GuestError),
-}
-
-/// The first event of a history that the code does not produce.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("event {event} of the history is {}, but the code now wants {}", show(recorded), show(produced))]
-pub struct Difference {
-    /// Its number in the history, from 1.
-    pub event: u64,
-    /// What the history holds; nothing at the end of a turn.
-    pub recorded: Option<Command>,
-    /// What the code produced; nothing if it wants less.
-    pub produced: Option<Command>,
-}
-
-fn show(command: &Option<Command>) -> String {
-    command.as_ref().map_or_else(|| "nothing".into(), Command::to_string)
 }
 
 /// A replay under way: the place in the history.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     Dialect, Difference, Limits, Outcome, Refused, Undecided,
     cost::{self, Cost},
+    format,
     outline::{self, Outline},
     pattern::{COMPILED_BYTES, TRANSITION_BYTES},
     room::{Room, guarded},
@@ -50,6 +51,7 @@ impl Ready {
         );
         let options = match dialect {
             Dialect::Declared => options,
+            Dialect::Input => format::asserted(options),
             Dialect::WithoutFormats => options.should_validate_formats(false),
             Dialect::Draft202012 => {
                 options.with_draft(jsonschema::Draft::Draft202012).should_validate_formats(false)

@@ -16,6 +16,7 @@
 mod checked;
 mod cost;
 mod dialect;
+mod format;
 mod kept;
 mod limits;
 mod outcome;

@@ -150,8 +150,7 @@ impl Questions {
         deadline: Option<&Deadline>,
     ) -> Result<Asked<'_>, Failure> {
         // The form may come from a service.
-        let compiled =
-            Schemas::of_process().compile_blocking(&question.input_schema.value(), Dialect::Declared);
+        let compiled = Schemas::of_process().compile_blocking(&question.input_schema.value(), Dialect::Input);
         let form = compiled.map_err(|refused| {
             let message = format!("the form of the question cannot be used: {refused}");
             Failure::permanent(Failure::CONNECTOR, message)

@@ -330,7 +330,7 @@ impl Validators {
         let checked = match known {
             Some(checked) => checked,
             None => {
-                let compiled = Schemas::of_process().compile(&schema.value(), Dialect::Declared).await;
+                let compiled = Schemas::of_process().compile(&schema.value(), Dialect::Input).await;
                 let checked = compiled.map_err(|refused| Invalid::Schema(unusable(&key.1, &refused)))?;
                 let mut kept = self.compiled.lock();
                 if kept.len() >= VALIDATORS_KEPT {

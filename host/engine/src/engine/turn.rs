@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Digest, ExecutionKey, Failure, Json,
+    difference::without_values,
     guests::{Activation, GuestError, WorkflowInit, WorkflowInstance},
     history::{HistorySize, Outcome, Record, Started, StoredRecord, UnixMs},
     machine::{Effect, Input, Machine, ends::Closing},
@@ -340,7 +341,8 @@ impl Engine {
                 return Ok(true);
             }
             Err(Rebuild::Diverged(difference)) => {
-                tracing::error!(execution = %cell.row.id, difference, "the code does not repeat its history");
+                let in_clear = without_values(&difference);
+                tracing::error!(execution = %cell.row.id, difference = in_clear, "the code does not repeat its history");
                 let difference = format!("{difference}. {BLOCKED_ADVICE}");
                 live.machine.receive(Input::Diverged(difference), live.machine.now());
             }

@@ -48,8 +48,7 @@ impl Executions for Arc<Engine> {
             );
             return Err(Refusal::Input(vec![Problem::new("/input", message)]));
         }
-        let compiled =
-            Schemas::of_process().compile(&definition.input_schema.value(), Dialect::Declared).await;
+        let compiled = Schemas::of_process().compile(&definition.input_schema.value(), Dialect::Input).await;
         let checked = compiled.map_err(|refused| {
             Refusal::Unusable(format!("the input schema of '{workflow}' cannot be used: {refused}"))
         })?;

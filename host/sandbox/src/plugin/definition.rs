@@ -164,7 +164,7 @@ fn schema(who: &str, what: &str, text: String, limits: &Limits) -> Result<Json, 
         return Err(wrong(format!("{what} has {} bytes; the limit is {TEXT_BYTES}", text.len())));
     }
     let schema = wire::json(&what, text, limits).map_err(|error| wrong(error.0))?;
-    match Schemas::of_process().compile_blocking(&schema.value(), Dialect::Declared) {
+    match Schemas::of_process().compile_blocking(&schema.value(), Dialect::Input) {
         Ok(_) => Ok(schema),
         Err(refused) => Err(wrong(format!("{what} cannot be used: {refused}"))),
     }

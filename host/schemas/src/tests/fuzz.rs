@@ -37,7 +37,7 @@ fn judged(input: &[u8]) -> Judged {
     };
     let limits = Limits::default();
     let dialect = match input.len() % 3 {
-        0 => Dialect::Declared,
+        0 => Dialect::Input,
         1 => Dialect::WithoutFormats,
         _ => Dialect::Draft202012,
     };

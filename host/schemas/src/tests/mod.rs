@@ -1,6 +1,7 @@
 //! What others may send, and what it costs.
 
 mod attacks;
+mod formats;
 mod fuzz;
 mod generated;
 mod ordinary;
@@ -29,7 +30,7 @@ fn spent(schema: Value, value: Value) -> (Result<Outcome, Refused>, Duration, Du
         if let Err(refused) = outline::is_bounded(&schema, &limits) {
             return (Err(refused), begun.elapsed(), Duration::ZERO);
         }
-        let ready = Ready::new(&schema, Dialect::Declared, &limits);
+        let ready = Ready::new(&schema, Dialect::Input, &limits);
         let compiled = begun.elapsed();
         let begun = ThreadTime::now();
         let outcome = ready.map(|ready| match ready.cost(&value) {
