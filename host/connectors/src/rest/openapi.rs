@@ -290,6 +290,13 @@ impl<'a> Importer<'a> {
         for (file, why) in reference::missing(self.root).take(100) {
             self.note(format!("the file {} is missing: {}", reference::address(file), short(why, 200)));
         }
+        for file in reference::left_apart(self.root, 100) {
+            self.note(format!(
+                "the file {} is missing, since the document came alone: what is described there is left open. `airlock \
+                 connectors add` sends files along",
+                reference::address(file)
+            ));
+        }
     }
 
     fn item(&mut self, item: &'a Value) -> Result<&'a Map<String, Value>, String> {

@@ -1,6 +1,10 @@
 //! References of a document (JSON Reference; OpenAPI 3.1 §4.8.23): followed, or told why not.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -112,6 +116,36 @@ fn elsewhere(root: &Value, file: &str) -> Broken {
 pub(super) fn missing(root: &Value) -> impl Iterator<Item = (&str, &str)> {
     let pairs = root.get(MISSING).and_then(Value::as_array).into_iter().flatten();
     pairs.filter_map(|pair| Some((pair.get(0)?.as_str()?, pair.get(1)?.as_str()?)))
+}
+
+/// The files that a document refers to and that nobody read beside it, as it came alone; at most so many.
+pub(super) fn left_apart(root: &Value, most: usize) -> BTreeSet<&str> {
+    let mut files = BTreeSet::new();
+    if root.get(FILES).is_some() || root.get(MISSING).is_some() {
+        return files;
+    }
+    let mut all = vec![root];
+    while let Some(value) = all.pop() {
+        match value {
+            Value::Array(items) => all.extend(items),
+            Value::Object(members) => {
+                if let Some(Value::String(reference)) = members.get("$ref") {
+                    let file = reference.split('#').next().unwrap_or_default();
+                    if !file.is_empty() && files.len() < most {
+                        files.insert(file);
+                    }
+                }
+                // What is data and not a description may have such a member as well.
+                let described = members.iter().filter(|(name, _)| {
+                    !name.starts_with("x-")
+                        && !["example", "examples", "default", "enum", "const"].contains(&name.as_str())
+                });
+                all.extend(described.map(|(_, value)| value));
+            }
+            _ => {}
+        }
+    }
+    files
 }
 
 /// A file's name as it may be told: a query may hold keys.
@@ -321,6 +355,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn files_that_a_document_alone_refers_to_are_told_wherever_it_does() {
+        let root = json!({
+            "paths": { "/a": { "post": { "requestBody": { "content": { "x": { "schema": { "$ref": "s.json" } } } } } } },
+            "components": { "schemas": {
+                "A": { "properties": { "b": { "$ref": "s.json#/B" }, "c": { "$ref": "#/components/schemas/A" } } },
+                "B": { "allOf": [{ "$ref": "https://other.test/t.yaml?key=1#/T" }] },
+            } },
+            "example": { "$ref": "data.json" }, "x-own": { "$ref": "own.json" },
+        });
+        let told = |root: &Value| left_apart(root, 100).into_iter().map(address).collect::<Vec<_>>();
+        assert_eq!(told(&root), ["https://other.test/t.yaml", "s.json"]);
+        assert_eq!(left_apart(&root, 1).len(), 1);
+        let mut read = root;
+        read[FILES] = json!({});
+        assert!(told(&read).is_empty(), "the files were read, or are told as missing");
+    }
 
     #[test]
     fn references_are_followed_unless_they_lead_in_a_circle_or_out() {
