@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use airlock_engine::history::{Command, Record};
+use airlock_engine::{
+    history::{Command, Continuation, Record},
+    store::Status,
+};
 use airlock_patience::LIMIT;
 use axum::http::{Method, StatusCode};
 use futures::future::join_all;
@@ -92,23 +95,76 @@ fn number_of(event: &Value) -> u64 {
         .expect("a number")
 }
 
-/// What the list must hold, from the histories themselves: how often a run began, and how many events it showed.
-fn counts(house: &House, root: &str) -> (usize, usize) {
-    let (mut starts, mut shown) = (0, 0);
+/// What the list must hold, from the histories themselves.
+#[derive(Default)]
+struct Written {
+    /// How often a run began.
+    starts: usize,
+    /// How many events were shown.
+    shown: usize,
+    /// Runs that failed and are not tried again.
+    failed: usize,
+    /// Runs that continued as new.
+    continued: usize,
+    /// Names of operations, by run and task.
+    names: HashMap<(String, String), String>,
+}
+
+fn written(house: &House, root: &str) -> Written {
+    let mut written = Written::default();
     for row in house.runs(root) {
         let history = house.engine.history(row.key, 0, 100_000).expect("reads");
+        written.failed += usize::from(row.status == Status::Failed);
         for stored in history {
             match stored.record {
-                Record::Started(_) => starts += 1,
-                Record::Emitted { .. } => shown += 1,
+                Record::Started(_) => written.starts += 1,
+                Record::Emitted { .. } => written.shown += 1,
+                Record::Continued { reason: Continuation::Retry, .. } => written.failed -= 1,
+                Record::Continued { reason: Continuation::AsNew, .. } => written.continued += 1,
                 Record::Activation { commands, .. } => {
-                    shown += commands.iter().filter(|it| matches!(it, Command::EmitEvent { .. })).count();
+                    for command in commands {
+                        let (seq, name) = match command {
+                            Command::EmitEvent { .. } => {
+                                written.shown += 1;
+                                continue;
+                            }
+                            Command::ScheduleActivity { seq, activity, .. } => (seq, activity),
+                            Command::StartChild { seq, .. } => (seq, "__internal__execute_workflow".into()),
+                            _ => continue,
+                        };
+                        let place = (row.run_id.to_string(), format!("operation-{seq}"));
+                        written.names.insert(place, name);
+                    }
                 }
                 _ => {}
             }
         }
     }
-    (starts, shown)
+    written
+}
+
+/// Compares a list of all events of a tree with what was written.
+fn hold(stored: &[Value], written: &Written) {
+    assert!(stored.is_sorted_by_key(number_of));
+    let of = |kind: &str| stored.iter().filter(|event| event["event_type"] == kind).count();
+    assert_eq!(of("WORKFLOW_EXECUTION_STARTED"), written.starts);
+    assert_eq!(of("CUSTOM_TASK_IN_PROGRESS"), written.shown);
+    assert_eq!(of("WORKFLOW_EXECUTION_FAILED"), written.failed);
+    assert_eq!(of("WORKFLOW_EXECUTION_CONTINUED_AS_NEW"), written.continued);
+    for event in stored {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let attributes = &event["attributes"];
+        match text(&event["event_type"]).as_str() {
+            kind if kind.starts_with("ACTIVITY") => {
+                let place = (text(&event["workflow_run_id"]), text(&attributes["task_id"]));
+                assert_eq!(attributes["activity_name"], written.names[&place].as_str(), "{event}");
+            }
+            "WORKFLOW_EXECUTION_CONTINUED_AS_NEW" => {
+                assert!(attributes["input"]["value"]["stages"].is_array(), "{event}");
+            }
+            _ => {}
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,15 +213,9 @@ async fn every_follower_of_a_tree_that_grows_gets_all_of_its_events_once_and_in_
         house.is_quiet(&root).await;
 
         let stored = house.stored(&tree).await;
-        assert!(stored.is_sorted_by_key(number_of));
-        let (starts, shown) = counts(&house, &root);
-        let of = |kind: &str| stored.iter().filter(|event| event["event_type"] == kind).count();
-        assert_eq!(of("WORKFLOW_EXECUTION_STARTED"), starts);
-        assert_eq!(starts, house.runs(&root).len());
-        assert_eq!(of("CUSTOM_TASK_IN_PROGRESS"), shown);
-        for event in stored.iter().filter(|it| it["event_type"].as_str().unwrap().starts_with("ACTIVITY")) {
-            assert!(event["attributes"]["activity_name"].is_string(), "{event}");
-        }
+        let written = written(&house, &root);
+        hold(&stored, &written);
+        assert_eq!(written.starts, house.runs(&root).len());
         // Each run by itself gives the same as all together.
         let mut apart = Vec::new();
         for row in house.runs(&root) {
@@ -183,7 +233,7 @@ async fn every_follower_of_a_tree_that_grows_gets_all_of_its_events_once_and_in_
         for pager in join_all(pagers).await {
             same(&pager.expect("pages"), &stored, &format!("seed {seed}, pages"));
         }
-        runs.fetch_add(starts as u64, Ordering::Relaxed);
+        runs.fetch_add(written.starts as u64, Ordering::Relaxed);
         events.fetch_add(stored.len() as u64, Ordering::Relaxed);
     }
     let (runs, events) = (runs.into_inner(), events.into_inner());
