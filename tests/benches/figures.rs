@@ -4,7 +4,7 @@
 //! `replay_events_per_s` are measured on the sandbox itself. No figure is asserted: a machine is what it is.
 //!
 //! `cargo bench -p airlock-tests --profile release -- history fan` (or `AIRLOCK_BENCH=history,fan`) measures only these
-//! parts: `basic`, `sandbox`, `open`, `finished`, `history`, `fan`. The others keep their values in `target/bench.json`.
+//! parts: `basic`, `sandbox`, `open`, `finished`, `history`, `fan`, `follow`. The others keep their values in `target/bench.json`.
 
 #[path = "figures/connection.rs"]
 mod connection;
@@ -284,6 +284,7 @@ const PARTS: &[(&str, Part)] = &[
     ("finished", scale::finished),
     ("history", scale::history),
     ("fan", scale::fan),
+    ("follow", scale::follow),
 ];
 
 const GOALS: &[(&str, &str)] = &[
@@ -316,6 +317,9 @@ const GOALS: &[(&str, &str)] = &[
     ("replay_50000_events_ms", "≤ 1,000"),
     ("fan_10000_activities_ms", "≤ 2,000"),
     ("fan_2000_children_ms", ""),
+    ("children_10000_ms", ""),
+    ("children_10000_followed_ms", ""),
+    ("children_10000_followed_cpu_ratio", ""),
 ];
 
 fn main() {

@@ -196,6 +196,10 @@ impl Run {
                 "workflow_run_id": row.run_id.to_string(),
                 "workflow_name": row.workflow,
                 "event_type": event.kind,
+                // Some clients refuse an event without these; nobody needs them to say more.
+                "continued_run_id": null,
+                "first_execution_run_id": null,
+                "chain_run_id": null,
             }),
             [("attributes", event.attributes.clone())],
         )

@@ -3,7 +3,10 @@
 
 mod stage;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use airlock_engine::{
     Digest, ExecutionId, ExecutionKey, RunId,
@@ -11,9 +14,12 @@ use airlock_engine::{
     history::{Continuation, End, Parent, ParentClose, Record},
     store::{Append, ExecutionRow, Family, Scope, Start, Status, Store},
 };
+use airlock_patience::LIMIT;
 use airlock_store::SqliteStore;
 use futures::{FutureExt as _, future::join_all};
+use serde_json::json;
 use stage::{Stage, user};
+use tokio::time::timeout;
 
 /// The same numbers each time.
 struct Random(u64);
@@ -238,4 +244,33 @@ async fn a_follower_who_lags_behind_too_many_runs_looks_at_all_of_them_and_then_
     runs.sort();
     assert_eq!(runs, children[..3].iter().map(|child| child.key).collect::<Vec<_>>());
     assert_eq!(following.next().now_or_never().map(|news| news.is_ok()), None, "there is nothing more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_is_just_being_started_when_its_parent_ends_is_waited_for() {
+    let stage = Stage::new(4).await;
+    let child = json!({ "op": "child", "workflow": "gated", "id": "late", "close": "cancel" });
+    let start = stage.engine.start(stage.request("early", "parent", json!({ "do": [child] })));
+    let top = start.await.expect("starts").row.id;
+    let at_the_gate = || (stage.play.at_the_gate.load(Ordering::SeqCst) > 0).then_some(());
+    stage.until("the child stands at the gate", at_the_gate).await;
+    let mut followed = Vec::new();
+    for family in [Family::Tree(top.clone()), Family::Children(top.clone())] {
+        followed.push(stage.engine.follow(Scope::of(family)).await.expect("follows"));
+    }
+    stage.signal(&top, "__complete").await;
+    stage.until("the parent ends", || (stage.status(&top) == Some(Status::Completed)).then_some(())).await;
+    for following in &mut followed {
+        // Nothing of the child is there, and still it is not over.
+        while let Some(news) = following.next().now_or_never() {
+            assert!(news.expect("reads").is_some(), "it is over before the child is there");
+        }
+    }
+    stage.play.gate.send_replace(true);
+    for mut following in followed {
+        let to_the_end = async { while following.next().await.expect("reads").is_some() {} };
+        timeout(LIMIT, to_the_end).await.expect("it is over some time");
+        let late = stage.status(&"late".parse().expect("an id"));
+        assert_eq!(late, Some(Status::Canceled), "the child was waited for");
+    }
 }

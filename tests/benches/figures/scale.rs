@@ -161,3 +161,35 @@ pub(crate) fn fan(runtime: &Runtime, figures: &mut Figures) {
     let children = measure("squares", 2_000);
     figures.insert("fan_2000_children_ms", children);
 }
+
+/// 10,000 children at once whose root is followed: until all is told, and what that costs beside the same without anybody.
+pub(crate) fn follow(runtime: &Runtime, figures: &mut Figures) {
+    let daemon = runtime.block_on(Daemon::with(&[guest("durable")]));
+    let client = &daemon.client;
+    let input = json!({ "children": 10_000, "at_once": 10_000 });
+    let measure = |is_followed: bool| {
+        let (before, start) = (cpu_ms(daemon.id()), Instant::now());
+        runtime.block_on(async {
+            if is_followed {
+                let id = client.start("squares", input.clone()).await;
+                let path = format!("/v1/workflows/events/stream?root_workflow_exec_id={id}");
+                let told = client.get_text(&path).await.matches("\nid: ").count() + 1;
+                assert!(told > 60_000, "a start, a step and an end of each child: {told} events");
+            } else {
+                client.execute("squares", input.clone()).await;
+            }
+        });
+        (start.elapsed().as_secs_f64() * 1e3, cpu_ms(daemon.id()) - before)
+    };
+    // By turns, so that both meet a store of the same size.
+    let (mut alone, mut followed) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        alone.push(measure(false));
+        followed.push(measure(true));
+    }
+    let middle = |runs: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| median(runs.iter().map(of).collect());
+    let (cpu_alone, cpu_followed) = (middle(&alone, |run| run.1), middle(&followed, |run| run.1));
+    figures.insert("children_10000_ms", middle(&alone, |run| run.0));
+    figures.insert("children_10000_followed_ms", middle(&followed, |run| run.0));
+    figures.insert("children_10000_followed_cpu_ratio", cpu_followed / cpu_alone);
+}
