@@ -33,7 +33,12 @@ impl SlotDefinition {
 }
 
 /// How often and how patiently a failed activity is tried again. The wait before attempt n + 1 is
-/// `initial` × `backoff` ^ (n - 1), at most `max`, with some jitter.
+/// `initial` × `backoff` ^ (n - 1), at most `max`, with some jitter. Where `initial` is zero, the second attempt is made at
+/// once, and further waits begin at 10 ms.
+///
+/// An attempt that could call nothing, because the service is away (its breaker is open, it refuses connections, it says when
+/// to come back), uses up none of `attempts` for the first 10 minutes of such an outage and waits as it is told. With
+/// `attempts: 1` nothing is waited for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
     /// All attempts together; 1 means no retry, 0 means without limit.

@@ -207,6 +207,7 @@ impl From<ConnectorsError> for ApiError {
             ConnectorsError::Forbidden(_) | ConnectorsError::Unauthorized(_) | ConnectorsError::Denied(_) => {
                 Self::forbidden(detail)
             }
+            ConnectorsError::NotCalled { error, .. } => Self::from(*error),
             // Nobody could be asked.
             ConnectorsError::Failed(_) => Self::conflict(detail),
             ConnectorsError::RateLimited { retry_after, .. } => Self::Busy(detail, retry_after),

@@ -40,6 +40,17 @@ pub enum ConnectorsError {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// Nothing was called, and another time it may be: the server cannot be reached, is left alone by the breaker, or sent
+    /// the call away.
+    #[error("{error}")]
+    NotCalled {
+        /// What the caller is told.
+        error: Box<ConnectorsError>,
+        /// How long to wait, if that is known.
+        retry_after: Option<Duration>,
+        /// The breaker did not let the call through.
+        is_open: bool,
+    },
     /// The answer is larger than the operator's limit.
     #[error("{0}")]
     TooLarge(String),
@@ -90,9 +101,20 @@ impl ConnectorsError {
         }
     }
 
+    /// Whether the server was asked for something and gave no answer.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::Upstream(_) | Self::Timeout(_) => true,
+            Self::NotCalled { error, .. } => error.is_silence(),
+            _ => false,
+        }
+    }
+
     /// A stable word for what went wrong, for logs, audits and programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::NotCalled { is_open: true, .. } => "circuit_open",
+            Self::NotCalled { error, .. } => error.code(),
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
             Self::Invalid { .. } => "invalid",

@@ -20,7 +20,7 @@ pub struct Slot {
 /// How often and how patiently a failed activity is tried again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
-    /// The wait after the first failed attempt.
+    /// The wait after the first failed attempt. Zero: none after the first, then [`RetryPolicy::SOON`], which grows as any other.
     pub initial_interval: Duration,
     /// What the wait is multiplied with after each further one; at least 1.
     pub backoff_coefficient: f64,
@@ -30,6 +30,23 @@ pub struct RetryPolicy {
     pub maximum_attempts: u32,
     /// Failure kinds that are not tried again.
     pub non_retryable_kinds: Vec<String>,
+}
+
+impl RetryPolicy {
+    /// What fails again and again is not repeated without a pause, however small that is said to be.
+    pub const SOON: Duration = Duration::from_millis(10);
+
+    /// The wait after so many failed attempts, without jitter.
+    pub fn wait_after(&self, failed: u32) -> Duration {
+        let (first, times) = match self.initial_interval {
+            Duration::ZERO if failed <= 1 => return Duration::ZERO,
+            Duration::ZERO => (Self::SOON, failed - 2),
+            initial => (initial, failed.max(1) - 1),
+        };
+        let factor = self.backoff_coefficient.max(1.0).powi(times.min(1_000) as i32);
+        let wait = (first.as_secs_f64() * factor).min(self.maximum_interval.max(Self::SOON).as_secs_f64());
+        Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX)
+    }
 }
 
 impl Default for RetryPolicy {

@@ -1,8 +1,19 @@
 //! Why something did not succeed, as histories and guests see it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Json;
+
+/// What a failure says of a call that reached nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uncalled {
+    /// How long to wait before another attempt, if that is known.
+    pub retry_after: Option<Duration>,
+    /// Whether the attempt uses up one of its policy's.
+    pub counts: bool,
+}
 
 /// A failed activity, tool call or workflow. The message is for a person, the kind for programs and retry policies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +70,52 @@ impl Failure {
     pub fn timeout(which: &str, message: impl Into<String>) -> Self {
         let details = Json::from(serde_json::json!({ "timeout": which }));
         Self { details: Some(details), ..Self::retryable(Self::TIMEOUT, message) }
+    }
+
+    /// The same failure of a call that reached nobody. The details say so: `{"reason": …, "called": false,
+    /// "retry_after_ms": …}`.
+    #[must_use]
+    pub fn without_a_call(self, reason: &str, retry_after: Option<Duration>) -> Self {
+        let mut details = serde_json::json!({ "reason": reason, "called": false });
+        if let Some(wait) = retry_after {
+            details["retry_after_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+        }
+        Self { details: Some(details.into()), ..self }
+    }
+
+    /// What it says of a call that reached nobody, if it does and may be tried again.
+    pub fn uncalled(&self) -> Option<Uncalled> {
+        if self.non_retryable || self.kind != Self::CONNECTOR {
+            return None;
+        }
+        let details = self.details.as_ref()?.value();
+        (details["called"] == false).then(|| Uncalled {
+            retry_after: details["retry_after_ms"].as_u64().map(Duration::from_millis),
+            counts: details["counts"] != false,
+        })
+    }
+
+    /// The same, noted as one that used up no attempt of its policy: `"counts": false` in the details.
+    #[must_use]
+    pub fn uncounted(self) -> Self {
+        self.with_count(serde_json::Value::Bool(false))
+    }
+
+    /// The same, whatever a guest that passed it on says of it.
+    #[must_use]
+    pub fn counted(self) -> Self {
+        match self.uncalled() {
+            Some(Uncalled { counts: false, .. }) => self.with_count(serde_json::Value::Bool(true)),
+            _ => self,
+        }
+    }
+
+    fn with_count(self, counts: serde_json::Value) -> Self {
+        let mut details = self.details.as_ref().map(Json::value).unwrap_or_default();
+        if let Some(members) = details.as_object_mut() {
+            members.insert("counts".into(), counts);
+        }
+        Self { details: Some(details.into()), ..self }
     }
 
     /// A failure that no retry cures.

@@ -19,6 +19,7 @@ pub mod history;
 pub mod ids;
 pub mod json;
 pub mod machine;
+pub mod outage;
 pub mod problem;
 pub mod records;
 pub mod replay;

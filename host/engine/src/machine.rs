@@ -52,6 +52,7 @@ use crate::{
         Command, Continuation, End, HistorySize, Job, Message, Outcome, Record, SearchValue, Seq, StartChild,
         Started, TaskEvent, UnixMs,
     },
+    outage::Outage,
     store::{Status, Wake},
     tools::{Binding, CallOptions},
     witness::Step,
@@ -242,6 +243,8 @@ pub enum Operation {
         retry_at: Option<UnixMs>,
         /// What attempts said with their last heartbeat.
         details: Option<Json>,
+        /// The outage of a service that its attempts are in.
+        outage: Outage,
     },
     /// A timer.
     Timer {
@@ -774,42 +777,52 @@ impl Machine {
         (details, waited): (Option<Json>, Duration),
         jitter: f64,
     ) {
-        let Some(Operation::Activity { attempt: current, options, scheduled_at, retry_at: None, .. }) =
-            self.pending.get(&seq)
+        let Some(Operation::Activity {
+            attempt: current, options, scheduled_at, retry_at: None, outage, ..
+        }) = self.pending.get(&seq)
         else {
             return;
         };
         if *current != attempt {
             return;
         }
-        let retry_at = match &outcome {
-            Ok(_) => None,
-            Err(failure) => {
-                let default = RetryPolicy::default();
-                let policy = options.retry.as_ref().unwrap_or(&default);
-                next_try(failure, policy, attempt, self.now, jitter).filter(|at| {
-                    match options.schedule_to_close {
-                        Some(limit) => {
-                            *at < scheduled_at.saturating_add(millis(waited)).saturating_add(millis(limit))
-                        }
-                        None => true,
-                    }
-                })
-            }
+        let failure = match outcome {
+            Ok(_) => return self.stage(Job::ActivityResolved { seq, outcome }),
+            Err(failure) => failure.counted(),
         };
-        match (outcome, retry_at) {
-            (Err(failure), Some(retry_at)) => {
-                self.attempt_failed(seq, attempt, retry_at, details.clone(), waited);
+        let default = RetryPolicy::default();
+        let policy = options.retry.as_ref().unwrap_or(&default);
+        let in_time = |at: &UnixMs| {
+            let end = |limit| scheduled_at.saturating_add(millis(waited)).saturating_add(millis(limit));
+            options.schedule_to_close.is_none_or(|limit| *at < end(limit))
+        };
+        let again = match outage.wait(&failure, policy, self.now, jitter) {
+            Some(wait) => Some((self.now.saturating_add(millis(wait)), failure.clone().uncounted())),
+            None => next_try(&failure, policy, outage.counted(attempt), self.now, jitter)
+                .map(|at| (at, failure.clone())),
+        };
+        match again.filter(|(at, _)| in_time(at)) {
+            Some((retry_at, failure)) => {
+                self.attempt_failed(seq, attempt, &failure, retry_at, details.clone(), waited);
                 self.records.push(Record::AttemptFailed { seq, attempt, failure, retry_at, details, waited });
             }
-            (outcome, _) => self.stage(Job::ActivityResolved { seq, outcome }),
+            None => self.stage(Job::ActivityResolved { seq, outcome: Err(failure) }),
         }
     }
 
-    fn attempt_failed(&mut self, seq: Seq, failed: u32, at: UnixMs, said: Option<Json>, waited: Duration) {
-        if let Some(Operation::Activity { attempt, retry_at, scheduled_at, details, .. }) =
+    fn attempt_failed(
+        &mut self,
+        seq: Seq,
+        failed: u32,
+        failure: &Failure,
+        at: UnixMs,
+        said: Option<Json>,
+        waited: Duration,
+    ) {
+        if let Some(Operation::Activity { attempt, retry_at, scheduled_at, details, outage, .. }) =
             self.pending.get_mut(&seq)
         {
+            outage.note(failure, self.now);
             *scheduled_at = scheduled_at.saturating_add(millis(waited));
             *attempt = failed + 1;
             if said.is_some() {
@@ -1082,6 +1095,7 @@ impl Machine {
                         attempt: 1,
                         scheduled_at: self.now,
                         retry_at: None,
+                        outage: Outage::default(),
                         details: None,
                     };
                     self.begin(*seq, operation, Some(Effect::RunActivity { seq: *seq, attempt: 1 }));
@@ -1252,8 +1266,8 @@ impl Machine {
                 self.check(commands).map_err(|problem| nonsense(&problem))?;
                 self.carry_out(commands);
             }
-            Record::AttemptFailed { seq, attempt, retry_at, details, waited, .. } => {
-                self.attempt_failed(*seq, *attempt, *retry_at, details.clone(), *waited);
+            Record::AttemptFailed { seq, attempt, failure, retry_at, details, waited } => {
+                self.attempt_failed(*seq, *attempt, failure, *retry_at, details.clone(), *waited);
             }
             Record::Heartbeat { seq, details: said, .. } => {
                 if let Some(Operation::Activity { details, .. }) = self.pending.get_mut(seq) {
@@ -1327,10 +1341,11 @@ fn next_try(
     if failure.non_retryable || exhausted || policy.non_retryable_kinds.contains(&failure.kind) {
         return None;
     }
-    let factor = policy.backoff_coefficient.max(1.0).powi(attempt.min(1000) as i32 - 1);
-    let wait = (policy.initial_interval.as_secs_f64() * factor).min(policy.maximum_interval.as_secs_f64());
-    let wait = wait * (1.0 + 0.1 * jitter.clamp(0.0, 1.0));
-    Some(now.saturating_add((wait * 1000.0) as u64))
+    // Whoever said when to come back is not asked before, if the policy has that much patience.
+    let told = failure.uncalled().and_then(|uncalled| uncalled.retry_after);
+    let told = told.filter(|told| *told <= policy.maximum_interval).unwrap_or_default();
+    let wait = policy.wait_after(attempt).max(told);
+    Some(now.saturating_add(millis(wait.saturating_add(wait.mul_f64(0.1 * jitter.clamp(0.0, 1.0))))))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -313,7 +313,7 @@ impl Calls {
             }
             listed => listed,
         };
-        listed.map_err(|trouble| trouble.error)
+        listed.map_err(Trouble::told)
     }
 
     /// What can be called, from memory if it was asked for lately.

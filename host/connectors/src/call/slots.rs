@@ -149,7 +149,7 @@ impl Calls {
                 connector.host()
             )))
         });
-        let answered = !matches!(asked, Err(ConnectorsError::Upstream(_) | ConnectorsError::Timeout(_)));
+        let answered = !asked.as_ref().is_err_and(ConnectorsError::is_silence);
         let at = Utc::now();
         self.note(&connector, answered, at);
         SlotState {

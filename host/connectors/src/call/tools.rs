@@ -294,14 +294,21 @@ fn wished(
 
 /// What is nobody's fault but the network's may be tried again; the rest will not change by itself.
 fn failure(error: ConnectorsError) -> Failure {
-    let details = Some(json!({ "reason": error.code() }).into());
+    let reason = error.code();
+    let details = Some(json!({ "reason": reason }).into());
     match error {
         ConnectorsError::Failed(failure) => failure,
+        ConnectorsError::RateLimited { retry_after, .. } => {
+            Failure::retryable(Failure::CONNECTOR, error.to_string())
+                .without_a_call(reason, Some(retry_after))
+        }
+        ConnectorsError::NotCalled { ref error, retry_after, .. } => {
+            Failure::retryable(Failure::CONNECTOR, error.to_string()).without_a_call(reason, retry_after)
+        }
         ConnectorsError::Upstream(_)
         | ConnectorsError::Answered(_)
         | ConnectorsError::Timeout(_)
-        | ConnectorsError::Store(_)
-        | ConnectorsError::RateLimited { .. } => {
+        | ConnectorsError::Store(_) => {
             Failure { details, ..Failure::retryable(Failure::CONNECTOR, error.to_string()) }
         }
         error => Failure { details, ..Failure::permanent(Failure::CONNECTOR, error.to_string()) },

@@ -118,11 +118,14 @@ impl Breaker {
                 Ok(Pass { breaker: self, probe: true, ended: false })
             }
             State::Open { until } => Err(self.open(inner.settings.failures, until - now)),
-            State::HalfOpen => Err(ConnectorsError::Upstream(format!(
-                "the server of connector '{}' failed repeatedly and is being tried with one call: try again when that \
-                 has ended",
-                self.connector
-            ))),
+            State::HalfOpen => Err(left_alone(
+                format!(
+                    "the server of connector '{}' failed repeatedly and is being tried with one call: try again when that \
+                     has ended",
+                    self.connector
+                ),
+                None,
+            )),
         }
     }
 
@@ -133,11 +136,12 @@ impl Breaker {
 
     fn open(&self, failures: u32, left: Duration) -> ConnectorsError {
         let until = (Utc::now() + left).to_rfc3339_opts(SecondsFormat::Secs, true);
-        ConnectorsError::Upstream(format!(
+        let message = format!(
             "the server of connector '{}' failed {failures} times in a row: it is not called until {until}, in {} s",
             self.connector,
             seconds(left)
-        ))
+        );
+        left_alone(message, Some(left))
     }
 
     fn settle(&self, probe: bool, verdict: Verdict) {
@@ -166,6 +170,12 @@ impl Breaker {
             (state, ..) => state,
         };
     }
+}
+
+/// A call that was not let through.
+fn left_alone(message: String, retry_after: Option<Duration>) -> ConnectorsError {
+    let error = Box::new(ConnectorsError::Upstream(message));
+    ConnectorsError::NotCalled { error, retry_after, is_open: true }
 }
 
 /// A call that was let through. Dropped without an end, it says nothing about the server.

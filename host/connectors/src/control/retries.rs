@@ -59,16 +59,17 @@ where
         })
         .notify(|trouble, wait| tracing::debug!(error = %trouble.error, ?wait, "a call is tried again"))
         .await;
-    ended.map_err(|Trouble { error, again }| match again {
+    ended.map_err(|trouble| match trouble.again {
         Again::After(asked) if asked > LONGEST_WAIT => ConnectorsError::RateLimited {
             message: format!(
-                "{error}; it asks to come back after {} s, and a call waits {} s at most: try again later",
+                "{}; it asks to come back after {} s, and a call waits {} s at most: try again later",
+                trouble.error,
                 seconds(asked),
                 LONGEST_WAIT.as_secs()
             ),
             retry_after: asked,
         },
-        _ => error,
+        _ => trouble.told(),
     })
 }
 

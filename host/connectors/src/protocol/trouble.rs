@@ -26,6 +26,18 @@ pub(crate) enum Again {
     After(Duration),
 }
 
+impl Trouble {
+    /// What the caller is told, with whether anything was called.
+    pub(crate) fn told(self) -> ConnectorsError {
+        let retry_after = match self.again {
+            Again::Always => None,
+            Again::After(wait) => Some(wait),
+            Again::Never | Again::IfIdempotent => return self.error,
+        };
+        ConnectorsError::NotCalled { error: Box::new(self.error), retry_after, is_open: false }
+    }
+}
+
 impl From<ConnectorsError> for Trouble {
     /// An error that another attempt does not help.
     fn from(error: ConnectorsError) -> Self {

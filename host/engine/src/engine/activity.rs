@@ -11,6 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,10 +23,11 @@ use super::{
     waits::Waits,
 };
 use crate::{
-    ActivityOptions, Failure, Json,
+    ActivityOptions, Failure, Json, RetryPolicy,
     guests::{ActivityCall, ActivityError, ActivityHost, GuestError},
     history::{Outcome, Seq, TaskEvent, UnixMs},
     machine::{Input, Machine, Operation},
+    outage::Outage,
     tools::{AuthMoment, Binding, CallOptions, CallOrigin},
     witness::Step,
 };
@@ -144,30 +146,42 @@ impl Engine {
             if !ticket.begin() {
                 return;
             }
-            let call = async {
-                match &operation {
-                    Operation::Tool { slot, tool, arguments, options } => {
-                        options.check()?;
-                        let binding = bound(&bindings, slot)?;
-                        let caller = Caller {
-                            engine: &engine,
-                            cell: &cell,
-                            origin: &origin,
-                            token: ticket.token(),
-                            waits: None,
-                            number: 0,
-                        };
-                        caller.call(binding, tool, arguments, options).await
+            let mut patience = Patience::of(&operation);
+            let outcome = loop {
+                let call = async {
+                    match &operation {
+                        Operation::Tool { slot, tool, arguments, options } => {
+                            options.check()?;
+                            let binding = bound(&bindings, slot)?;
+                            let caller = Caller {
+                                engine: &engine,
+                                cell: &cell,
+                                origin: &origin,
+                                token: ticket.token(),
+                                waits: None,
+                                number: 0,
+                            };
+                            caller.call(binding, tool, arguments, options).await
+                        }
+                        Operation::ToolList { slot } => {
+                            engine.tools.list_tools(&origin, bound(&bindings, slot)?).await
+                        }
+                        _ => Err(Failure::permanent(Failure::INVALID_INPUT, "not a tool call")),
                     }
-                    Operation::ToolList { slot } => {
-                        engine.tools.list_tools(&origin, bound(&bindings, slot)?).await
-                    }
-                    _ => Err(Failure::permanent(Failure::INVALID_INPUT, "not a tool call")),
+                };
+                let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
+                let outcome = until_cancelled(ticket.token(), call).await;
+                drop(running);
+                let Some(wait) = patience.wait(&outcome) else { break outcome };
+                let pause = async {
+                    tokio::time::sleep(wait).await;
+                    outcome
+                };
+                match until_cancelled(ticket.token(), pause).await {
+                    Err(failure) if failure.kind == Failure::CANCELLED => break Err(failure),
+                    _ => {}
                 }
             };
-            let running = engine.crashes.begin(Step::Operation { run: cell.row.run_id, seq, attempt: 1 });
-            let outcome = until_cancelled(ticket.token(), call).await;
-            drop(running);
             engine.settle(&cell, ticket, Input::ToolEnded { seq, outcome }).await;
         });
     }
@@ -230,6 +244,34 @@ fn bound<'a>(bindings: &'a [Binding], slot: &str) -> Result<&'a Binding, Failure
             ),
         )
     })
+}
+
+/// How long a workflow's own call is made again while it reaches nobody. It is known in memory alone: after a restart the
+/// call begins anew.
+struct Patience {
+    policy: RetryPolicy,
+    begun: Instant,
+    outage: Outage,
+}
+
+impl Patience {
+    /// Such a call has no policy. One that is not to be tried again inside is not tried again outside either.
+    fn of(operation: &Operation) -> Self {
+        let once = matches!(operation, Operation::Tool { options, .. } if options.retries == Some(0));
+        let default = RetryPolicy::default();
+        let maximum_attempts = if once { 1 } else { default.maximum_attempts };
+        let policy = RetryPolicy { maximum_attempts, ..default };
+        Self { policy, begun: Instant::now(), outage: Outage::default() }
+    }
+
+    /// How long to wait after a call that ended like this, before it is made again.
+    fn wait(&mut self, outcome: &Outcome) -> Option<Duration> {
+        let failure = outcome.as_ref().err()?;
+        let now = UnixMs::try_from(self.begun.elapsed().as_millis()).unwrap_or(UnixMs::MAX);
+        let wait = self.outage.wait(failure, &self.policy, now, rand::random())?;
+        self.outage.note(failure, now);
+        Some(wait)
+    }
 }
 
 async fn until_cancelled(token: &CancellationToken, work: impl Future<Output = Outcome>) -> Outcome {
