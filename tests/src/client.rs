@@ -68,6 +68,14 @@ impl Client {
         response.text().await.expect("the stream ends")
     }
 
+    /// POST of a text as it is; the answer as the text that it is.
+    pub async fn post_text(&self, path: &str, body: String) -> (StatusCode, String) {
+        let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.key);
+        let request = request.header("content-type", "application/json").body(body);
+        let response = request.send().await.expect("the daemon answers");
+        (response.status(), response.text().await.expect("the answer ends"))
+    }
+
     /// POST that must succeed.
     pub async fn post(&self, path: &str, body: &Value) -> Value {
         let (status, answer) = self.call(Method::POST, path, Some(body)).await;

@@ -73,6 +73,7 @@ async fn requests_that_make_no_sense_are_refused_with_a_reason() {
             422,
             "number of seconds",
         ),
+        (post.clone(), execute, Some(json!(["id", {}])), 422, "a list, where an object is expected"),
         (
             post.clone(),
             execute,
@@ -149,6 +150,30 @@ async fn requests_that_make_no_sense_are_refused_with_a_reason() {
     assert_eq!(not_json.status(), StatusCode::UNPROCESSABLE_ENTITY);
     // Nothing of all this disturbed the daemon.
     assert_eq!(client.execute("hello", json!({ "name": "Ada" })).await["result"], "Hello, Ada!");
+}
+
+#[tokio::test]
+async fn a_refused_body_is_told_by_its_place() {
+    let daemon = Daemon::with(&[guest("echo")]).await;
+    for (body, place) in [
+        (r#"{"input":{"tool":[0,1e400]}}"#, json!(["body", "input", "tool", 1])),
+        (r#"{"input":{"tool":"\ud800"}}"#, json!(["body", "input", "tool"])),
+        (r#"{"wait_for_result":3}"#, json!(["body", "wait_for_result"])),
+        (r#"{"encoded_input":{"b64payload":3}}"#, json!(["body", "encoded_input", "b64payload"])),
+        (r#"{"encoded_input":{}}"#, json!(["body", "encoded_input"])),
+        (r#"{"retry":{"maximum_attempts":-1}}"#, json!(["body", "retry", "maximum_attempts"])),
+        (
+            r#"{"retry":{"initial_interval_seconds":-1}}"#,
+            json!(["body", "retry", "initial_interval_seconds"]),
+        ),
+        (r#"{"id_reuse_policy":"x"}"#, json!(["body", "id_reuse_policy"])),
+        (r#"{"input":"#, json!(["body", "input"])),
+    ] {
+        let (status, answer) = daemon.client.post_text("/v1/workflows/echo/execute", body.to_owned()).await;
+        assert_eq!(status.as_u16(), 422, "{body}: {answer}");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["detail"][0]["loc"], place, "{body}: {answer}");
+    }
 }
 
 #[tokio::test]
@@ -431,6 +456,11 @@ async fn a_daemon_that_cannot_start_says_why() {
     fs::write(&file, "plugin_folder = \"x\"").expect("writes");
     gives_up(&config.with(&["--config", file.to_str().expect("a path")]), "plugin_folder").await;
 
+    let misspelt = Setup::new(&[]);
+    fs::remove_dir(misspelt.plugins()).expect("is removed");
+    gives_up(&misspelt, "is not there: make it, or name another one with --plugins").await;
+    assert!(!misspelt.plugins().exists() && !misspelt.data().exists(), "nothing was made");
+
     let no_folder = Setup::new(&[]);
     fs::remove_dir(no_folder.plugins()).expect("is removed");
     fs::write(no_folder.plugins(), "a file").expect("writes");
@@ -442,6 +472,31 @@ async fn a_daemon_that_cannot_start_says_why() {
     gives_up(&wrong_key.setup, "the master key does not fit").await;
     wrong_key.setup.environment[0].1 = "short".into();
     gives_up(&wrong_key.setup, "64 hexadecimal digits").await;
+}
+
+#[tokio::test]
+async fn a_start_says_where_keys_and_data_are() {
+    let daemon = Daemon::with(&[]).await;
+    let said = airlock_tests::eventually(LIMIT, "it is ready", async || {
+        Some(daemon.setup.log()).filter(|log| log.contains("airlock is ready on "))
+    })
+    .await;
+    let data = daemon.setup.data();
+    for (what, place) in [
+        ("plugins", daemon.setup.plugins()),
+        ("data", data.clone()),
+        ("API key", data.join("owner.key")),
+        ("master key", data.join("master.key")),
+    ] {
+        let line = said.lines().find(|line| line.starts_with(&format!("{what:<13}")));
+        assert_eq!(
+            line.map(|line| line[13..].to_owned()),
+            Some(place.display().to_string()),
+            "{what}: {said}"
+        );
+    }
+    let key = fs::read_to_string(data.join("owner.key")).expect("is there");
+    assert!(!said.contains(key.trim()), "a key is not told");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use crate::{
     error::{ApiError, ApiResult},
     ignored::Parsed,
     visit::Visit,
+    wrong,
 };
 
 /// A JSON body may be so big; inputs of executions have a limit of their own.
@@ -128,9 +129,8 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<ApiState> for JsonBody<T>
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> ApiResult<Parsed<T>> {
     let text = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
     // The one reader of documents from outside comes first: what it refuses, serde_json would take for something else.
-    airlock_engine::json::check_bytes(text)
-        .and_then(|_| Parsed::read(text))
-        .map_err(|error| ApiError::invalid(&["body"], format!("the body is not as expected: {error}")))
+    let read = airlock_engine::json::check_bytes(text).and_then(|_| Parsed::read(text));
+    read.map_err(|error| wrong::body::<T>(text, &error))
 }
 
 /// Any JSON, which has to become a tree of values. A tree takes many times the memory of its text, so it has bounds of its

@@ -83,10 +83,10 @@ impl Retry {
             ));
         }
         Ok(RetryPolicy {
-            initial_interval: seconds("initial_interval_seconds", self.initial_interval_seconds)?
+            initial_interval: seconds("retry.initial_interval_seconds", self.initial_interval_seconds)?
                 .unwrap_or(default.initial_interval),
             backoff_coefficient,
-            maximum_interval: seconds("maximum_interval_seconds", self.maximum_interval_seconds)?
+            maximum_interval: seconds("retry.maximum_interval_seconds", self.maximum_interval_seconds)?
                 .unwrap_or(default.maximum_interval),
             maximum_attempts: self.maximum_attempts.unwrap_or(default.maximum_attempts),
             non_retryable_kinds: self.non_retryable_kinds,

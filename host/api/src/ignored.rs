@@ -21,12 +21,19 @@ const MOST: usize = 20;
 /// What was read, and the places of members that were not looked at.
 pub(crate) struct Parsed<T> {
     body: T,
-    ignored: Vec<Vec<String>>,
+    ignored: Vec<Vec<Step>>,
 }
+
+/// A step to a member: a name, or the number of an item.
+type Step = serde_json::Value;
 
 impl<T: DeserializeOwned> Parsed<T> {
     /// Reads a JSON text.
     pub(crate) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
+        // serde would take a list of values in the order of the fields as well.
+        if text.trim_ascii_start().starts_with(b"[") && !names_of::<T>().is_empty() {
+            return Err(serde_json::Error::custom("a list, where an object is expected"));
+        }
         let mut ignored = Vec::new();
         let mut reader = serde_json::Deserializer::from_slice(text);
         let body = serde_ignored::deserialize(&mut reader, |path| {
@@ -43,6 +50,8 @@ impl<T: DeserializeOwned> Parsed<T> {
         let Self { body, ignored } = self;
         if !is_own {
             for place in ignored {
+                let place: Vec<String> =
+                    place.iter().map(|step| step.as_str().map_or(step.to_string(), str::to_owned)).collect();
                 visit.iter().for_each(|visit| visit.ignored(&place.join(".")));
             }
             return Ok(body);
@@ -54,29 +63,29 @@ impl<T: DeserializeOwned> Parsed<T> {
     }
 }
 
-fn problem<T: DeserializeOwned>(place: Vec<String>) -> (serde_json::Value, String) {
-    let name = place.last().cloned().unwrap_or_default();
+fn problem<T: DeserializeOwned>(place: Vec<Step>) -> (serde_json::Value, String) {
+    let name = place.last().and_then(Step::as_str).unwrap_or_default().to_owned();
     // Those of the body itself are known.
     let names = names_of::<T>().iter().copied().filter(|_| place.len() == 1);
     let message = match airlock_engine::problem::nearest(&name, names) {
         Some(meant) => format!("there is no field '{name}' here: '{meant}' is meant?"),
         None => format!("there is no field '{name}' here"),
     };
-    let place: Vec<String> = std::iter::once("body".to_owned()).chain(place).collect();
+    let place: Vec<Step> = std::iter::once("body".into()).chain(place).collect();
     (place.into(), message)
 }
 
 /// The steps to a member from the body.
-fn steps(path: &Path<'_>) -> Vec<String> {
-    let and = |parent: &Path<'_>, step: String| {
+fn steps(path: &Path<'_>) -> Vec<Step> {
+    let and = |parent: &Path<'_>, step: Step| {
         let mut steps = steps(parent);
         steps.push(step);
         steps
     };
     match path {
         Path::Root => Vec::new(),
-        Path::Map { parent, key } => and(parent, key.clone()),
-        Path::Seq { parent, index } => and(parent, index.to_string()),
+        Path::Map { parent, key } => and(parent, key.as_str().into()),
+        Path::Seq { parent, index } => and(parent, (*index).into()),
         Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
             steps(parent)
         }
@@ -110,8 +119,12 @@ impl<'de> Deserializer<'de> for Names<'_> {
         self.deserialize_any(visitor)
     }
 
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
         newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
@@ -149,7 +162,7 @@ mod tests {
         assert_eq!(
             problems,
             [
-                (json!(["body", "inner", "1", "nme"]), "there is no field 'nme' here".to_owned()),
+                (json!(["body", "inner", 1, "nme"]), "there is no field 'nme' here".to_owned()),
                 (
                     json!(["body", "startAt"]),
                     "there is no field 'startAt' here: 'start_at' is meant?".to_owned()
@@ -160,5 +173,7 @@ mod tests {
         let body = parsed.known(false, None).expect("goes on");
         assert_eq!(body.input.expect("is kept").get(), r#"{"anything":[1],"goes":1.1}"#);
         assert!(Parsed::<Body>::read(b"{} {}").is_err());
+        assert!(Parsed::<Body>::read(br#" ["x", null, []]"#).is_err(), "a list is no body");
+        assert!(Parsed::<Option<Body>>::read(br#"["x", null, []]"#).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! What callers hand to executions: inputs in both of their forms, messages, and numbers of seconds.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use airlock_engine::{Json as Text, engine::WaitFor, history::Message};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -50,20 +50,38 @@ impl Invocation {
     pub(crate) fn message(&self, caller: &Caller) -> ApiResult<Message> {
         Ok(Message {
             name: self.name.clone(),
-            input: self.input.as_deref().map_or(Ok(Text::null()), decoded)?,
+            input: match &self.input {
+                Some(text) => decoded(text, caller)?,
+                None => Text::null(),
+            },
             sender: caller.principal.user.as_str().to_owned(),
         })
     }
 }
 
-/// An input is a JSON object, or one that is encoded (`NetworkEncodedInput`).
-fn decoded(text: &RawValue) -> ApiResult<Text> {
-    let plain =
-        || Text::parse(text.get()).map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()));
-    match serde_json::from_str::<EncodedInput>(text.get()) {
-        Ok(encoded) => input(None, Some(encoded)),
-        Err(_) => plain(),
+/// An input is a JSON object, or one that is encoded (`NetworkEncodedInput`). The answer says which one it was taken for.
+fn decoded(text: &RawValue, caller: &Caller) -> ApiResult<Text> {
+    match encoded(text.get()) {
+        Some(encoded) => {
+            caller.visit.decoded("input");
+            encoded.text(&["body", "input"])
+        }
+        None => {
+            Text::parse(text.get()).map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()))
+        }
     }
+}
+
+/// What stands where an input may stand, if it is an encoded one: `encoding_options` is a list, if only an empty one, and
+/// nothing else is there. An object that has a member `b64payload` for reasons of its own is an input like any other.
+pub(crate) fn encoded(text: &str) -> Option<EncodedInput> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+    let known = |name: &String| ["b64payload", "encoding_options", "empty"].contains(&name.as_str());
+    if !members.keys().all(known) {
+        return None;
+    }
+    let encoded: EncodedInput = serde_json::from_str(text).ok()?;
+    encoded.encoding_options.is_some().then_some(encoded)
 }
 
 /// `NetworkEncodedInput`: an empty list of options means plain base64 of the JSON.
@@ -76,37 +94,46 @@ pub(crate) struct EncodedInput {
     empty: Option<bool>,
 }
 
-/// The input, sent in one way or the other.
-pub(crate) fn input(plain: Option<Text>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
-    let place = ["body", "encoded_input"];
-    let text = match (plain, encoded) {
-        (Some(_), Some(_)) => return Err(ApiError::invalid(&place, "send either input or encoded_input")),
-        (Some(plain), None) => return Ok(plain),
-        (None, None) => return Ok(Text::null()),
-        (None, Some(encoded)) if encoded.empty == Some(true) => return Ok(Text::null()),
-        (None, Some(encoded)) => {
-            if let Some(option) = encoded.encoding_options.iter().flatten().next() {
-                let message = format!(
-                    "the payload is '{option}' by the client, and this daemon runs the code itself: send it in clear, it is \
-                     sealed at rest"
-                );
-                return Err(ApiError::invalid(&place, message));
-            }
-            let bytes = STANDARD
-                .decode(&encoded.b64payload)
-                .map_err(|error| ApiError::invalid(&place, format!("b64payload is not base64: {error}")))?;
-            String::from_utf8(bytes)
-                .map_err(|_| ApiError::invalid(&place, "b64payload does not hold UTF-8 text"))?
+impl EncodedInput {
+    /// What is encoded. `place` is where it stands.
+    pub(crate) fn text(self, place: &[&str]) -> ApiResult<Text> {
+        if self.empty == Some(true) {
+            return Ok(Text::null());
         }
-    };
-    Text::parse(text).map_err(|error| ApiError::invalid(&place, format!("the input is not JSON: {error}")))
+        if let Some(option) = self.encoding_options.iter().flatten().next() {
+            let message = format!(
+                "the payload is '{option}' by the client, and this daemon runs the code itself: send it in clear, it is \
+                 sealed at rest"
+            );
+            return Err(ApiError::invalid(place, message));
+        }
+        let wrong = |what: String| ApiError::invalid(place, what);
+        let bytes = STANDARD
+            .decode(&self.b64payload)
+            .map_err(|error| wrong(format!("b64payload is not base64: {error}")))?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| wrong("b64payload does not hold UTF-8 text".into()))?;
+        Text::parse(text).map_err(|error| wrong(format!("the input is not JSON: {error}")))
+    }
 }
 
-/// A field of the body that holds seconds.
+/// The input of a start, sent in one way or the other.
+pub(crate) fn input(plain: Option<Text>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
+    let place = ["body", "encoded_input"];
+    match (plain, encoded) {
+        (Some(_), Some(_)) => Err(ApiError::invalid(&place, "send either input or encoded_input")),
+        (Some(plain), None) => Ok(plain),
+        (None, None) => Ok(Text::null()),
+        (None, Some(encoded)) => encoded.text(&place),
+    }
+}
+
+/// A field of the body, named with those around it by dots, that holds seconds.
 pub(crate) fn seconds(field: &str, value: Option<f64>) -> ApiResult<Option<Duration>> {
     let parse = |seconds| {
+        let place: Vec<&str> = std::iter::once("body").chain(field.split('.')).collect();
         Duration::try_from_secs_f64(seconds)
-            .map_err(|_| ApiError::invalid(&["body", field], "it must be a number of seconds from 0 on"))
+            .map_err(|_| ApiError::invalid(&place, "it must be a number of seconds from 0 on"))
     };
     value.map(parse).transpose()
 }
@@ -125,5 +152,21 @@ mod tests {
         assert!(encoded("eyJhIjoxfQ==", &["encrypted"]).is_err());
         assert!(encoded("%%%", &[]).is_err());
         assert!(encoded("YWJj", &[]).is_err());
+    }
+
+    #[test]
+    fn an_object_that_happens_to_have_a_member_of_that_name_is_an_input() {
+        for (text, is_encoded) in [
+            (r#"{"b64payload":"e30=","encoding_options":[]}"#, true),
+            (r#"{"b64payload":"e30=","encoding_options":["encrypted"],"empty":false}"#, true),
+            (r#"{"b64payload":"e30="}"#, false),
+            (r#"{"b64payload":"e30=","encoding_options":null}"#, false),
+            (r#"{"b64payload":"e30=","encoding_options":[],"name":"report"}"#, false),
+            (r#"{"b64payload":1,"encoding_options":[]}"#, false),
+            (r#"["e30=",[]]"#, false),
+            ("null", false),
+        ] {
+            assert_eq!(super::encoded(text).is_some(), is_encoded, "{text}");
+        }
     }
 }

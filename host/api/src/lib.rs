@@ -41,6 +41,7 @@ mod unserved;
 mod visit;
 mod wire;
 mod workflows;
+mod wrong;
 
 pub use keys::{Keys, Role};
 pub use limits::{Limits, Network, NoNetwork};

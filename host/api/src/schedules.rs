@@ -12,6 +12,7 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
+    response::{IntoResponse as _, Response},
 };
 use chrono::DateTime;
 use serde::{Deserialize, de::IgnoredAny};
@@ -144,7 +145,7 @@ pub(crate) async fn create(
         }
         (outer, inner) => outer.or(inner),
     };
-    decode_input(&mut schedule)?;
+    decode_input(&mut schedule, &caller)?;
     if let Some(Tree(extensions)) = body.extensions {
         let extensions = Text::from(extensions);
         let inner = schedule.get("extensions").filter(|inner| !inner.is_null());
@@ -181,7 +182,7 @@ pub(crate) async fn update(
 ) -> ApiResult<Json<Value>> {
     find(&state, &caller, &id).await?;
     let mut schedule = members(&body.schedule)?;
-    decode_input(&mut schedule)?;
+    decode_input(&mut schedule, &caller)?;
     state.schedules.update(&caller.principal.workspace, &id, &schedule).await?;
     let changed = find(&state, &caller, &id).await?;
     let mut warnings = match schedule.contains_key("extensions") {
@@ -230,17 +231,24 @@ pub(crate) async fn resume(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The header of the answer to a trigger of which nothing comes: why.
+const SKIPPED: &str = "airlock-skipped";
+
 /// `POST /v1/workflows/schedules/{schedule_id}/trigger`
 pub(crate) async fn trigger(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
     JsonBody(body): JsonBody<Option<TriggerBody>>,
-) -> ApiResult<StatusCode> {
+) -> ApiResult<Response> {
     find(&state, &caller, &id).await?;
     let overlap = overlap(body.unwrap_or_default().overlap)?;
-    state.schedules.trigger(&caller.principal.workspace, &id, overlap).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let skipped = state.schedules.trigger(&caller.principal.workspace, &id, overlap).await?;
+    // The contract has no body here.
+    Ok(match skipped {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(reason) => (StatusCode::NO_CONTENT, [(SKIPPED, reason)]).into_response(),
+    })
 }
 
 /// `POST /v1/airlock/schedules/{schedule_id}/backfill`: executions for past times.
@@ -324,17 +332,11 @@ fn members(schedule: &RawValue) -> ApiResult<Members> {
 }
 
 /// Clients that encode payloads put one where the input stands.
-fn decode_input(schedule: &mut Members) -> ApiResult<()> {
-    let fields = schedule.get("input").and_then(|input| input.to::<Members>().ok()).unwrap_or_default();
-    let known = ["b64payload", "encoding_options", "empty"];
-    if fields.get("b64payload").is_none_or(|payload| payload.to::<String>().is_err())
-        || fields.keys().any(|key| !known.contains(&key.as_str()))
-    {
-        return Ok(());
-    }
-    let encoded = schedule.get("input").and_then(|input| input.to().ok());
+fn decode_input(schedule: &mut Members, caller: &Caller) -> ApiResult<()> {
+    let encoded = schedule.get("input").and_then(|input| input::encoded(input.as_str()));
     if let Some(encoded) = encoded {
-        schedule.insert("input".into(), input::input(None, Some(encoded))?);
+        caller.visit.decoded("schedule.input");
+        schedule.insert("input".into(), encoded.text(&["body", "schedule", "input"])?);
     }
     Ok(())
 }
@@ -363,6 +365,10 @@ fn shown(view: &ScheduleView) -> Part {
         json!({ "scheduled_at": time(failure.scheduled_at), "failed_at": wire::time(failure.failed_at),
             "reason": failure.reason })
     });
+    let skipped = state
+        .last_skipped
+        .as_ref()
+        .map(|left_out| json!({ "scheduled_at": time(left_out.scheduled_at), "reason": left_out.reason }));
     let backfills: Vec<Value> = view
         .backfills
         .iter()
@@ -400,6 +406,7 @@ fn shown(view: &ScheduleView) -> Part {
         "scheduled": counters(&state.scheduled),
         "by_hand": counters(&state.by_hand),
         "last_failure": failure,
+        "last_skipped": skipped,
     });
     Part::with(about, [("input", (&definition.input).into())])
 }

@@ -32,10 +32,15 @@ pub(crate) struct Visit {
     caller: OnceLock<(Arc<str>, Turn)>,
     /// Members of the body that nobody looked at.
     ignored: Mutex<Vec<String>>,
+    /// Inputs in the body that were taken for encoded ones.
+    decoded: Mutex<Vec<String>>,
 }
 
 /// The header of an answer that names them: places in the body, by commas.
 const IGNORED: HeaderName = HeaderName::from_static("airlock-ignored");
+
+/// The header that names inputs that were decoded, in the same way.
+const DECODED: HeaderName = HeaderName::from_static("airlock-decoded");
 
 /// What would end a place in that header, or the header.
 const NOT_IN_A_PLACE: &AsciiSet = &CONTROLS.add(b',').add(b' ').add(b'%');
@@ -43,7 +48,14 @@ const NOT_IN_A_PLACE: &AsciiSet = &CONTROLS.add(b',').add(b' ').add(b'%');
 impl Visit {
     fn new(state: &ApiState, connection: Option<Arc<Connection>>) -> Arc<Self> {
         let (budget, turns) = (Arc::clone(&state.budget), Arc::clone(&state.turns));
-        Arc::new(Self { budget, turns, connection, caller: OnceLock::new(), ignored: Mutex::default() })
+        Arc::new(Self {
+            budget,
+            turns,
+            connection,
+            caller: OnceLock::new(),
+            ignored: Mutex::default(),
+            decoded: Mutex::default(),
+        })
     }
 
     /// For a request that nobody attends to.
@@ -76,6 +88,11 @@ impl Visit {
         self.ignored.lock().push(utf8_percent_encode(place, NOT_IN_A_PLACE).to_string());
     }
 
+    /// An input of the body was an encoded one: the answer says so, for whoever meant what stood there.
+    pub(crate) fn decoded(&self, place: &str) {
+        self.decoded.lock().push(place.to_owned());
+    }
+
     /// The answer is a stream of events, which its reader may read at leisure.
     pub(crate) fn streams(&self) {
         if let Some(connection) = &self.connection {
@@ -96,11 +113,13 @@ pub(crate) async fn attend(State(state): State<ApiState>, mut request: Request, 
     let visit = Visit::new(&state, connection);
     request.extensions_mut().insert(Arc::clone(&visit));
     let mut answer = next.run(request).await;
-    let ignored = std::mem::take(&mut *visit.ignored.lock()).join(", ");
-    if !ignored.is_empty()
-        && let Ok(ignored) = HeaderValue::try_from(ignored)
-    {
-        answer.headers_mut().insert(IGNORED, ignored);
+    for (name, places) in [(IGNORED, &visit.ignored), (DECODED, &visit.decoded)] {
+        let places = std::mem::take(&mut *places.lock()).join(", ");
+        if !places.is_empty()
+            && let Ok(places) = HeaderValue::try_from(places)
+        {
+            answer.headers_mut().insert(name, places);
+        }
     }
     let whole = answer.body().size_hint().exact();
     let mut charge = visit.charge();

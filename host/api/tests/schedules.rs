@@ -377,7 +377,7 @@ async fn what_cannot_be_scheduled_is_refused_with_its_place_and_what_to_do() {
         (with("schedule_id", json!("a/b")), json!(["body", "schedule_id"]), "letters"),
         (
             with("input", json!({ "b64payload": "e30=", "encoding_options": ["encrypted"] })),
-            json!(["body", "encoded_input"]),
+            json!(["body", "schedule", "input"]),
             "encrypted",
         ),
     ] {
@@ -490,7 +490,12 @@ async fn a_trigger_that_terminates_others_starts_after_they_have_ended() {
     let first =
         api.until("slow", |shown| shown["by_hand"]["started"] == 1).await["running_executions"][0].clone();
     trigger(1).await;
-    api.until("slow", |shown| shown["by_hand"]["skipped"] == 1).await;
+    let skipped = api.until("slow", |shown| shown["by_hand"]["skipped"] == 1).await;
+    let reason = format!(
+        "the execution {} still runs, and the overlap policy is 'skip'",
+        first.as_str().expect("an id")
+    );
+    assert_eq!(skipped["last_skipped"]["reason"], reason);
     for (overlap, started, status) in [(5, 2, "TERMINATED"), (4, 3, "CANCELED")] {
         let before = api.get("/v1/workflows/schedules/slow").await["running_executions"][0].clone();
         trigger(overlap).await;

@@ -4,7 +4,7 @@ pub(crate) mod wording;
 
 use std::time::Duration;
 
-use airlock_engine::{Failure, records::RecordsError};
+use airlock_engine::{Failure, problem::nearest, records::RecordsError};
 
 /// A connector could not be managed or called.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -83,10 +83,12 @@ impl ConnectorsError {
     /// place.
     pub(crate) fn misshapen(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
         let (pointer, problem) = (pointer(error.path()), error.inner().to_string());
-        let message = match problem.rsplit_once(", expected ") {
-            Some((_, expected)) => format!("expected {expected}"),
-            None if problem.starts_with("missing field") => problem,
-            None => "this is not what is expected here".into(),
+        let message = match (meant(&problem), problem.rsplit_once(", expected ")) {
+            // Its name may be anything; which one it is like is ours to tell.
+            (Some(meant), _) => format!("there is no such field here: '{meant}' is meant?"),
+            (None, Some((_, expected))) => format!("expected {expected}"),
+            (None, None) if problem.starts_with("missing field") => problem,
+            (None, None) => "this is not what is expected here".into(),
         };
         Self::invalid(&pointer, message)
     }
@@ -130,6 +132,13 @@ impl ConnectorsError {
             Self::Store(_) => "store",
         }
     }
+}
+
+/// Of what serde says of an unknown field: the known one that is like it.
+fn meant(problem: &str) -> Option<&str> {
+    let mut names = problem.strip_prefix("unknown field `")?.split('`').step_by(2);
+    let wrong = names.next()?;
+    nearest(wrong, names)
 }
 
 /// A place as a JSON pointer (RFC 6901).

@@ -144,6 +144,18 @@ impl Daemon {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    /// Asks for something that is answered without a body; gives what a header of the answer says.
+    pub(crate) async fn post_for_header(
+        &self,
+        path: &str,
+        body: &Value,
+        header: &str,
+    ) -> anyhow::Result<Option<String>> {
+        let response = self.send(Method::POST, path, Some(body)).await?;
+        let said = response.headers().get(header).and_then(|text| text.to_str().ok());
+        Ok(said.map(str::to_owned))
+    }
+
     /// Sends bytes as they are.
     pub(crate) async fn put_bytes(&self, path: &str, bytes: Vec<u8>) -> anyhow::Result<Value> {
         let request = self.http.put(format!("{}{path}", self.url)).bearer_auth(&self.key).body(bytes);

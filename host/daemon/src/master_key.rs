@@ -33,6 +33,25 @@ pub(crate) enum Source {
     File(PathBuf, Mutex<Option<Zeroizing<String>>>),
 }
 
+impl Source {
+    /// The file that it is in, if it is in one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(file, _) => Some(file),
+            Self::Environment | Self::Command(_) => None,
+        }
+    }
+
+    /// Where it is, without what stands there: a command may hold secrets of its own.
+    pub(crate) fn words(&self) -> &'static str {
+        match self {
+            Self::Environment => "in the variable AIRLOCK_MASTER_KEY",
+            Self::Command(_) => "what the master key command prints",
+            Self::File(..) => "in a file",
+        }
+    }
+}
+
 /// The master key, if it can be found.
 pub(crate) fn present(place: &MasterKeyPlace, data: &Path) -> anyhow::Result<Option<MasterKey>> {
     Ok(find(place, data)?.map(|(key, _)| key))

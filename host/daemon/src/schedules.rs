@@ -219,8 +219,13 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
         }
         Command::Trigger { id, overlap } => {
             let body = json!({ "overlap": overlap.map(Overlap::wire) });
-            daemon.call(Method::POST, &path(&id, "/trigger"), Some(&body)).await?;
-            output.value(&Value::Null, || say!("an execution of {id} was asked for"));
+            let skipped = daemon.post_for_header(&path(&id, "/trigger"), &body, "airlock-skipped").await?;
+            if let Some(reason) = skipped {
+                let answer = json!({ "skipped": reason });
+                output.value(&answer, || say!("nothing was started for {id}: {}", short(&reason, 500)));
+                return Ok(Ended::Failed);
+            }
+            output.value(&json!({ "skipped": null }), || say!("an execution of {id} was asked for"));
         }
         Command::Backfill { id, from, to, overlap } => {
             let body = json!({ "start_at": from, "end_at": to, "overlap": overlap.map(Overlap::wire) });
@@ -489,6 +494,11 @@ fn show(schedule: &Value, input: Option<&RawValue>, output: Output) {
     for backfill in each("backfills") {
         let (done, end) = (minute(&text(&backfill["done_up_to"])), minute(&text(&backfill["end_at"])));
         say!("{} done up to {done}, ends at {end}; a pause stops it", label("backfill"));
+    }
+    if schedule["last_skipped"].is_object() {
+        let skipped = &schedule["last_skipped"];
+        let when = minute(&text(&skipped["scheduled_at"]));
+        say!("{} {when}: {}", label("skipped"), short(&text(&skipped["reason"]), 500));
     }
     if schedule["last_failure"].is_object() {
         let failure = &schedule["last_failure"];

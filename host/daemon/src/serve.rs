@@ -54,6 +54,7 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
         )
     })?;
     let address = listener.local_addr()?;
+    let plugins = settings.plugins.find()?.to_owned();
     private_folder(&settings.data)?;
     let (master, source) = master_key::load(&settings.master_key, &settings.data)?;
     let previous = master_key::previous(settings.previous_master_key_file.as_deref())?;
@@ -88,7 +89,7 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
         }
         master_key::write_private(&file, key)
     })?;
-    let mut config = SandboxConfig::new(&settings.plugins, &settings.data);
+    let mut config = SandboxConfig::new(&plugins, &settings.data);
     config.guest_memory_bytes = settings.guest_memory;
     config.compiling.program = Some(own_program());
     let sandbox = Sandbox::open(config).await?;
@@ -102,6 +103,9 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
     let engine = Engine::open(store, Arc::clone(&sandbox) as _, tools, config).await?;
     let schedules = Scheduler::open(records, Arc::new(Arc::clone(&engine)))?;
 
+    for (what, place) in places(&plugins, &settings.data, &source) {
+        println!("{what:<12} {place}");
+    }
     let stop = CancellationToken::new();
     let loading = Arc::clone(&sandbox);
     let stats = move || {
@@ -137,6 +141,22 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
     engine.shutdown().await;
     audited.keep_audit_head()?;
     Ok(())
+}
+
+/// What somebody who started it for the first time looks for, and where it is.
+fn places(plugins: &Path, data: &Path, master: &master_key::Source) -> [(&'static str, String); 4] {
+    let whole =
+        |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    let key = data.join("owner.key");
+    let owner = match key.exists() {
+        true => whole(&key),
+        false => "no longer in the data folder".to_owned(),
+    };
+    let master = match master.file() {
+        Some(file) => whole(file),
+        None => master.words().to_owned(),
+    };
+    [("plugins", whole(plugins)), ("data", whole(data)), ("API key", owner), ("master key", master)]
 }
 
 /// This program, also when its file was replaced since it was started.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use airlock_engine::problem::with_nearest;
 use airlock_store::ObjectConfig;
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -118,7 +119,7 @@ struct File {
 /// What holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    pub(crate) plugins: PathBuf,
+    pub(crate) plugins: PluginFolder,
     pub(crate) data: PathBuf,
     pub(crate) listen: SocketAddr,
     pub(crate) log: String,
@@ -136,6 +137,28 @@ pub(crate) struct Settings {
     pub(crate) max_input_bytes: usize,
     pub(crate) http: Http,
     pub(crate) guest_memory: Option<u64>,
+}
+
+/// Where plugins are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PluginFolder {
+    /// Somebody said where, so it is there.
+    Named(PathBuf),
+    /// Nobody did. It is made.
+    Default(PathBuf),
+}
+
+impl PluginFolder {
+    /// The folder, if it is one or can be made.
+    pub(crate) fn find(&self) -> anyhow::Result<&Path> {
+        match self {
+            Self::Named(folder) if !folder.is_dir() => anyhow::bail!(
+                "the plugin folder {} is not there: make it, or name another one with --plugins",
+                folder.display()
+            ),
+            Self::Named(folder) | Self::Default(folder) => Ok(folder),
+        }
+    }
 }
 
 /// Where the operator keeps the master key; neither: in the data folder.
@@ -202,7 +225,10 @@ impl Settings {
             );
         }
         Ok(Self {
-            plugins: flags.plugins.or(file.plugins).unwrap_or_else(|| "plugins".into()),
+            plugins: match flags.plugins.or(file.plugins) {
+                Some(named) => PluginFolder::Named(named),
+                None => PluginFolder::Default("plugins".into()),
+            },
             data: flags.data.or(file.data).unwrap_or_else(|| "data".into()),
             listen: flags.listen.or(file.listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7700))),
             log: flags.log.or(file.log).unwrap_or_else(|| "info".into()),
@@ -314,8 +340,14 @@ impl File {
     fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("the configuration file {} cannot be read", path.display()))?;
-        toml::from_str(&text)
-            .with_context(|| format!("the configuration file {} is not valid", path.display()))
+        toml::from_str(&text).map_err(|error| {
+            // The reader's own words show the line, which may be about a secret.
+            let start = error.span().map_or(0, |span| span.start);
+            let before = &text[..text.floor_char_boundary(start)];
+            let line = before.matches('\n').count() + 1;
+            let what = with_nearest(error.message());
+            anyhow::anyhow!("the configuration file {} is not valid, line {line}: {what}", path.display())
+        })
     }
 }
 
@@ -337,7 +369,7 @@ mod tests {
         let settings = settings.expect("is valid");
         assert_eq!((settings.log.as_str(), settings.listen.port()), ("debug", 9));
         assert!(settings.allow_loopback && !settings.allow_private_networks);
-        assert_eq!(settings.plugins, Path::new("plugins"));
+        assert_eq!(settings.plugins, PluginFolder::Default("plugins".into()));
     }
 
     #[test]
@@ -405,9 +437,37 @@ mod tests {
 
     #[test]
     fn an_unknown_key_or_a_wrong_value_is_an_error_that_names_it() {
-        for (text, named) in [("plugin = \"x\"", "plugin"), ("listen = \"nowhere\"", "listen")] {
+        for (text, named) in [
+            ("plugin = 'x'", "line 1: there is no field 'plugin' here: 'plugins' is meant?"),
+            (
+                "log = 'info'\nretension = '1d'",
+                "line 2: there is no field 'retension' here: 'retention' is meant?",
+            ),
+            (
+                "[http]\nmax-conections = 5",
+                "line 2: there is no field 'max-conections' here: 'max_connections' is meant?",
+            ),
+            ("zzz = 1", "there is no field 'zzz' here, expected one of 'plugins', 'data'"),
+            ("listen = 'nowhere'", "line 1: invalid socket address syntax"),
+            ("master_key_command = ['a-secret']", "line 1: invalid type: sequence, expected a string"),
+        ] {
             let error = format!("{:#}", with_file(text, Flags::default()).expect_err("is refused"));
-            assert!(error.contains(named), "{error}");
+            assert!(error.contains(named) && !error.contains("a-secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_plugin_folder_that_somebody_named_has_to_be_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (there, gone) = (folder.path().to_owned(), folder.path().join("gone"));
+        let named = |plugins: &Path| {
+            let flags = Flags { plugins: Some(plugins.to_owned()), ..Flags::default() };
+            with_file("", flags).expect("is valid").plugins
+        };
+        assert_eq!(named(&there).find().expect("is there"), there);
+        let error = named(&gone).find().expect_err("is not there").to_string();
+        assert!(error.contains("gone is not there: make it, or name another one with --plugins"), "{error}");
+        assert!(!gone.exists(), "nothing was made");
+        assert!(PluginFolder::Default(gone).find().is_ok(), "it is made when it is opened");
     }
 }

@@ -22,7 +22,7 @@ pub fn nearest<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str>) -> Opt
 const ALIKE: f64 = 0.8;
 
 /// What serde says of a name that it does not know, with the one that was meant.
-pub(crate) fn with_nearest(message: &str) -> String {
+pub fn with_nearest(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
     let mut names = rest.split('`').step_by(2);
     let wrong = names.next().unwrap_or_default();

@@ -19,8 +19,9 @@
 //! A file may hold what is not for everybody, and what is wrong with it is told to every member: a mistake is told by line,
 //! column and kind, in words of this file, never with what stands there.
 
-use std::{ops::Range, path::PathBuf, time::Duration};
+use std::{borrow::Cow, ops::Range, path::PathBuf, time::Duration};
 
+use airlock_engine::problem::nearest;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -76,7 +77,7 @@ impl Policy {
                 "env" => policy.env = reader.env(value)?,
                 "dirs" => policy.dirs = reader.dirs(value)?,
                 "limits" => reader.limits(value, limits, &mut policy)?,
-                _ => return Err(reader.unknown(key.span(), "env, dirs and limits")),
+                _ => return Err(reader.unknown(key, &["env", "dirs", "limits"])),
             }
         }
         Ok(policy)
@@ -99,8 +100,15 @@ impl Reader<'_> {
         format!("line {line}, column {column}: {}", what.as_ref())
     }
 
-    fn unknown(&self, span: Range<usize>, known: &str) -> String {
-        self.wrong(span, format!("there is no such key; here are {known}"))
+    /// A key that has no meaning where it stands. Of the file itself nothing is told, so of the key only which one it is like.
+    fn unknown(&self, key: &Spanned<Cow<'_, str>>, known: &[&str]) -> String {
+        let meant = nearest(key.get_ref(), known.iter().copied());
+        let meant = meant.map_or_else(|| "; here".to_owned(), |meant| format!(": '{meant}' is meant? Here"));
+        let all = match known {
+            [all @ .., last] => format!("{} and {last}", all.join(", ")),
+            [] => String::new(),
+        };
+        self.wrong(key.span(), format!("there is no such key{meant} are {all}"))
     }
 
     fn expected(&self, value: &Value<'_>, what: &str, wanted: &str) -> String {
@@ -164,7 +172,7 @@ impl Reader<'_> {
                         _ => return Err(self.wrong(value.span(), "dirs.mode must be \"ro\" or \"rw\"")),
                     });
                 }
-                _ => return Err(self.unknown(key.span(), "host, guest and mode")),
+                _ => return Err(self.unknown(key, &["host", "guest", "mode"])),
             }
         }
         let missing = |key: &str| self.wrong(entry.span(), format!("this entry of dirs lacks {key}"));
@@ -212,7 +220,7 @@ impl Reader<'_> {
                     let ms = self.number(value, "limits.activity_cpu_ms", u64::MAX)?;
                     policy.activity_cpu = Duration::from_millis(ms);
                 }
-                _ => return Err(self.unknown(key.span(), "memory_mb and activity_cpu_ms")),
+                _ => return Err(self.unknown(key, &["memory_mb", "activity_cpu_ms"])),
             }
         }
         Ok(())
@@ -264,7 +272,15 @@ mod tests {
             ("[limits]\nmemory_mb = -1", "it can be 1 to 2048"),
             ("[limits]\nmemory_mb = '64'", "is of the type string; it must be an integer"),
             ("[limits]\nactivity_cpu_ms = 0", "at least 1"),
-            ("[limits]\ncpu = 1", "here are memory_mb and activity_cpu_ms"),
+            ("[limits]\ncpu = 1", "there is no such key; here are memory_mb and activity_cpu_ms"),
+            (
+                "[limits]\nmemory = 1",
+                "line 2, column 1: there is no such key: 'memory_mb' is meant? Here are",
+            ),
+            ("[limits]\nactivity_cpu = 1", "there is no such key: 'activity_cpu_ms' is meant?"),
+            ("[[dir]]\nhost = '/'", "line 1, column 3: there is no such key: 'dirs' is meant?"),
+            ("[limit]\nmemory_mb = 1", "there is no such key: 'limits' is meant?"),
+            ("[[dirs]]\nhosts = '/'", "there is no such key: 'host' is meant? Here are host, guest and mode"),
             ("[limits", "line 1, column 8: unclosed table"),
         ] {
             let error = parse(text).unwrap_err();

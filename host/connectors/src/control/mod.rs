@@ -16,6 +16,7 @@ pub(crate) mod retries;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use airlock_engine::problem::with_nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -201,7 +202,7 @@ impl Control {
             let problem = error.inner().to_string();
             // It lists the fields there are.
             if problem.starts_with("unknown field") {
-                return ConnectorsError::invalid(&pointer, problem);
+                return ConnectorsError::invalid(&pointer, with_nearest(&problem));
             }
             refused(&pointer)
         })?;
@@ -397,7 +398,7 @@ mod tests {
             (
                 json!({ "defualt": "deny" }),
                 "/defualt",
-                "unknown field `defualt`, expected one of `default`, `tools`",
+                "there is no field 'defualt' here: 'default' is meant?",
             ),
             (json!({ "default": "maybe" }), "/default", "expected 'allow', 'ask' or 'deny'"),
             (json!({ "tools": { "a/b": 1 } }), "/tools/a~1b", "expected 'allow', 'ask' or 'deny'"),

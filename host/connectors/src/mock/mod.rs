@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use airlock_engine::records::{Change, Records};
+use airlock_engine::{
+    problem::with_nearest,
+    records::{Change, Records},
+};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -108,7 +111,7 @@ impl MockEntry {
             return Err(refuse("", "expected an object with 'tool' and 'answer'"));
         }
         let entry: Self = serde_path_to_error::deserialize(value)
-            .map_err(|error| refuse(&pointer(error.path()), &error.inner().to_string()))?;
+            .map_err(|error| refuse(&pointer(error.path()), &with_nearest(&error.inner().to_string())))?;
         if !(1..=256).contains(&entry.tool.len()) {
             return Err(refuse("/tool", "expected the name of a tool"));
         }

@@ -157,7 +157,7 @@ fn a_mistake_is_named_with_its_place() {
     let table = [
         (json!([]), "/1", "an object with 'tool' and 'answer'"),
         (json!({ "tool": "t" }), "/1", "missing field `answer`"),
-        (with("answers", json!(1)), "/1/answers", "unknown field `answers`"),
+        (with("answers", json!(1)), "/1/answers", "there is no field 'answers' here: 'answer' is meant?"),
         (with("tool", json!("")), "/1/tool", "the name of a tool"),
         (with("arguments", json!([1])), "/1/arguments", "expected an object"),
         (with("delay_ms", json!(120_001)), "/1/delay_ms", "from 0 to 120000"),

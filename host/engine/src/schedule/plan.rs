@@ -112,6 +112,15 @@ pub struct FailedStart {
     pub reason: String,
 }
 
+/// A time, a trigger or a backfill's time that started nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The time that it was for.
+    pub scheduled_at: UnixSeconds,
+    /// Why.
+    pub reason: String,
+}
+
 /// What is kept of a schedule beside its definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -138,6 +147,9 @@ pub struct State {
     pub by_hand: Counters,
     /// The last start that did not work.
     pub last_failure: Option<FailedStart>,
+    /// The last time, trigger or time of a backfill that was left out although the schedule was not paused.
+    #[serde(default)]
+    pub last_skipped: Option<LeftOut>,
 }
 
 /// What to do now.
@@ -280,6 +292,10 @@ impl Plan {
                 // Those that wait have the rest of the limit. If one of them does not start, a later time may.
                 After::At(time) if due <= now && !self.may_fire() => {
                     self.state.scheduled.skipped += 1;
+                    self.leave_out(
+                        time,
+                        "those that wait to be started have the rest of max_executions".into(),
+                    );
                     self.state.handled = time;
                     return Next::Decided;
                 }
@@ -287,6 +303,9 @@ impl Plan {
                     let window = self.spec.policy().catchup_window;
                     if u128::from(now - due) > window.as_millis() {
                         self.state.scheduled.missed += 1;
+                        let reason =
+                            format!("nobody looked for longer than its catchup window of {window:?}");
+                        self.leave_out(time, reason);
                         self.state.handled = time;
                         return Next::Decided;
                     }
@@ -353,18 +372,52 @@ impl Plan {
         !self.state.running.is_empty() || !self.state.waiting.is_empty()
     }
 
+    fn leave_out(&mut self, scheduled_at: UnixSeconds, reason: String) {
+        self.state.last_skipped = Some(LeftOut { scheduled_at, reason });
+    }
+
+    /// Why nothing comes of a run, now that others run or wait.
+    fn hindrance(&self, run: &Run) -> Option<String> {
+        let waiting = self.state.waiting.len();
+        let other = match self.state.running.first() {
+            Some(running) => format!("the execution {running} still runs"),
+            None => "another start waits for its turn".to_owned(),
+        };
+        match run.overlap {
+            _ if !self.is_busy() => None,
+            Overlap::Skip => Some(format!("{other}, and the overlap policy is 'skip'")),
+            Overlap::BufferOne if waiting > 0 => {
+                Some(format!("{other}, one start waits already, and the overlap policy is 'buffer one'"))
+            }
+            Overlap::BufferAll if waiting >= LONGEST_QUEUE => {
+                Some(format!("{other}, and {waiting} starts wait already, which is the most"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts a run of which nothing comes.
+    fn forgo(&mut self, run: &Run, reason: String) {
+        let counters = self.counters(&run.kind);
+        match run.overlap {
+            Overlap::BufferAll => counters.missed += 1,
+            _ => counters.skipped += 1,
+        }
+        self.leave_out(run.time, reason);
+    }
+
     /// Decides what becomes of a run whose turn it is.
     fn place(&mut self, run: Run) -> Next {
         if run.overlap == Overlap::AllowAll || !self.is_busy() {
             return Next::Start(run);
         }
         self.take(&run);
-        let waiting = self.state.waiting.len();
+        if let Some(reason) = self.hindrance(&run) {
+            self.forgo(&run, reason);
+            return Next::Decided;
+        }
         match run.overlap {
-            Overlap::BufferOne if waiting == 0 => self.state.waiting.push_back(run),
-            Overlap::Skip | Overlap::BufferOne => self.counters(&run.kind).skipped += 1,
-            Overlap::BufferAll if waiting < LONGEST_QUEUE => self.state.waiting.push_back(run),
-            Overlap::BufferAll => self.counters(&run.kind).missed += 1,
+            Overlap::Skip | Overlap::BufferOne | Overlap::BufferAll => self.state.waiting.push_back(run),
             Overlap::CancelOther | Overlap::TerminateOther => {
                 self.drop_waiting(|_| true);
                 self.stopping = false;
@@ -473,10 +526,18 @@ impl Plan {
         self.state.note = note;
     }
 
-    /// Asks for an execution now, whether or not the schedule is paused or exhausted.
-    pub fn trigger(&mut self, token: String, overlap: Option<Overlap>, now: UnixMs) {
+    /// Asks for an execution now, whether or not the schedule is paused or exhausted. Where it is known at once that nothing
+    /// comes of it, it says why.
+    pub fn trigger(&mut self, token: String, overlap: Option<Overlap>, now: UnixMs) -> Option<String> {
         let overlap = overlap.unwrap_or(self.spec.policy().overlap);
-        self.state.triggers.push_back(Run { time: seconds(now), kind: RunKind::Trigger(token), overlap });
+        let run = Run { time: seconds(now), kind: RunKind::Trigger(token), overlap };
+        // Those before it may change what stands in its way.
+        if let Some(reason) = self.hindrance(&run).filter(|_| self.state.triggers.is_empty()) {
+            self.forgo(&run, reason.clone());
+            return Some(reason);
+        }
+        self.state.triggers.push_back(run);
+        None
     }
 
     /// Asks for executions for all times from `first` to `last`.

@@ -674,18 +674,21 @@ impl Scheduler {
         .await
     }
 
-    /// Asks for an execution now; also of a paused or exhausted schedule. Durable when it returns.
+    /// Asks for an execution now; also of a paused or exhausted schedule. Durable when it returns. Says why nothing comes of
+    /// it, where that is known already.
     pub async fn trigger(
         &self,
         workspace: &WorkspaceId,
         id: &str,
         overlap: Option<Overlap>,
-    ) -> Result<(), ScheduleError> {
+    ) -> Result<Option<String>, ScheduleError> {
+        let mut skipped = None;
         self.change(workspace, id, |entry, now| {
-            entry.plan.trigger(token(), overlap, now);
+            skipped = entry.plan.trigger(token(), overlap, now);
             Ok(())
         })
-        .await
+        .await?;
+        Ok(skipped)
     }
 
     /// Asks for executions of past times. Durable when it returns.

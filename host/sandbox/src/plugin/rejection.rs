@@ -40,7 +40,7 @@ pub(crate) enum Rejection {
     )]
     WrongTypes(String),
     /// More than the sandbox has for one guest.
-    #[error("it needs {0}; build it smaller, or raise the sandbox's limit in the configuration")]
+    #[error("it needs {0}; build it smaller: no setting raises that")]
     TooDemanding(String),
     /// Compiling it would take too long, or did.
     #[error(
