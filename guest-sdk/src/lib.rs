@@ -48,6 +48,7 @@ mod definition;
 mod error;
 mod event;
 mod host;
+mod json;
 pub mod log;
 mod message;
 mod plugin;
@@ -74,6 +75,7 @@ pub use crate::{
     },
     error::{Error, Outcome, Result},
     event::{Task, TaskEvent, TaskPhase},
+    json::Json,
     message::{HandlerDefinition, Query, Sent, Signal, Update},
     plugin::{Activity, WorkflowFn},
     tools::{Authorised, CallOptions, ToolCall, Tools, await_auth, read_answer, read_data},

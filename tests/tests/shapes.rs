@@ -35,6 +35,7 @@ fn shapes() -> Vec<(&'static str, Value, Value, Value)> {
         wrapped("trees", tree),
         wrapped("float", json!(0.1)),
         wrapped("wide", json!(u64::MAX)),
+        as_it_is("due", json!({ "day": "2024-02-29", "at": "2024-02-29T10:00:00.5+01:00", "to": null })),
     ]
 }
 
@@ -124,6 +125,41 @@ async fn a_number_beyond_64_bits_reaches_a_child_as_it_is() {
 }
 
 #[tokio::test]
+async fn numbers_that_a_workflow_passes_on_as_json_are_what_they_were_written_as() {
+    let daemon = Daemon::with(&[guest("shapes")]).await;
+    let client = &daemon.client;
+    let numbers = "[123456789012345678901234567890,1.0,1.10,1E5,-0,0.1000000000000000055511151231257827]";
+    let post = async |path: &str, body: String| {
+        let (status, answer) = client.post_text(path, body).await;
+        assert!(status.is_success(), "{path}: {status} {answer}");
+        answer
+    };
+    let start = format!(r#"{{"wait_for_result":true,"input":{{"v":{numbers}}}}}"#);
+    let answer = post("/v1/workflows/text/execute", start).await;
+    assert!(answer.contains(&format!(r#""result":{{"result":{numbers}}}"#)), "{answer}");
+
+    // Over every way that a workflow has; it compares texts.
+    let start = format!(r#"{{"execution_id":"passes-on","input":{{"v":{{"a":{numbers}}}}}}}"#);
+    post("/v1/workflows/text-ways/execute", start).await;
+    let path = |what: &str| format!("/v1/workflows/executions/passes-on/{what}");
+    let message = |name: &str| format!(r#"{{"name":"{name}","input":{{"v":{{"a":{numbers}}}}}}}"#);
+    for (what, name) in [("queries", "ask"), ("updates", "tell")] {
+        let answer = post(&path(what), message(name)).await;
+        assert!(answer.contains(&format!(r#""result":{{"a":{numbers}}}"#)), "{answer}");
+    }
+    let task = eventually(LIMIT, "it asks a person", async || {
+        let pending = send(client, "passes-on", "queries", "__get_pending_inputs", &json!({})).await;
+        pending["pending_inputs"][0]["task_id"].as_str().map(str::to_owned)
+    })
+    .await;
+    let answer =
+        format!(r#"{{"name":"__submit_input","input":{{"task_id":"{task}","input":{{"a":{numbers}}}}}}}"#);
+    post(&path("updates"), answer).await;
+    post(&path("signals"), message("say")).await;
+    assert_eq!(result(client, "passes-on").await, json!({ "result": [] }));
+}
+
+#[tokio::test]
 async fn a_value_that_is_no_object_is_refused_with_the_name_that_it_wants() {
     let daemon = Daemon::with(&[guest("shapes")]).await;
     let body = json!({ "input": { "move": { "x": 1, "y": 2 } } });
@@ -131,4 +167,38 @@ async fn a_value_that_is_no_object_is_refused_with_the_name_that_it_wants() {
         daemon.client.call(Method::POST, "/v1/workflows/action/execute", Some(&body)).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
     assert!(answer.to_string().contains("move"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_text_that_is_not_as_its_format_says_is_refused_by_its_field_before_anything_begins() {
+    let daemon = Daemon::with(&[guest("shapes")]).await;
+    let client = &daemon.client;
+    let id = client.start("due-ways", json!({ "day": "2024-02-29" })).await;
+    for (field, wrong) in [
+        ("day", json!({ "day": "2023-02-29" })),
+        ("at", json!({ "day": "2024-02-29", "at": "yesterday" })),
+        ("to", json!({ "day": "2024-02-29", "to": "ada" })),
+    ] {
+        let schedule = json!({ "input": wrong, "intervals": [{ "every": "PT24H" }] });
+        let message = |name| json!({ "name": name, "input": wrong });
+        for (path, body) in [
+            ("/v1/workflows/due/execute".to_owned(), json!({ "input": wrong, "execution_id": "kept" })),
+            (
+                "/v1/workflows/schedules".to_owned(),
+                json!({ "workflow_identifier": "due", "schedule": schedule }),
+            ),
+            (format!("/v1/workflows/executions/{id}/signals"), message("say")),
+            (format!("/v1/workflows/executions/{id}/queries"), message("ask")),
+            (format!("/v1/workflows/executions/{id}/updates"), message("tell")),
+        ] {
+            let (status, answer) = client.call(Method::POST, &path, Some(&body)).await;
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {wrong}: {answer}");
+            let place = answer["detail"][0]["loc"].as_array().and_then(|loc| loc.last()).cloned();
+            assert_eq!(place, Some(json!(field)), "{path} {wrong}: {answer}");
+        }
+    }
+    // The id was not used up.
+    let body = json!({ "input": { "day": "2024-02-29" }, "execution_id": "kept" });
+    let (status, answer) = client.call(Method::POST, "/v1/workflows/due/execute", Some(&body)).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
 }

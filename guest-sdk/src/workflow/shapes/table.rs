@@ -46,6 +46,23 @@ fn numbers_are_what_they_were_to_the_last_place() {
     travels(vec![u128::MAX], &format!(r#"{{"v":[{wide}]}}"#), &format!(r#"{{"result":[{wide}]}}"#));
 }
 
+/// Any JSON: an object as it is where it may be, everything else wrapped, and every number as it was written.
+#[test]
+fn json_that_is_passed_on_keeps_its_text() {
+    let json = |text: &str| crate::Json::parse(text).unwrap();
+    for number in ["123456789012345678901234567890", "1.0", "1.10", "1E5", "-0", "1e400"] {
+        travels(json(number), &format!(r#"{{"v":{number}}}"#), &format!(r#"{{"result":{number}}}"#));
+        let object = format!(r#"{{"a":[{number}]}}"#);
+        travels(json(&object), &format!(r#"{{"v":{object}}}"#), &object);
+        travels(
+            vec![json(number)],
+            &format!(r#"{{"v":[{number}]}}"#),
+            &format!(r#"{{"result":[{number}]}}"#),
+        );
+    }
+    travels(json("null"), r#"{"v":null}"#, "null");
+}
+
 #[test]
 fn lists_and_tuples_are_wrapped() {
     travels(vec![point()], r#"{"v":[{"x":1,"y":-2}]}"#, r#"{"result":[{"x":1,"y":-2}]}"#);

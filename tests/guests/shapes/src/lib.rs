@@ -47,6 +47,17 @@ pub struct Tree {
     children: Vec<Tree>,
 }
 
+/// Texts with formats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Due {
+    #[schemars(extend("format" = "date"))]
+    day: String,
+    #[schemars(extend("format" = "date-time"))]
+    at: Option<String>,
+    #[schemars(email)]
+    to: Option<String>,
+}
+
 macro_rules! shape {
     ($module:ident, $ty:ty, $name:literal, $ways:literal, $again:literal) => {
         mod $module {
@@ -107,11 +118,13 @@ shape!(action, Action, "action", "action-ways", "action-again");
 shape!(adjacent, Adjacent, "adjacent", "adjacent-ways", "adjacent-again");
 shape!(untagged, Untagged, "untagged", "untagged-ways", "untagged-again");
 shape!(json, Value, "json", "json-ways", "json-again");
+shape!(text, airlock::Json, "text", "text-ways", "text-again");
 shape!(optional_point, Option<Point>, "optional-point", "optional-point-ways", "optional-point-again");
 shape!(optional_number, Option<u32>, "optional-number", "optional-number-ways", "optional-number-again");
 shape!(pair, (u8, String), "pair", "pair-ways", "pair-again");
 shape!(trees, Vec<Tree>, "trees", "trees-ways", "trees-again");
 shape!(float, f64, "float", "float-ways", "float-again");
+shape!(due, Due, "due", "due-ways", "due-again");
 shape!(wide, u128, "wide", "wide-ways", "wide-again");
 
 /// Says what it was told, in words: whoever asks may not know such numbers.
@@ -133,16 +146,18 @@ airlock::plugin!(
         adjacent::echo, adjacent::ways, adjacent::again,
         untagged::echo, untagged::ways, untagged::again,
         json::echo, json::ways, json::again,
+        text::echo, text::ways, text::again,
         optional_point::echo, optional_point::ways, optional_point::again,
         optional_number::echo, optional_number::ways, optional_number::again,
         pair::echo, pair::ways, pair::again,
         trees::echo, trees::ways, trees::again,
         float::echo, float::ways, float::again,
+        due::echo, due::ways, due::again,
         wide::echo, wide::ways, wide::again,
         wide_in_words, wide_to_child,
     ],
     activities: [
-        action::same, adjacent::same, untagged::same, json::same, optional_point::same,
-        optional_number::same, pair::same, trees::same, float::same, wide::same,
+        action::same, adjacent::same, untagged::same, json::same, text::same, optional_point::same,
+        optional_number::same, pair::same, trees::same, float::same, due::same, wide::same,
     ],
 );
