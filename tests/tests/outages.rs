@@ -16,11 +16,12 @@ async fn away_for(times: usize) -> (Service, Arc<AtomicUsize>) {
     let counted = Arc::clone(&calls);
     let service = Service::mcp(move |method, _, _| match method {
         "tools/list" => Ok(tools(&["issue_write", "say"])),
-        _ if counted.fetch_add(1, Ordering::SeqCst) < times => {
+        "tools/call" if counted.fetch_add(1, Ordering::SeqCst) < times => {
             let away = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "1")]).into_response();
             Err(Fault::Http(Box::new(away)))
         }
-        _ => Ok(text_result(r#"{"url":"https://github.example/1"}"#)),
+        "tools/call" => Ok(text_result(r#"{"url":"https://github.example/1"}"#)),
+        _ => Err(Fault::Error("there is nothing else here".into())),
     })
     .await;
     (service, calls)
