@@ -74,7 +74,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Attempts of activities that run at the same time; others wait for their turn. Attempts of one workflow for one user
-    /// take at most four fifths of them, those of one user eight ninths. Default: 256.
+    /// take nearly four fifths of them at most, those of one user eight ninths. Default: 256.
     pub max_concurrent_activities: usize,
     /// Attempts that keep none of those places while they wait for people: to authorise, or to answer. Beyond it they keep
     /// theirs. Together with `max_concurrent_activities` this bounds the instances of activities. Default: 240.

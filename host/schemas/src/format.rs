@@ -18,8 +18,11 @@ use jsonschema::ValidationOptions;
 use url::Url;
 use uuid::Uuid;
 
+/// Whether a text has a format.
+type Check = fn(&str) -> bool;
+
 /// Formats by name. Those with `partial` and `zoned` are what `schemars` writes for types without an offset, and with a zone.
-const CHECKS: [(&str, fn(&str) -> bool); 10] = [
+const CHECKS: [(&str, Check); 10] = [
     ("date", is_date),
     ("date-time", is_date_time),
     ("partial-date-time", is_civil),

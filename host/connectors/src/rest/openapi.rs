@@ -292,8 +292,8 @@ impl<'a> Importer<'a> {
         }
         for file in reference::left_apart(self.root, 100) {
             self.note(format!(
-                "the file {} is missing, since the document came alone: what is described there is left open. `airlock \
-                 connectors add` sends files along",
+                "the file {} is missing, since the document came alone: what is described there is left open. The command \
+                 line sends files along",
                 reference::address(file)
             ));
         }
