@@ -361,5 +361,5 @@ fn main() {
     all.extend(figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
     fs::write(&file, format!("{}\n", Value::from(all))).expect("target/bench.json can be written");
     println!("written to target/bench.json");
-    results::keep(&airlock_tests::root(), &figures);
+    results::keep(airlock_tests::root(), &figures);
 }

@@ -336,7 +336,9 @@ async fn a_page_from_the_middle_of_a_long_history_names_what_began_long_before()
     house.is_quiet("long").await;
     for scope in ["root_workflow_exec_id=long", "workflow_exec_id=long", "workflow_exec_id=steps"] {
         let all = house.stored(scope).await;
-        for event in all.iter().filter(|it| it["event_type"].as_str().unwrap().starts_with("ACTIVITY")) {
+        for event in
+            all.iter().filter(|it| it["event_type"].as_str().expect("a kind").starts_with("ACTIVITY"))
+        {
             assert!(event["attributes"]["activity_name"].is_string(), "{event}");
         }
         // From any event on, everything is as it is in one piece.
