@@ -26,7 +26,7 @@ use crate::{Error, Result, schema};
 /// assert_eq!(amount.as_str(), "123456789012345678901234567890.10");
 /// let price = airlock::Json::of(&7_u128)?;
 /// assert_eq!(price.to::<u128>()?, 7);
-/// # airlock::Result::Ok(())
+/// # Ok::<(), airlock::Error>(())
 /// ```
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
