@@ -24,7 +24,7 @@ const PER_USER: usize = 8;
 const LAST: usize = 32;
 
 /// Whom an attempt is for, as far as sharing goes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Share {
     pub(super) user: UserId,
     pub(super) workflow: Arc<str>,

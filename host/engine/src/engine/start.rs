@@ -498,6 +498,14 @@ impl Engine {
         Ok(birth)
     }
 
+    /// The code that serves a workflow. Just after the start of the daemon: once all is loaded, if it is not there before.
+    pub(crate) async fn serving(&self, workflow: &str) -> Option<Digest> {
+        if self.guests.serving(workflow).is_none() {
+            self.guests.loaded().await;
+        }
+        self.guests.serving(workflow)
+    }
+
     /// Starts an execution, whoever asks.
     pub(super) async fn begin(&self, mut birth: Birth) -> Result<ExecutionView, StartError> {
         if self.closing.load(Ordering::SeqCst) {
@@ -509,10 +517,7 @@ impl Engine {
             return Err(StartError::TooLarge { bytes, limit });
         }
         let unknown = || StartError::UnknownWorkflow(birth.workflow.clone());
-        if self.guests.serving(&birth.workflow).is_none() {
-            self.guests.loaded().await;
-        }
-        let digest = self.guests.serving(&birth.workflow).ok_or_else(unknown)?;
+        let digest = self.serving(&birth.workflow).await.ok_or_else(unknown)?;
         let definition = self.guests.definition(&digest).await?;
         let workflow = definition.workflow(&birth.workflow).ok_or_else(unknown)?;
         if workflow.on_behalf_of && !birth.caller_may_act {

@@ -28,10 +28,7 @@ impl OwnExecution {
 impl Executions for Arc<Engine> {
     async fn check(&self, workflow: &str, input: &Json, extensions: &Extensions) -> Result<(), Refusal> {
         let unknown = || Refusal::UnknownWorkflow(workflow.into());
-        if self.guests().serving(workflow).is_none() {
-            self.guests().loaded().await;
-        }
-        let digest = self.guests().serving(workflow).ok_or_else(unknown)?;
+        let digest = self.serving(workflow).await.ok_or_else(unknown)?;
         let definition =
             self.guests().definition(&digest).await.map_err(|error| Refusal::Unusable(error.to_string()))?;
         let definition = definition.workflow(workflow).ok_or_else(unknown)?;
