@@ -570,14 +570,21 @@ pub(super) struct UnderWay<'a>(&'a tokio::sync::watch::Sender<usize>);
 
 impl<'a> UnderWay<'a> {
     pub(super) fn new(turns: &'a tokio::sync::watch::Sender<usize>) -> Self {
-        turns.send_modify(|turns| *turns += 1);
+        // Only whoever waits for the last one to end listens.
+        turns.send_if_modified(|turns| {
+            *turns += 1;
+            false
+        });
         Self(turns)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|turns| *turns -= 1);
+        self.0.send_if_modified(|turns| {
+            *turns -= 1;
+            *turns == 0
+        });
     }
 }
 

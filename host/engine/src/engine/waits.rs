@@ -5,19 +5,21 @@
 //! nothing of what is waited for.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::places::{self, Pool, Share};
 
 /// The time that an attempt has had.
 pub(super) struct Stopwatch {
     times: Mutex<Times>,
-    runs: watch::Sender<bool>,
+    /// It was stopped, or runs again. Each attempt has two of these, so they are small.
+    changed: Notify,
 }
 
 struct Times {
@@ -44,6 +46,11 @@ impl Times {
         now.duration_since(self.began).saturating_sub(self.stood(now))
     }
 
+    /// What is left until so much time has passed; none while it stands still.
+    fn rest(&self, limit: Duration, now: Instant) -> Option<Duration> {
+        (self.waiting == 0).then(|| limit.saturating_sub(self.passed(now)))
+    }
+
     /// One more waits. Whether it is the first.
     fn stop(&mut self, now: Instant) -> bool {
         if self.waiting == 0 {
@@ -63,7 +70,7 @@ impl Times {
 
 impl Stopwatch {
     fn new() -> Self {
-        Self { times: Mutex::new(Times::new(Instant::now())), runs: watch::Sender::new(true) }
+        Self { times: Mutex::new(Times::new(Instant::now())), changed: Notify::new() }
     }
 
     /// From now on. Nobody has stopped it yet.
@@ -83,17 +90,20 @@ impl Stopwatch {
 
     /// Resolves when so much time has passed.
     pub(super) async fn reaches(&self, limit: Duration) {
-        let mut runs = self.runs.subscribe();
         loop {
-            // Fails only when there is no stopwatch any more.
-            let _ = runs.wait_for(|runs| *runs).await;
-            let rest = limit.saturating_sub(self.passed());
-            if rest.is_zero() {
-                return;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(rest) => {}
-                _ = runs.changed() => {}
+            // Heard from before the look at the times, so that no change falls between.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let rest = self.times.lock().rest(limit, Instant::now());
+            match rest {
+                Some(Duration::ZERO) => return,
+                Some(rest) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(rest) => {}
+                        () = changed => {}
+                    }
+                }
+                None => changed.await,
             }
         }
     }
@@ -102,7 +112,7 @@ impl Stopwatch {
     fn stop(&self) -> Stopped<'_> {
         let mut times = self.times.lock();
         if times.stop(Instant::now()) {
-            self.runs.send_replace(false);
+            self.changed.notify_waiters();
         }
         drop(times);
         Stopped(self)
@@ -115,7 +125,7 @@ impl Drop for Stopped<'_> {
     fn drop(&mut self) {
         let mut times = self.0.times.lock();
         if times.go_on(Instant::now()) {
-            self.0.runs.send_replace(true);
+            self.0.changed.notify_waiters();
         }
     }
 }
@@ -255,6 +265,12 @@ mod tests {
         assert_eq!(times.stood(began + second(8)), second(5));
     }
 
+    impl Stopwatch {
+        fn runs(&self) -> bool {
+            self.times.lock().waiting == 0
+        }
+    }
+
     fn share() -> Share {
         Share { user: crate::UserId::new("u"), workflow: "w".into() }
     }
@@ -269,7 +285,7 @@ mod tests {
     async fn the_line_for_a_place_counts_for_the_activity_and_not_for_its_attempt() {
         let places = Places::new(1, 1);
         let (waits, other) = (begun(&places).await, Waits::asked(&places, share()));
-        let run = || (*waits.since_asked.runs.borrow(), *waits.clock.runs.borrow());
+        let run = || (waits.since_asked.runs(), waits.clock.runs());
         assert_eq!(run(), (true, true));
         let mut wait = Box::pin(waits.during(async {
             assert_eq!(run(), (false, false), "people's time counts for nothing");

@@ -57,8 +57,8 @@ pub(crate) async fn run(runtime: &Runtime, plugin: &Plugin, attempt: Attempt) ->
     let call = wire::call_to_wit(call);
     let result = meter
         .run(runtime.ticker(), async {
-            let instance = plugin.activities().instantiate_async(&mut store).await?;
-            instance.airlock_plugin_activities().call_run(&mut store, &call).await
+            let activities = plugin.activities().instantiate(&mut store).await?;
+            activities.call_run(&mut store, &call).await
         })
         .await;
     let stderr = output.finish();

@@ -6,7 +6,12 @@ use airlock_engine::Digest;
 use parking_lot::RwLock;
 use wasmtime::component::Component;
 
-use super::{Plugin, definition, rejection::Rejection, shape};
+use super::{
+    Plugin, definition,
+    rejection::Rejection,
+    shape,
+    sides::{Activities, Workflows},
+};
 use crate::{
     bindings::PluginPre,
     runtime::{MEMORIES_PER_COMPONENT, Runtime, TABLES_PER_COMPONENT},
@@ -31,9 +36,11 @@ pub(crate) async fn load(
         .map_err(|error| Rejection::Host(format!("no memory image can be made: {}", error.root_cause())))?;
     let wrong = |error: wasmtime::Error| Rejection::WrongTypes(format!("{error:#}"));
     let activities =
-        runtime.activities().instantiate_pre(component).and_then(PluginPre::new).map_err(wrong)?;
-    let workflows = runtime.workflows().instantiate_pre(component).and_then(PluginPre::new).map_err(wrong)?;
-    let described = workflow::describe(runtime, &workflows, name.clone())
+        runtime.activities().instantiate_pre(component).and_then(Activities::new).map_err(wrong)?;
+    let linked = runtime.workflows().instantiate_pre(component).map_err(wrong)?;
+    let workflows = Workflows::new(linked.clone()).map_err(wrong)?;
+    let whole = PluginPre::new(linked).map_err(wrong)?;
+    let described = workflow::describe(runtime, &whole, name.clone())
         .await
         .map_err(|error| Rejection::Describe(error.to_string()))?;
     let definition = definition::check(described, runtime.limits())?;

@@ -4,13 +4,14 @@ mod definition;
 mod load;
 mod rejection;
 mod shape;
+mod sides;
 
 use std::sync::Arc;
 
 use airlock_engine::{Digest, PluginDefinition};
 use parking_lot::RwLock;
 
-use crate::{activity::state::ActivityState, bindings::PluginPre, workflow::state::WorkflowState};
+use self::sides::{Activities, Workflows};
 
 pub(crate) use {load::load, rejection::Rejection, shape::check_header};
 
@@ -22,8 +23,8 @@ pub(crate) struct Plugin {
     definition: Arc<PluginDefinition>,
     /// What an instance holds when it begins.
     initial_bytes: u64,
-    activities: PluginPre<ActivityState>,
-    workflows: PluginPre<WorkflowState>,
+    activities: Activities,
+    workflows: Workflows,
 }
 
 impl Plugin {
@@ -47,11 +48,11 @@ impl Plugin {
         self.initial_bytes
     }
 
-    pub(crate) fn activities(&self) -> &PluginPre<ActivityState> {
+    pub(crate) fn activities(&self) -> &Activities {
         &self.activities
     }
 
-    pub(crate) fn workflows(&self) -> &PluginPre<WorkflowState> {
+    pub(crate) fn workflows(&self) -> &Workflows {
         &self.workflows
     }
 }

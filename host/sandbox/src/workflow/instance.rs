@@ -14,7 +14,10 @@ use wasmtime::{Store, component::ResourceAny};
 use super::state::WorkflowState;
 use crate::{
     activity::hostcall_fuel,
-    bindings::{self, PluginPre, exports::airlock::plugin::definitions::PluginDefinition},
+    bindings::{
+        PluginPre,
+        exports::airlock::plugin::{definitions::PluginDefinition, workflows},
+    },
     limits::{budget::Budget, meter::Meter, space::Space},
     output::{Origin, Output},
     plugin::Plugin,
@@ -26,7 +29,7 @@ use crate::{
 struct Instance {
     runtime: Arc<Runtime>,
     store: Store<WorkflowState>,
-    guest: bindings::Plugin,
+    guest: workflows::Guest,
     workflow: ResourceAny,
     meter: Arc<Meter>,
     name: String,
@@ -59,12 +62,9 @@ pub(crate) async fn create(
     let meter = prepare(&runtime, &mut store);
     let made = meter
         .run(runtime.ticker(), async {
-            let guest = plugin.workflows().instantiate_async(&mut store).await?;
-            let workflow = guest
-                .airlock_plugin_workflows()
-                .instance()
-                .call_constructor(&mut store, &wire::init_to_wit(&init))
-                .await?;
+            let guest = plugin.workflows().instantiate(&mut store).await?;
+            let workflow =
+                guest.instance().call_constructor(&mut store, &wire::init_to_wit(&init)).await?;
             Ok((guest, workflow))
         })
         .await;
@@ -153,7 +153,7 @@ impl WorkflowInstance for Instance {
         self.meter.reset();
         self.store.set_epoch_deadline(1);
         let turn = wire::activation_to_wit(activation);
-        let workflows = self.guest.airlock_plugin_workflows().instance();
+        let workflows = self.guest.instance();
         let commands = self
             .meter
             .run(self.runtime.ticker(), workflows.call_activate(&mut self.store, self.workflow, &turn))
@@ -177,7 +177,7 @@ impl WorkflowInstance for Instance {
         state.output.silence(false);
         self.meter.reset();
         self.store.set_epoch_deadline(1);
-        let workflows = self.guest.airlock_plugin_workflows().instance();
+        let workflows = self.guest.instance();
         let (handler, question) = (name.to_owned(), input.as_str().to_owned());
         let answer = self
             .meter
