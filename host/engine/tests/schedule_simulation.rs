@@ -17,7 +17,7 @@ use airlock_engine::{
     Extensions, Json, OrganizationId, Principal, UserId, WorkspaceId,
     records::{Change, Records, RecordsError},
     schedule::{
-        BackfillRequest, Definition, Executions, NewSchedule, Outcome, Overlap, OwnExecution, Refusal,
+        BackfillRequest, Definition, Executions, NewSchedule, Outcome, Overlap, OwnExecution, Plan, Refusal,
         ScheduleStart, ScheduleView, Scheduler, Spec, StartFailed,
     },
 };
@@ -662,4 +662,22 @@ fn every_time_is_started_once_or_accounted_for_whatever_goes_wrong() {
          {by_hand} by hand, {downtimes} with downtime"
     );
     assert!(totals.iter().all(|&total| total > 1_000), "every path was taken: {totals:?}");
+}
+
+#[test]
+fn a_pause_and_a_resume_go_on_from_now_if_the_clock_was_ahead_and_repeat_nothing_of_the_last_minute() {
+    let definition = serde_json::json!({ "intervals": [{ "every": 10 }] });
+    let definition = Definition::read(&serde_json::from_str(&definition.to_string()).expect("an object"))
+        .expect("is a definition");
+    let spec = Spec::new(&definition).expect("is valid");
+    let began = 1_900_000_000_000;
+    for ahead_s in [1_i64, 30, 60, 61, 600, 3_000, 86_400, 31_536_000] {
+        let mut plan = Plan::new(ID.into(), spec.clone(), began);
+        // Times are decided while the clock is ahead, and then it is put right.
+        plan.pause(None, began + ahead_s as u64 * 1_000);
+        plan.resume(None, began);
+        let next = plan.future(began, 1)[0] - (began / 1_000) as i64;
+        let expected = if ahead_s > 60 { 1..=10 } else { ahead_s..=ahead_s + 10 };
+        assert!(expected.contains(&next), "{ahead_s} s ahead: the next one comes in {next} s");
+    }
 }

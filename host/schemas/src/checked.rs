@@ -46,6 +46,15 @@ impl Ready {
     /// Reads and compiles a schema. This is for the threads of the room.
     pub(crate) fn new(schema: &Value, dialect: Dialect, limits: &Limits) -> Result<Self, Refused> {
         let outline = outline::read(schema, limits)?;
+        if dialect == Dialect::Input
+            && let Some(bounded) = format::bounded(schema, outline.places())
+        {
+            return Self::compile(&bounded, outline::read(&bounded, limits)?, dialect, limits);
+        }
+        Self::compile(schema, outline, dialect, limits)
+    }
+
+    fn compile(schema: &Value, outline: Outline, dialect: Dialect, limits: &Limits) -> Result<Self, Refused> {
         let options = jsonschema::options().offline().with_pattern_options(
             PatternOptions::regex().size_limit(4 * COMPILED_BYTES).dfa_size_limit(TRANSITION_BYTES),
         );

@@ -5,7 +5,8 @@
 pub enum Dialect {
     /// As its `$schema` says, 2020-12 if it says nothing, with formats where its draft asserts them.
     Declared,
-    /// The same, but formats are asserted in every draft, as widely as the types behind forms read them.
+    /// The same, but formats are asserted in every draft, as widely as the types behind forms read them; those of numbers are
+    /// bounds.
     Input,
     /// The same, but formats are words to people.
     WithoutFormats,

@@ -3,8 +3,10 @@
 //! A form that says `date-time` is there so that whoever sends something else hears of it before anything begins. The types
 //! behind forms read more than the RFCs name: `chrono` takes a blank for the `T`, `jiff` years of six digits and durations
 //! with fractions, `url` addresses that are not written out in ASCII. None of that is refused: what the word means is what
-//! those crates read. Formats that are not named here are [`jsonschema`]'s own, and a word that neither knows says nothing,
-//! `int32` and its like among them.
+//! those crates read. Formats that are not named here are [`jsonschema`]'s own, and a word that neither knows says nothing.
+//!
+//! Formats of numbers are bounds: a number that no `u64` holds is told before anything begins, and not by the type behind the
+//! form. Bounds that a schema has itself stay.
 
 use std::net::IpAddr;
 
@@ -15,6 +17,7 @@ use jiff::{
     fmt::temporal::Pieces,
 };
 use jsonschema::ValidationOptions;
+use serde_json::{Number, Value};
 use url::Url;
 use uuid::Uuid;
 
@@ -39,6 +42,40 @@ const CHECKS: [(&str, Check); 10] = [
 pub(crate) fn asserted(options: ValidationOptions) -> ValidationOptions {
     let options = options.should_validate_formats(true);
     CHECKS.into_iter().fold(options, |options, (name, check)| options.with_format(name, check))
+}
+
+/// The least and the largest number of a format. What is beyond 64 bits is compared as a floating-point number, so that one
+/// just beyond a bound passes and is told by the type.
+fn bounds(format: &str) -> Option<(Number, Number)> {
+    let float = |value: f64| Number::from_f64(value);
+    Some(match format {
+        "int8" => (i8::MIN.into(), i8::MAX.into()),
+        "int16" => (i16::MIN.into(), i16::MAX.into()),
+        "int32" => (i32::MIN.into(), i32::MAX.into()),
+        "int64" | "int" => (i64::MIN.into(), i64::MAX.into()),
+        "int128" => (float(i128::MIN as f64)?, float(i128::MAX as f64)?),
+        "uint8" => (0.into(), u8::MAX.into()),
+        "uint16" => (0.into(), u16::MAX.into()),
+        "uint32" => (0.into(), u32::MAX.into()),
+        "uint64" | "uint" => (0.into(), u64::MAX.into()),
+        "uint128" => (0.into(), float(u128::MAX as f64)?),
+        _ => return None,
+    })
+}
+
+/// A schema in which formats of numbers are bounds. `places` are where its schemas stand. None if it has no such formats.
+pub(crate) fn bounded<'p>(schema: &Value, places: impl Iterator<Item = &'p str>) -> Option<Value> {
+    let mut bounded: Option<Value> = None;
+    for place in places {
+        let format = schema.pointer(place).and_then(|at| at.get("format")).and_then(Value::as_str);
+        let Some((least, largest)) = format.and_then(bounds) else { continue };
+        let whole = bounded.get_or_insert_with(|| schema.clone());
+        if let Some(Value::Object(fields)) = whole.pointer_mut(place) {
+            fields.entry("minimum").or_insert(Value::Number(least));
+            fields.entry("maximum").or_insert(Value::Number(largest));
+        }
+    }
+    bounded
 }
 
 fn is_date(text: &str) -> bool {

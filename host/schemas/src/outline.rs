@@ -72,6 +72,13 @@ pub(crate) struct Node {
     at: String,
 }
 
+impl Outline {
+    /// Where its schemas stand.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &str> + '_ {
+        self.nodes.iter().map(|node| node.at.as_str())
+    }
+}
+
 impl Node {
     /// What looks at the same value.
     pub(crate) fn in_place(&self) -> impl Iterator<Item = u32> + '_ {

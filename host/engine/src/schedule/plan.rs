@@ -24,8 +24,8 @@ use crate::{ExecutionId, history::UnixMs};
 /// So many starts wait at most; more are dropped and counted as missed.
 const LONGEST_QUEUE: usize = 1000;
 
-/// A clock that was so many seconds ahead was wrong.
-const CLOCK_WAS_WRONG: i64 = 3_600;
+/// A clock that was so many seconds ahead was wrong. What was started meanwhile is not started twice, since its id exists.
+const CLOCK_WAS_WRONG: i64 = 60;
 
 /// So many executions are remembered for clients.
 const RECENT: usize = 10;

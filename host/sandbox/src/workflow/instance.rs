@@ -63,8 +63,7 @@ pub(crate) async fn create(
     let made = meter
         .run(runtime.ticker(), async {
             let guest = plugin.workflows().instantiate(&mut store).await?;
-            let workflow =
-                guest.instance().call_constructor(&mut store, &wire::init_to_wit(&init)).await?;
+            let workflow = guest.instance().call_constructor(&mut store, &wire::init_to_wit(&init)).await?;
             Ok((guest, workflow))
         })
         .await;

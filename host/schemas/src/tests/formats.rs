@@ -153,13 +153,92 @@ fn texts_that_people_write_fit() {
 
 #[test]
 fn a_format_that_nobody_knows_and_a_value_that_is_no_text_are_left_alone() {
-    for format in ["int32", "uint64", "double", "colour", "", "binary", "password"] {
+    for format in ["double", "colour", "", "binary", "password"] {
         assert_eq!(check(format, &json!("anything")), Outcome::Fits, "{format}");
         assert_eq!(check(format, &json!(5)), Outcome::Fits, "{format}");
     }
     for value in [json!(5), json!(null), json!({}), json!([1])] {
         assert_eq!(check("date-time", &value), Outcome::Fits);
     }
+    for value in [json!("12"), json!(null), json!({}), json!([300])] {
+        assert_eq!(check("uint8", &value), Outcome::Fits);
+    }
+}
+
+#[test]
+fn a_number_fits_its_format_if_the_type_of_that_name_reads_it() {
+    fn reads<T: std::str::FromStr>(text: &str) -> bool {
+        text.parse::<T>().is_ok()
+    }
+    type Reads = fn(&str) -> bool;
+    let types: [(&str, Reads); 10] = [
+        ("int8", reads::<i8>),
+        ("int16", reads::<i16>),
+        ("int32", reads::<i32>),
+        ("int64", reads::<i64>),
+        ("int", reads::<isize>),
+        ("uint8", reads::<u8>),
+        ("uint16", reads::<u16>),
+        ("uint32", reads::<u32>),
+        ("uint64", reads::<u64>),
+        ("uint", reads::<usize>),
+    ];
+    for (format, reads) in types {
+        for bits in [0, 7, 8, 15, 16, 31, 32, 63, 64, 65, 100] {
+            for sign in [-1, 1] {
+                for beside in [-1, 0, 1] {
+                    let number = sign * (1_i128 << bits) + beside;
+                    // It is compared as the floating-point number next to it, which is the least `i64`.
+                    if number == i128::from(i64::MIN) - 1 {
+                        continue;
+                    }
+                    let number = number.to_string();
+                    let value = serde_json::from_str(&number).expect("a number");
+                    let fits = check(format, &value) == Outcome::Fits;
+                    assert_eq!(fits, reads(&number), "{number} as {format}");
+                }
+            }
+        }
+    }
+    let far = |number: &str| serde_json::from_str(number).expect("a number");
+    assert_eq!(check("uint128", &far(&u128::MAX.to_string())), Outcome::Fits);
+    assert_eq!(check("int128", &far(&i128::MIN.to_string())), Outcome::Fits);
+    for (format, number) in [("uint128", "-1"), ("uint128", "1e39"), ("int128", "-2e38"), ("int128", "2e38")]
+    {
+        assert_ne!(check(format, &far(number)), Outcome::Fits, "{number} as {format}");
+    }
+}
+
+#[test]
+fn a_format_of_numbers_is_a_bound_only_where_a_schema_stands_and_says_nothing_else() {
+    let schema = json!({
+        "$defs": { "a/b~c": { "type": "integer", "format": "uint8" } },
+        "properties": {
+            "format": { "const": { "format": "uint8" } },
+            "own": { "format": "uint8", "maximum": 1000 },
+            "small": { "$ref": "#/$defs/a~1b~0c" },
+            "list": { "items": { "anyOf": [{ "format": "int8" }, { "type": "null" }] } },
+        },
+        "default": { "format": "uint8" },
+    });
+    let checked = Schemas::of_process().compile_blocking(&schema, Dialect::Input).expect("a schema");
+    let differ = |value: serde_json::Value| match checked.check_blocking(&value) {
+        Outcome::Differs(found) => found.into_iter().map(|one| one.instance).collect(),
+        _ => Vec::new(),
+    };
+    assert_eq!(
+        differ(json!({ "format": { "format": "uint8" }, "own": 900, "small": 255, "list": [127, null] })),
+        [""; 0]
+    );
+    assert_eq!(differ(json!({ "own": 1001 })), ["/own"]);
+    assert_eq!(differ(json!({ "small": 256 })), ["/small"]);
+    assert_eq!(differ(json!({ "list": [1, 128] })), ["/list/1"]);
+    let declared = Schemas::of_process().compile_blocking(&schema, Dialect::Declared).expect("a schema");
+    assert_eq!(
+        declared.check_blocking(&json!({ "small": 256 })),
+        Outcome::Fits,
+        "only inputs are asked for more"
+    );
 }
 
 #[test]
