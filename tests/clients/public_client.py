@@ -296,6 +296,43 @@ def messages(client):
     check(len(listed.result.executions) == 3, f"{listed!r}")
 
 
+def deployments(client):
+    api = client.workflows.deployments
+    found = {one.name: one for one in api.list_deployments().deployments}
+    check({"hello", "github-issues", "durable"} <= set(found), f"each plugin is a deployment: {set(found)!r}")
+    check(all(one.is_active and one.active_worker_count == 1 for one in found.values()), f"{found!r}")
+    shown = api.get_deployment(name="hello")
+    check(shown.id == found["hello"].id and [worker.is_active for worker in shown.workers] == [True], f"{shown!r}")
+    serving = api.list_deployments(workflow_name="counter").deployments
+    check([one.name for one in serving] == ["durable"], f"{serving!r}")
+    refused(lambda: api.get_deployment(name="nothing"), 404, "an unknown deployment")
+    run = dict(workflow_identifier="hello", input={"name": "Ada"})
+    made = client.workflows.execute_workflow(**run, deployment_name="hello")
+    seen = client.workflows.executions.get_workflow_execution(execution_id=made.execution_id)
+    check(seen.deployment_name == "hello" or generation < 3, f"{seen!r}")
+    says = refused(
+        lambda: client.workflows.execute_workflow(**run, deployment_name="nothing"), 422, "a start in no deployment"
+    )
+    check("no deployment is called 'nothing'" in says and "deployment_name" in says, says)
+    says = refused(
+        lambda: client.workflows.execute_workflow(**run, deployment_name="durable"), 422, "a start in another deployment"
+    )
+    check("'hello' serves it" in says, says)
+    schedule = dict(workflow_identifier="hello", schedule={"input": {"name": "Bo"}, "cron_expressions": ["@yearly"]})
+    refused(
+        lambda: client.workflows.schedules.schedule_workflow(**schedule, deployment_name="nothing"),
+        422,
+        "a schedule in no deployment",
+    )
+    if hasattr(api, "list_deployment_workers"):
+        workers = api.list_deployment_workers(name="hello", worker_status="active").workers
+        check(len(workers) == 1, f"{workers!r}")
+        check(api.list_deployment_workers(name="hello", worker_status="inactive").workers == [], "none is inactive")
+    if hasattr(api, "restart_deployment"):
+        says = refused(lambda: api.restart_deployment(name="hello"), 409, "a deployment that nobody manages")
+        check("plugins folder" in says, says)
+
+
 def main():
     with Mistral(api_key=key, server_url=daemon) as client:
         create_connector(client, "github_app")

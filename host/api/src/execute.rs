@@ -20,6 +20,7 @@ use crate::{
     body::{JsonBody, Tree},
     budget::FREE,
     caller::Caller,
+    deployed::Deployments,
     error::{ApiError, ApiResult},
     input::{EncodedInput, Invocation, input, seconds},
     part::Part,
@@ -27,7 +28,7 @@ use crate::{
     unserved, wire, workflows,
 };
 
-/// `WorkflowExecutionRequest`. What only concerns tracing and deployments is accepted and has no effect here.
+/// `WorkflowExecutionRequest`. What only concerns tracing is accepted and has no effect here.
 #[derive(Deserialize)]
 pub(crate) struct ExecuteBody {
     execution_id: Option<String>,
@@ -49,10 +50,10 @@ pub(crate) struct ExecuteBody {
     retry: Option<Retry>,
     /// Ours, for signal-with-start.
     pub(crate) signal: Option<Invocation>,
-    #[serde(default, rename = "task_queue")]
-    _task_queue: IgnoredAny,
-    #[serde(default, rename = "deployment_name")]
-    _deployment: IgnoredAny,
+    /// Where the workflow has to be served.
+    deployment_name: Option<String>,
+    /// The old name of `deployment_name`.
+    task_queue: Option<String>,
     #[serde(default, rename = "custom_tracing_attributes")]
     _attributes: IgnoredAny,
     #[serde(default, rename = "force_new_trace")]
@@ -102,6 +103,9 @@ impl ExecuteBody {
         workflow: String,
         caller: &Caller,
     ) -> ApiResult<StartRequest> {
+        let deployments = Deployments::now(state.engine.guests().as_ref());
+        deployments.check("deployment_name", self.deployment_name.as_deref(), &workflow)?;
+        deployments.check("task_queue", self.task_queue.as_deref(), &workflow)?;
         let execution_id = match self.execution_id {
             None => None,
             Some(text) => Some(text.parse().map_err(|error: airlock_engine::ids::InvalidId| {
@@ -157,8 +161,9 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
         (body.wait_for_result == Some(true), seconds("timeout_seconds", body.timeout_seconds)?);
     let request = body.request(state, workflow, &caller).await?;
     let mut view = state.engine.start(request).await?;
+    let deployments = Deployments::now(state.engine.guests().as_ref());
     if !wait {
-        return Ok(wire::execution(&view).into_response());
+        return Ok(wire::execution(&view, &deployments).into_response());
     }
     if view.row.status == Status::Running {
         // The execution is durable: when the daemon stops, its caller learns its id and can ask for it afterwards.
@@ -173,26 +178,27 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
     }
     let large = view.result.as_ref().is_some_and(|result| result.as_str().len() > FREE);
     if !large {
-        return Ok(waited(&view));
+        return Ok(waited(&view, &deployments));
     }
-    let written = tokio::task::spawn_blocking(move || waited(&view)).await;
+    let written = tokio::task::spawn_blocking(move || waited(&view, &deployments)).await;
     written.map_err(|_| unserved::panicked())
 }
 
 /// The answer to a caller that waited: three keys for a result, the whole execution when time ran out or the daemon
 /// stops, and 424 when the workflow did not complete. (Not 5xx: clients retry those, and that would start it again.)
-fn waited(view: &ExecutionView) -> Response {
+fn waited(view: &ExecutionView, deployments: &Deployments) -> Response {
     match view.row.status {
         Status::Completed => Part::with(
             json!({ "workflow_name": view.row.workflow, "execution_id": view.row.id }),
             [("result", view.result.as_ref().into())],
         )
         .into_response(),
-        Status::Running => wire::execution(view).into_response(),
+        Status::Running => wire::execution(view, deployments).into_response(),
         status => {
             let why = view.failure.as_ref().map_or_else(String::new, |failure| format!(": {failure}"));
             let detail = format!("the workflow '{}' ended as {}{why}", view.row.workflow, status.as_str());
-            let body = Part::object([("detail", json!(detail).into()), ("execution", wire::execution(view))]);
+            let execution = wire::execution(view, deployments);
+            let body = Part::object([("detail", json!(detail).into()), ("execution", execution)]);
             (StatusCode::FAILED_DEPENDENCY, body).into_response()
         }
     }

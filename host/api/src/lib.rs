@@ -12,6 +12,8 @@ mod caller;
 mod connections;
 mod connector_rules;
 mod connectors;
+mod deployed;
+mod deployments;
 mod description;
 mod error;
 mod events;

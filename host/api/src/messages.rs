@@ -12,6 +12,7 @@ use crate::{
     ApiState,
     body::JsonBody,
     caller::Caller,
+    deployed::Deployments,
     error::{ApiError, ApiResult},
     execute::ExecuteBody,
     executions,
@@ -165,5 +166,5 @@ pub(crate) async fn signal_with_start(
     body.id_reuse_policy = Some(reuse);
     let request = body.request(&state, workflow, &caller).await?;
     let view = state.engine.signal_with_start(request, signal_id, message).await?;
-    Ok(wire::execution(&view))
+    Ok(wire::execution(&view, &Deployments::now(state.engine.guests().as_ref())))
 }

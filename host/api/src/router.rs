@@ -13,7 +13,7 @@ use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    ApiState, audit, connector_rules as rules, connectors as c,
+    ApiState, audit, connector_rules as rules, connectors as c, deployments as d,
     description::{Description, document},
     execute, executions as x, messages as m, oauth, own, questions as q, runs, schedules as s, stream,
     unserved,
@@ -91,6 +91,16 @@ const ROUTES: &[Route] = routes! {
     "/v1/workflows/executions/{execution_id}/queries" ["post" "Ask it something"] post(m::query);
     "/v1/workflows/executions/{execution_id}/updates" ["post" "Update it and wait for the answer"] post(m::update);
     "/v1/workflows/executions/{execution_id}/reset" ["post" "Start it again from an event"] post(x::reset);
+    "/v1/workflows/deployments" ["get" "The files in the plugin folder, as deployments", "post" "Refused: nothing is built here"]
+        get(d::list).post(d::create);
+    "/v1/workflows/deployments/{name}" ["get" "One of them with its worker", "patch" "Refused: it is not managed by the API",
+        "delete" "Refused: it is not managed by the API"] get(d::get).patch(d::manage).delete(d::manage);
+    "/v1/workflows/deployments/{name}/workers" ["get" "What runs it: the daemon"] get(d::workers);
+    "/v1/workflows/deployments/{name}/start" ["post" "Refused: it is not managed by the API"] post(d::manage);
+    "/v1/workflows/deployments/{name}/stop" ["post" "Refused: it is not managed by the API"] post(d::manage);
+    "/v1/workflows/deployments/{name}/restart" ["post" "Refused: it is not managed by the API"] post(d::manage);
+    "/v1/workflows/deployments/{name}/unharden" ["post" "Refused: none is hardened"] post(d::unharden);
+    "/v1/workflows/deployments/{name}/archive" ["get" "Not there: it was not built from an archive"] get(d::archive);
     "/v1/workflows/schedules" ["get" "Schedules", "post" "Make a schedule"] get(s::list).post(s::create);
     "/v1/workflows/schedules/{schedule_id}"
         ["get" "One schedule", "patch" "Change what is given", "delete" "Remove it; its executions go on"]
@@ -164,8 +174,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/workflows/executions/{id}/logs/stream", not_yet())
         .route("/v1/workflows/executions/{id}/trace/{what}", not_yet())
         .route("/v1/workflows/{workflow}/metrics", not_yet())
-        .route("/v1/workflows/deployments", not_yet())
-        .route("/v1/workflows/deployments/{*rest}", not_yet())
+        .route("/v1/workflows/deployments/{name}/logs", not_yet())
+        .route("/v1/workflows/deployments/{name}/logs/stream", not_yet())
         .route("/v1/connectors-gateway/{*rest}", not_yet())
         .fallback(unserved::unknown)
         .method_not_allowed_fallback(unserved::wrong_method)

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     ApiState,
     caller::Caller,
+    deployed::Deployments,
     error::{ApiError, ApiResult},
     executions,
     query::Query,
@@ -99,7 +100,8 @@ pub(crate) async fn list(
     let more = rows.len() > page_size;
     rows.truncate(page_size);
     let next = rows.last().filter(|_| more).map(|row| row.key.0.to_string());
-    let executions: Vec<Value> = rows.iter().map(wire::row).collect();
+    let deployments = Deployments::now(state.engine.guests().as_ref());
+    let executions: Vec<Value> = rows.iter().map(|row| wire::row(row, &deployments)).collect();
     Ok(Json(json!({ "executions": executions, "next_page_token": next })))
 }
 

@@ -15,13 +15,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use chrono::DateTime;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     ApiState,
     body::{JsonBody, Tree},
     caller::Caller,
+    deployed::Deployments,
     error::{ApiError, ApiResult},
     input,
     part::Part,
@@ -29,7 +30,7 @@ use crate::{
     slots, wire, workflows,
 };
 
-/// `WorkflowScheduleRequest`. What concerns deployments is accepted and has no effect here.
+/// `WorkflowScheduleRequest`.
 #[derive(Deserialize)]
 pub(crate) struct CreateBody {
     schedule: Box<RawValue>,
@@ -40,10 +41,10 @@ pub(crate) struct CreateBody {
     schedule_id: Option<String>,
     /// Ours, as in a start: the same as `extensions` in the schedule.
     extensions: Option<Tree>,
-    #[serde(default, rename = "workflow_task_queue")]
-    _task_queue: IgnoredAny,
-    #[serde(default, rename = "deployment_name")]
-    _deployment: IgnoredAny,
+    /// Where the workflow has to be served.
+    deployment_name: Option<String>,
+    /// The old name of `deployment_name`.
+    workflow_task_queue: Option<String>,
 }
 
 /// `WorkflowScheduleUpdateRequest`
@@ -110,7 +111,8 @@ pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Q
     let more = found.len() > page_size;
     found.truncate(page_size);
     let next = found.last().filter(|_| more).map(|view| view.id.clone());
-    let schedules = Part::List(found.iter().map(shown).collect());
+    let deployments = Deployments::now(state.engine.guests().as_ref());
+    let schedules = Part::List(found.iter().map(|view| shown(view, &deployments)).collect());
     Ok(Part::object([("schedules", schedules), ("next_page_token", json!(next).into())]))
 }
 
@@ -134,6 +136,9 @@ pub(crate) async fn create(
                 return Err(ApiError::invalid(&["body", "workflow_identifier"], message));
             }
         };
+    let deployments = Deployments::now(state.engine.guests().as_ref());
+    deployments.check("deployment_name", body.deployment_name.as_deref(), &workflow)?;
+    deployments.check("workflow_task_queue", body.workflow_task_queue.as_deref(), &workflow)?;
     let inner_id = schedule.remove("schedule_id").map(|id| id.to::<Option<String>>()).transpose();
     let inner_id = inner_id
         .map_err(|_| ApiError::invalid(&["body", "schedule", "schedule_id"], "it must be a text"))?
@@ -170,7 +175,8 @@ pub(crate) async fn get(
     Path(id): Path<String>,
     caller: Caller,
 ) -> ApiResult<Part> {
-    Ok(shown(&find(&state, &caller, &id).await?))
+    let deployments = Deployments::now(state.engine.guests().as_ref());
+    Ok(shown(&find(&state, &caller, &id).await?, &deployments))
 }
 
 /// `PATCH /v1/workflows/schedules/{schedule_id}`: only the keys that are present change.
@@ -346,7 +352,7 @@ fn time(seconds: i64) -> String {
 }
 
 /// `ScheduleDefinitionOutput`, with what has become of its times beside what the client knows.
-fn shown(view: &ScheduleView) -> Part {
+fn shown(view: &ScheduleView, deployments: &Deployments) -> Part {
     let (definition, state) = (&view.definition, &view.state);
     let future: Vec<Value> = view.future.iter().map(|&at| json!({ "scheduled_at": time(at) })).collect();
     let recent: Vec<Value> = state
@@ -394,7 +400,7 @@ fn shown(view: &ScheduleView) -> Part {
         "max_executions": definition.max_executions,
         "extensions": definition.extensions,
         "remaining_executions": state.remaining,
-        "deployment_name": null,
+        "deployment_name": deployments.serving(&view.workflow).map(|deployed| &deployed.name),
         "future_executions": future,
         "recent_executions": recent,
         "user_id": view.owner.user,

@@ -139,11 +139,15 @@ pub(crate) async fn served_as(
 /// How long a question for what is served waits for components that are being loaded.
 const LOADING: Duration = Duration::from_secs(10);
 
+/// Waits for components that are being loaded; what takes longer is not there yet.
+pub(crate) async fn loaded(state: &ApiState) {
+    let _loaded = tokio::time::timeout(LOADING, state.engine.guests().loaded()).await;
+}
+
 /// All workflows that are served now, by title. Just after the start of the daemon: once they are loaded, so that nobody
 /// is told that there are none.
 async fn served(state: &ApiState) -> ApiResult<Vec<Served>> {
-    // What takes longer is not there yet.
-    let _loaded = tokio::time::timeout(LOADING, state.engine.guests().loaded()).await;
+    loaded(state).await;
     let mut all = Vec::new();
     for plugin in state.engine.guests().plugins() {
         let PluginState::Ready { definition } = plugin.state else { continue };
@@ -194,7 +198,7 @@ pub(crate) async fn find_registration(state: &ApiState, id: &str) -> ApiResult<S
 }
 
 /// A page of a list that is made anew for each request. The cursor is the last id of the page before.
-fn page(
+pub(crate) fn page(
     mut all: Vec<Value>,
     query: &Query,
     default: usize,
