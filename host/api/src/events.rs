@@ -110,7 +110,7 @@ impl Run {
             }
             Record::Activation { jobs, commands } => {
                 for (offset, job) in jobs.iter().enumerate() {
-                    put(offset, job_event(job, &self.names));
+                    put(offset, job_event(job, &self.names, &self.row));
                 }
                 for (offset, command) in commands.iter().enumerate() {
                     put(jobs.len() + offset, command_event(command, &self.row));
@@ -118,7 +118,8 @@ impl Run {
             }
             Record::AttemptFailed { seq, attempt, failure, .. } => {
                 let attributes = json!({
-                    "task_id": task_id(*seq), "activity_name": name_of(&self.names, *seq), "attempt": attempt,
+                    "task_id": task_id(&self.row, *seq), "activity_name": name_of(&self.names, *seq),
+                    "attempt": attempt,
                     "failure": failure_value(failure),
                 });
                 put(0, Some(("ACTIVITY_TASK_RETRYING", attributes.into())));
@@ -150,7 +151,7 @@ impl Run {
             }
             Record::Received { jobs } => {
                 for (offset, job) in jobs.iter().enumerate() {
-                    put(offset, job_event(job, &self.names));
+                    put(offset, job_event(job, &self.names, &self.row));
                 }
             }
             Record::Continued { run_id, reason: Continuation::Retry | Continuation::Reset } => {
@@ -238,8 +239,9 @@ fn failure_value(failure: &Failure) -> Value {
     json!({ "message": failure.message, "kind": failure.kind })
 }
 
-fn task_id(seq: Seq) -> String {
-    format!("operation-{seq}")
+/// The id of an activity: unlike that of any other in the tree.
+fn task_id(row: &ExecutionRow, seq: Seq) -> String {
+    row.id.operation(row.run_id, seq)
 }
 
 /// The operations that a record names.
@@ -281,8 +283,8 @@ fn name_of(names: &Names, seq: Seq) -> Option<&str> {
     names.get(&seq)?.as_deref()
 }
 
-fn resolved(seq: Seq, outcome: &Outcome, names: &Names) -> (&'static str, Part) {
-    let (task_id, name) = (task_id(seq), name_of(names, seq));
+fn resolved(seq: Seq, outcome: &Outcome, names: &Names, row: &ExecutionRow) -> (&'static str, Part) {
+    let (task_id, name) = (task_id(row, seq), name_of(names, seq));
     match outcome {
         Ok(result) => (
             "ACTIVITY_TASK_COMPLETED",
@@ -296,13 +298,13 @@ fn resolved(seq: Seq, outcome: &Outcome, names: &Names) -> (&'static str, Part) 
     }
 }
 
-fn job_event(job: &Job, names: &Names) -> Option<(&'static str, Part)> {
+fn job_event(job: &Job, names: &Names, row: &ExecutionRow) -> Option<(&'static str, Part)> {
     match job {
         Job::ActivityResolved { seq, outcome }
         | Job::ToolResolved { seq, outcome }
-        | Job::ChildResolved { seq, outcome } => Some(resolved(*seq, outcome, names)),
+        | Job::ChildResolved { seq, outcome } => Some(resolved(*seq, outcome, names, row)),
         Job::ChildStarted { seq, outcome: Err(failure) } => {
-            Some(resolved(*seq, &Err(failure.clone()), names))
+            Some(resolved(*seq, &Err(failure.clone()), names, row))
         }
         Job::Started
         | Job::TimerFired { .. }
@@ -317,7 +319,7 @@ fn job_event(job: &Job, names: &Names) -> Option<(&'static str, Part)> {
 
 fn command_event(command: &Command, row: &ExecutionRow) -> Option<(&'static str, Part)> {
     let started = |seq: Seq, name: &str, input: Part| {
-        let about = json!({ "task_id": task_id(seq), "activity_name": name });
+        let about = json!({ "task_id": task_id(row, seq), "activity_name": name });
         Some(("ACTIVITY_TASK_STARTED", Part::with(about, [("input", encoded(input))])))
     };
     let run = row.run_id.to_string();

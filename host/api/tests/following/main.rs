@@ -132,7 +132,7 @@ fn written(house: &House, root: &str) -> Written {
                             Command::StartChild { seq, .. } => (seq, "__internal__execute_workflow".into()),
                             _ => continue,
                         };
-                        let place = (row.run_id.to_string(), format!("operation-{seq}"));
+                        let place = (row.run_id.to_string(), row.id.operation(row.run_id, seq));
                         written.names.insert(place, name);
                     }
                 }
