@@ -164,8 +164,12 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
         // The execution is durable: when the daemon stops, its caller learns its id and can ask for it afterwards.
         let later = tokio::select! {
             later = state.engine.wait(&view.row, limit) => later?,
+    let mut why_not = "it did not end in the time that was given";
             why = streams::over(state, &caller) => match why {
-                Over::Closing => None,
+                Over::Closing => {
+                    why_not = "the daemon stops, and it goes on after its restart";
+                    None
+                }
                 Over::Key(why) => return Err(ApiError::Status(StatusCode::UNAUTHORIZED, why.to_string())),
             },
         };
@@ -173,27 +177,37 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
     }
     let large = view.result.as_ref().is_some_and(|result| result.as_str().len() > FREE);
     if !large {
-        return Ok(waited(&view));
+        return Ok(waited(&view, why_not));
     }
-    let written = tokio::task::spawn_blocking(move || waited(&view)).await;
+    let written = tokio::task::spawn_blocking(move || waited(&view, why_not)).await;
     written.map_err(|_| unserved::panicked())
 }
 
-/// The answer to a caller that waited: three keys for a result, the whole execution when time ran out or the daemon
-/// stops, and 424 when the workflow did not complete. (Not 5xx: clients retry those, and that would start it again.)
-fn waited(view: &ExecutionView) -> Response {
+/// The answer to a caller that waited: three keys for a result, 408 when time ran out or the daemon stops, and 424 when the
+/// workflow did not complete, both with the whole execution. (Not 200, which clients take for the result. Not 5xx: clients
+/// retry those, and that would start it again.)
+fn waited(view: &ExecutionView, why_not: &str) -> Response {
+    let id = &view.row.id;
+    let without_result = |status: StatusCode, detail: String| {
+        let body = Part::object([("detail", json!(detail).into()), ("execution", wire::execution(view))]);
+        (status, body).into_response()
+    };
     match view.row.status {
         Status::Completed => Part::with(
             json!({ "workflow_name": view.row.workflow, "execution_id": view.row.id }),
             [("result", view.result.as_ref().into())],
         )
         .into_response(),
-        Status::Running => wire::execution(view).into_response(),
+        Status::Running => {
+            let detail = format!(
+                "the execution '{id}' is still running: {why_not}; ask for it at GET /v1/workflows/executions/{id}"
+            );
+            without_result(StatusCode::REQUEST_TIMEOUT, detail)
+        }
         status => {
             let why = view.failure.as_ref().map_or_else(String::new, |failure| format!(": {failure}"));
             let detail = format!("the workflow '{}' ended as {}{why}", view.row.workflow, status.as_str());
-            let body = Part::object([("detail", json!(detail).into()), ("execution", wire::execution(view))]);
-            (StatusCode::FAILED_DEPENDENCY, body).into_response()
+            without_result(StatusCode::FAILED_DEPENDENCY, detail)
         }
     }
 }

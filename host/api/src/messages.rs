@@ -71,8 +71,9 @@ pub(crate) async fn update(
         UpdateState::Completed(Err(failure)) | UpdateState::Rejected(failure) => {
             Err(MessageError::Failed(failure).into())
         }
+        // Not 5xx: clients retry those, and that would send another one.
         UpdateState::Sent | UpdateState::Accepted => Err(ApiError::Status(
-            StatusCode::GATEWAY_TIMEOUT,
+            StatusCode::REQUEST_TIMEOUT,
             format!(
                 "the update '{update_id}' is not done yet, and goes on: ask for it at \
                  /v1/airlock/executions/{id}/updates/{update_id}"
