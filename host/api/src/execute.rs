@@ -2,7 +2,7 @@
 
 use airlock_engine::{
     Extensions, Json as Text, RetryPolicy,
-    engine::{ExecutionView, IdConflict, IdReuse, Reach, StartRequest},
+    engine::{ExecutionView, IdConflict, IdReuse, Reach, StartError, StartRequest},
     schedule::Problem,
     store::Status,
     tools::Mocks,
@@ -20,8 +20,8 @@ use crate::{
     body::{JsonBody, Tree},
     budget::FREE,
     caller::Caller,
-    error::{ApiError, ApiResult},
-    input::{EncodedInput, Invocation, input, seconds},
+    error::{ApiError, ApiResult, INPUT, of_input, steps},
+    input::{ENCODED_INPUT, EncodedInput, Invocation, input, seconds},
     part::Part,
     streams::{self, Over},
     unserved, wire, workflows,
@@ -155,16 +155,20 @@ pub(crate) async fn execute_registration(
 async fn start(state: &ApiState, workflow: String, caller: Caller, body: ExecuteBody) -> ApiResult<Response> {
     let (wait, limit) =
         (body.wait_for_result == Some(true), seconds("timeout_seconds", body.timeout_seconds)?);
+    let place: &[&str] = if body.encoded_input.is_some() { &ENCODED_INPUT } else { &INPUT };
     let request = body.request(state, workflow, &caller).await?;
-    let mut view = state.engine.start(request).await?;
+    let mut view = state.engine.start(request).await.map_err(|error| match error {
+        StartError::InvalidInput(problems) => of_input(place, problems),
+        other => other.into(),
+    })?;
     if !wait {
         return Ok(wire::execution(&view).into_response());
     }
+    let mut why_not = "it did not end in the time that was given";
     if view.row.status == Status::Running {
         // The execution is durable: when the daemon stops, its caller learns its id and can ask for it afterwards.
         let later = tokio::select! {
             later = state.engine.wait(&view.row, limit) => later?,
-    let mut why_not = "it did not end in the time that was given";
             why = streams::over(state, &caller) => match why {
                 Over::Closing => {
                     why_not = "the daemon stops, and it goes on after its restart";
@@ -214,13 +218,8 @@ fn waited(view: &ExecutionView, why_not: &str) -> Response {
 
 /// What is asked for besides the input, checked against the workflow.
 async fn extensions(state: &ApiState, workflow: &str, value: Option<&Value>) -> ApiResult<Extensions> {
-    let refused = |problem: Problem| {
-        let mut place: Vec<Value> = vec!["body".into(), "extensions".into()];
-        place.extend(problem.pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
-            Ok(index) => json!(index),
-            Err(_) => json!(key.replace("~1", "/").replace("~0", "~")),
-        }));
-        ApiError::Invalid(vec![(place.into(), problem.message)])
+    let refused = |Problem { pointer, message }: Problem| {
+        ApiError::Invalid(vec![(steps(&["body", "extensions"], &pointer), message)])
     };
     let extensions = Extensions::read(value).map_err(refused)?;
     let guests = state.engine.guests();

@@ -386,7 +386,7 @@ pub(crate) async fn upgrade(
     }
     if body.execution_ids.is_empty() && body.workflow.is_none() {
         return Err(ApiError::invalid(
-            &["body"],
+            &["body", "execution_ids"],
             "say which: execution_ids, or workflow for all open ones of it",
         ));
     }

@@ -377,7 +377,7 @@ async fn what_cannot_be_scheduled_is_refused_with_its_place_and_what_to_do() {
         (with("schedule_id", json!("a/b")), json!(["body", "schedule_id"]), "letters"),
         (
             with("input", json!({ "b64payload": "e30=", "encoding_options": ["encrypted"] })),
-            json!(["body", "schedule", "input"]),
+            json!(["body", "schedule", "input", "encoding_options"]),
             "encrypted",
         ),
     ] {
