@@ -143,7 +143,7 @@ impl From<StartError> for ApiError {
         let detail = error.to_string();
         match error {
             StartError::UnknownWorkflow(_) => Self::not_found(detail),
-            StartError::AlreadyExists(_) => Self::conflict(detail),
+            StartError::AlreadyExists(_) | StartError::Archived(_) => Self::conflict(detail),
             StartError::NotOnBehalf(_) => Self::forbidden(detail),
             StartError::TooLarge { .. } => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, detail),
             StartError::ShuttingDown => Self::Status(StatusCode::SERVICE_UNAVAILABLE, detail),
