@@ -36,6 +36,30 @@ pub(crate) struct Event {
 /// try again.
 pub(crate) const FAILED: &str = "WORKFLOW_EXECUTION_FAILED";
 
+/// All types of events that clients know (contract §5.2).
+pub(crate) const KINDS: [&str; 17] = [
+    "WORKFLOW_EXECUTION_STARTED",
+    "WORKFLOW_EXECUTION_COMPLETED",
+    FAILED,
+    "WORKFLOW_EXECUTION_CANCELED",
+    "WORKFLOW_EXECUTION_CONTINUED_AS_NEW",
+    "WORKFLOW_TASK_TIMED_OUT",
+    "WORKFLOW_TASK_FAILED",
+    "CUSTOM_TASK_STARTED",
+    "CUSTOM_TASK_IN_PROGRESS",
+    "CUSTOM_TASK_COMPLETED",
+    "CUSTOM_TASK_FAILED",
+    "CUSTOM_TASK_TIMED_OUT",
+    "CUSTOM_TASK_CANCELED",
+    "ACTIVITY_TASK_STARTED",
+    "ACTIVITY_TASK_COMPLETED",
+    "ACTIVITY_TASK_RETRYING",
+    "ACTIVITY_TASK_FAILED",
+];
+
+/// The name of the one stream that there is.
+pub(crate) const STREAM: &str = "airlock";
+
 /// Activities of the platform itself have names that begin like this.
 const CALL_TOOL: &str = "__internal__connector_tool_call";
 const LIST_TOOLS: &str = "__internal__list_tools";
@@ -210,7 +234,7 @@ impl Run {
     pub(crate) fn frame(&self, event: &Event) -> Part {
         Part::with(
             json!({
-                "stream": "airlock",
+                "stream": STREAM,
                 "timestamp": wire::time(event.at),
                 "broker_sequence": event.number,
                 "metadata": {},
