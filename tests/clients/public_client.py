@@ -284,6 +284,19 @@ def messages(client):
     )
     execution = api.get_workflow_execution(execution_id="client-counter")
     check(execution.status == "COMPLETED" and execution.result == {"result": 40}, f"{execution!r}")
+    says = refused(
+        lambda: client.workflows.execute_workflow(
+            workflow_identifier="counter",
+            input={},
+            execution_id="client-wait",
+            wait_for_result=True,
+            timeout_seconds=0.05,
+        ),
+        408,
+        "a wait that ran out",
+    )
+    check("client-wait" in says, f"it says what goes on: {says}")
+    api.terminate_workflow_execution(execution_id="client-wait")
     family = client.workflows.execute_workflow(
         workflow_identifier="squares", input={"children": 3, "at_once": 2}, wait_for_result=True
     )

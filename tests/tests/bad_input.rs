@@ -160,7 +160,7 @@ async fn a_refused_body_is_told_by_its_place() {
         (r#"{"input":{"tool":"\ud800"}}"#, json!(["body", "input", "tool"])),
         (r#"{"wait_for_result":3}"#, json!(["body", "wait_for_result"])),
         (r#"{"encoded_input":{"b64payload":3}}"#, json!(["body", "encoded_input", "b64payload"])),
-        (r#"{"encoded_input":{}}"#, json!(["body", "encoded_input"])),
+        (r#"{"encoded_input":{}}"#, json!(["body", "encoded_input", "b64payload"])),
         (r#"{"retry":{"maximum_attempts":-1}}"#, json!(["body", "retry", "maximum_attempts"])),
         (
             r#"{"retry":{"initial_interval_seconds":-1}}"#,

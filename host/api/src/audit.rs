@@ -18,17 +18,51 @@ use crate::{
     body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
-    query::Query,
+    parameters::{PageSize, Query, parameters},
     streams,
 };
 
-fn filter(query: &Query) -> AuditFilter {
-    let text = |key: &str| query.filter(key).map(str::to_owned);
-    AuditFilter {
-        connector: text("connector"),
-        execution: text("execution"),
-        user: text("user"),
-        kind: text("kind"),
+parameters! {
+    /// Of `GET /v1/airlock/audit`.
+    pub(crate) struct ListQuery {
+        /// Entries after the one with this number; the last ones if nothing is said.
+        after: Option<u64>,
+        /// How many a page has.
+        limit: PageSize<100>,
+        /// Those about this connector.
+        connector: Option<String>,
+        /// Those about this execution.
+        execution: Option<String>,
+        /// Those of this user.
+        user: Option<String>,
+        /// Those of this kind.
+        kind: Option<String>,
+    }
+}
+
+parameters! {
+    /// Of `GET /v1/airlock/audit/follow`.
+    pub(crate) struct FollowQuery {
+        /// Entries after the one with this number; all if nothing is said.
+        after: Option<u64>,
+        /// Those about this connector.
+        connector: Option<String>,
+        /// Those about this execution.
+        execution: Option<String>,
+        /// Those of this user.
+        user: Option<String>,
+        /// Those of this kind.
+        kind: Option<String>,
+    }
+}
+
+parameters! {
+    /// Of `GET /v1/airlock/audit/export`.
+    pub(crate) struct ExportQuery {
+        /// The number of the first entry: 1 if nothing is said.
+        from: Option<u64>,
+        /// The number of the last entry: the last there is if nothing is said.
+        to: Option<u64>,
     }
 }
 
@@ -36,11 +70,11 @@ fn filter(query: &Query) -> AuditFilter {
 pub(crate) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Value>> {
     caller.must_be_owner()?;
-    let (after, limit) = (query.number("after")?, query.page_size("limit", 100)?);
-    let filter = filter(&query);
+    let ListQuery { after, limit, connector, execution, user, kind } = query;
+    let (limit, filter) = (*limit, AuditFilter { connector, execution, user, kind });
     let read = tokio::task::spawn_blocking(move || state.connectors.audit_entries(after, limit, filter));
     Ok(Json(read.await.map_err(|_| gone())??))
 }
@@ -49,11 +83,12 @@ pub(crate) async fn list(
 pub(crate) async fn follow(
     State(state): State<ApiState>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<FollowQuery>,
 ) -> ApiResult<Response> {
     caller.must_be_owner()?;
-    let (after, filter) = (query.number("after")?.unwrap_or(0), filter(&query));
-    let events = state.connectors.audit_follow(after, filter)?.map(|entry| match entry {
+    let FollowQuery { after, connector, execution, user, kind } = query;
+    let filter = AuditFilter { connector, execution, user, kind };
+    let events = state.connectors.audit_follow(after.unwrap_or(0), filter)?.map(|entry| match entry {
         Ok(entry) => Event::default().json_data(entry).map_err(axum::Error::new),
         Err(error) => Err(axum::Error::new(error)),
     });
@@ -64,11 +99,10 @@ pub(crate) async fn follow(
 pub(crate) async fn export(
     State(state): State<ApiState>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<ExportQuery>,
 ) -> ApiResult<Response> {
     caller.must_be_owner()?;
-    let from = query.number("from")?.unwrap_or(1);
-    let to = query.number("to")?.unwrap_or(u64::MAX);
+    let (from, to) = (query.from.unwrap_or(1), query.to.unwrap_or(u64::MAX));
     // What is read waits for the reader: a log of years is never held as a whole.
     let (sender, receiver) = tokio::sync::mpsc::channel(EXPORT_PARTS);
     let connectors = state.connectors.clone();

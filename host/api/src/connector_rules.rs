@@ -13,7 +13,7 @@ use crate::{
     body::{self, JsonBody, Tree},
     caller::Caller,
     error::ApiResult,
-    query::Query,
+    parameters::{Flag, Query, parameters},
 };
 
 /// `GET /v1/airlock/connectors/{connector}/control`
@@ -122,19 +122,28 @@ pub(crate) async fn clear_mocks(
     Ok(Json(state.connectors.clear_mocks(&caller.principal, caller.is_owner(), &connector)?))
 }
 
+parameters! {
+    /// Of `PUT /v1/airlock/connectors/{connector}/openapi`.
+    pub(crate) struct ImportQuery {
+        /// The document's file name or address.
+        source: Option<String>,
+        /// Approve what the document changes.
+        approve: Flag<false>,
+    }
+}
+
 /// `PUT /v1/airlock/connectors/{connector}/openapi`: the document as it is, JSON or YAML, as the body; `?source=` is its
 /// file name or address. With `?approve=true` what it changes is approved.
 pub(crate) async fn import(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<ImportQuery>,
     request: Request,
 ) -> ApiResult<Json<Value>> {
     let document = body::read(request, &state, MAX_DOCUMENT).await?;
-    let source = query.filter("source");
+    let (source, approve) = (query.source.as_deref(), *query.approve);
     let (principal, is_owner) = (&caller.principal, caller.is_owner());
-    let approve = query.flag("approve")?.unwrap_or(false);
     let (document, _charge) = document.into_parts();
     Ok(Json(state.connectors.import(principal, is_owner, &connector, document, source, approve).await?))
 }

@@ -7,7 +7,7 @@ use airlock_engine::tools::CallOptions;
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -18,8 +18,10 @@ use crate::{
     body::{JsonBody, Tree, tree_bytes},
     budget::Charge,
     caller::Caller,
+    client::Client,
+    cursor,
     error::{ApiError, ApiResult},
-    query::Query,
+    parameters::{Flag, PageSize, Query, invalid, parameters},
 };
 
 fn scope(text: &str) -> ApiResult<Scope> {
@@ -32,23 +34,57 @@ fn scope(text: &str) -> ApiResult<Scope> {
 pub(crate) async fn create(
     State(state): State<ApiState>,
     caller: Caller,
+    client: Client,
     JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
-    Ok((
-        StatusCode::CREATED,
-        Json(state.connectors.create(&caller.principal, caller.is_owner(), body).await?),
-    ))
+    let created = state.connectors.create(&caller.principal, caller.is_owner(), body).await?;
+    Ok((StatusCode::CREATED, client.shown(created)))
 }
+
+parameters! {
+    /// Of `GET /v1/connectors`.
+    pub(crate) struct ListQuery {
+        /// Those that speak MCP, or the others.
+        supports_mcp: Option<bool>,
+        /// Those that are active for the caller, or the others.
+        active: Option<bool>,
+        /// `pagination.next_cursor` of the page before.
+        cursor: Option<String>,
+        /// How many a page has.
+        page_size: PageSize<100>,
+    }
+}
+
+/// The name of the list in its cursors.
+const CONNECTORS: &str = "connectors";
 
 /// `GET /v1/connectors`
 pub(crate) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
-    query: Query,
+    client: Client,
+    Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Value>> {
-    let size = query.page_size("page_size", 100)?;
-    let (mcp, active) = (query.flag("supports_mcp")?, query.flag("active")?);
-    Ok(Json(state.connectors.list(&caller.principal, query.filter("cursor"), size, mcp, active)?))
+    let after = query.cursor.map(|token| cursor::key(CONNECTORS, &token)).transpose();
+    let after = after.map_err(|message| invalid("cursor", message))?;
+    let (size, mcp, active) = (*query.page_size, query.supports_mcp, query.active);
+    let mut page = state.connectors.list(&caller.principal, after.as_deref(), size, mcp, active)?;
+    let next = &mut page["pagination"]["next_cursor"];
+    if let Some(name) = next.as_str() {
+        *next = cursor::after(CONNECTORS, name).into();
+    }
+    page["items"].as_array_mut().into_iter().flatten().for_each(|connector| client.adapt(connector));
+    Ok(Json(page))
+}
+
+parameters! {
+    /// Of `GET /v1/connectors/{connector_id_or_name}`.
+    pub(crate) struct GetQuery {
+        /// With the caller's credentials.
+        fetch_user_data: Flag<false>,
+        /// The same, as older clients call it.
+        fetch_customer_data: Flag<false>,
+    }
 }
 
 /// `GET /v1/connectors/{connector_id_or_name}`
@@ -56,10 +92,19 @@ pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    query: Query,
+    client: Client,
+    Query(query): Query<GetQuery>,
 ) -> ApiResult<Json<Value>> {
-    let fetch = query.flag("fetch_user_data")?.unwrap_or(false);
-    Ok(Json(state.connectors.get(&caller.principal, &connector, fetch)?))
+    let fetch = *query.fetch_user_data || *query.fetch_customer_data;
+    Ok(client.shown(state.connectors.get(&caller.principal, &connector, fetch)?))
+}
+
+parameters! {
+    /// Of `PATCH /v1/connectors/{connector_id}`.
+    pub(crate) struct Approval {
+        /// Approve the operations that this changes.
+        approve: Flag<false>,
+    }
 }
 
 /// `PATCH /v1/connectors/{connector_id}`; with `?approve=true` operations that it changes are approved.
@@ -67,12 +112,13 @@ pub(crate) async fn update(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    query: Query,
+    client: Client,
+    Query(query): Query<Approval>,
     JsonBody(Tree(body)): JsonBody<Tree>,
 ) -> ApiResult<Json<Value>> {
     let (who, is_owner) = (&caller.principal, caller.is_owner());
-    let approve = query.flag("approve")?.unwrap_or(false);
-    Ok(Json(state.connectors.update(who, is_owner, &connector, body, approve).await?))
+    let updated = state.connectors.update(who, is_owner, &connector, body, *query.approve).await?;
+    Ok(client.shown(updated))
 }
 
 /// `DELETE /v1/connectors/{connector_id}`
@@ -84,22 +130,74 @@ pub(crate) async fn delete(
     Ok(Json(state.connectors.delete(&caller.principal, caller.is_owner(), &connector).await?))
 }
 
+parameters! {
+    /// Of `GET /v1/connectors/{connector_id_or_name}/tools`.
+    pub(crate) struct ToolsQuery {
+        /// Which page, from 1 on: the first if nothing is said. A page behind the last is empty.
+        page: Option<u64>,
+        /// How many tools a page has; without it and `page` all. `airlock-total` in the answer says how many there are.
+        page_size: Option<u64>,
+        /// Ask the server even if it was asked lately.
+        refresh: Flag<false>,
+        /// Less about each.
+        pretty: Flag<false>,
+        /// With the credential of this name.
+        credentials_name: Option<String>,
+        /// For owners: also those that cannot be called.
+        all: Flag<false>,
+    }
+}
+
+/// The header of an answer with a page of tools: how many there are in all.
+const TOTAL: HeaderName = HeaderName::from_static("airlock-total");
+
 /// `GET /v1/connectors/{connector_id_or_name}/tools`, with `all` of our own: an owner sees what cannot be called as well.
 pub(crate) async fn tools(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    query: Query,
-) -> ApiResult<Held> {
-    let (refresh, pretty) = (query.flag("refresh")?.unwrap_or(false), query.flag("pretty")?.unwrap_or(false));
-    let (name, all) = (query.filter("credentials_name"), query.flag("all")?.unwrap_or(false));
-    if all && !caller.is_owner() {
+    Query(query): Query<ToolsQuery>,
+) -> ApiResult<Response> {
+    if *query.all && !caller.is_owner() {
         let detail = "tools that cannot be called are shown to keys with the role 'owner'".to_owned();
         return Err(ApiError::Status(StatusCode::FORBIDDEN, detail));
     }
-    let tools =
-        state.connectors.list_tools(&caller.principal, &connector, name, refresh, pretty, all).await?;
-    Held::new(&caller, tools)
+    let page = Page::of(query.page, query.page_size)?;
+    let (name, who) = (query.credentials_name.as_deref(), &caller.principal);
+    let listed =
+        state.connectors.list_tools(who, &connector, name, *query.refresh, *query.pretty, *query.all);
+    let mut tools = listed.await?;
+    let total = tools.as_array().map_or(0, Vec::len);
+    if let Value::Array(tools) = &mut tools {
+        page.cut(tools);
+    }
+    let total = [(TOTAL, HeaderValue::from(total))];
+    Ok((total, Held::new(&caller, tools)?).into_response())
+}
+
+/// A part of a list.
+struct Page {
+    skipped: usize,
+    size: usize,
+}
+
+impl Page {
+    fn of(page: Option<u64>, size: Option<u64>) -> ApiResult<Self> {
+        let number = |name: &str, value: Option<u64>, default: usize| match value.map(usize::try_from) {
+            None => Ok(default),
+            Some(Ok(value)) if value > 0 => Ok(value),
+            Some(_) => Err(invalid(name, "it is a number from 1 on")),
+        };
+        // Who pages without a size pages as the oldest client does.
+        let all = if page.is_some() { 100 } else { usize::MAX };
+        let (page, size) = (number("page", page, 1)?, number("page_size", size, all)?);
+        Ok(Self { skipped: (page - 1).saturating_mul(size), size })
+    }
+
+    fn cut<T>(&self, list: &mut Vec<T>) {
+        list.drain(..self.skipped.min(list.len()));
+        list.truncate(self.size);
+    }
 }
 
 /// `ConnectorCallToolRequest`, with options of our own.
@@ -143,12 +241,20 @@ impl Options {
     }
 }
 
+parameters! {
+    /// Of `POST /v1/connectors/{connector_id_or_name}/tools/{tool_name}/call`.
+    pub(crate) struct CallQuery {
+        /// With the credential of this name.
+        credentials_name: Option<String>,
+    }
+}
+
 /// `POST /v1/connectors/{connector_id_or_name}/tools/{tool_name}/call`
 pub(crate) async fn call(
     State(state): State<ApiState>,
     Path((connector, tool)): Path<(String, String)>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<CallQuery>,
     JsonBody(body): JsonBody<Call>,
 ) -> ApiResult<Held> {
     let arguments = match body.arguments {
@@ -156,7 +262,7 @@ pub(crate) async fn call(
         Some(Tree(arguments @ Value::Object(_))) => arguments,
         Some(_) => return Err(ApiError::invalid(&["body", "arguments"], "arguments are a JSON object")),
     };
-    let options = body.options.check(query.filter("credentials_name"))?;
+    let options = body.options.check(query.credentials_name.as_deref())?;
     let answer =
         state.connectors.call_tool(&caller.principal, &connector, &tool, arguments, &options).await?;
     Held::new(&caller, answer)
@@ -183,19 +289,35 @@ impl IntoResponse for Held {
     }
 }
 
+parameters! {
+    /// Of `GET /v1/connectors/{connector_id_or_name}/auth_url`.
+    pub(crate) struct AuthUrlQuery {
+        /// Where the browser is sent afterwards.
+        app_return_url: Option<String>,
+        /// Which of several methods.
+        method_type: Option<String>,
+        /// The name of the credential that comes of it.
+        credentials_name: Option<String>,
+        /// Its title.
+        credentials_title: Option<String>,
+        /// A link to install a GitHub app. There is none here.
+        github_installation_link: Flag<false>,
+    }
+}
+
 /// `GET /v1/connectors/{connector_id_or_name}/auth_url`
 pub(crate) async fn auth_url(
     State(state): State<ApiState>,
     Path(connector): Path<String>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<AuthUrlQuery>,
 ) -> ApiResult<Json<Value>> {
     let wanted = Wanted {
-        credentials_name: query.filter("credentials_name"),
-        credentials_title: query.filter("credentials_title"),
-        app_return_url: query.filter("app_return_url"),
-        method_type: query.filter("method_type"),
-        github_installation_link: query.flag("github_installation_link")?.unwrap_or(false),
+        credentials_name: query.credentials_name.as_deref(),
+        credentials_title: query.credentials_title.as_deref(),
+        app_return_url: query.app_return_url.as_deref(),
+        method_type: query.method_type.as_deref(),
+        github_installation_link: *query.github_installation_link,
     };
     Ok(Json(state.connectors.auth_url(&caller.principal, &connector, wanted).await?))
 }
@@ -264,15 +386,24 @@ pub(crate) async fn methods(
     Ok(Json(state.connectors.authentication_methods(&caller.principal, &connector)?))
 }
 
+parameters! {
+    /// Of `GET /v1/connectors/{connector_id_or_name}/{consumer_scope}/credentials`.
+    pub(crate) struct CredentialsQuery {
+        /// Those of this method.
+        auth_type: Option<String>,
+        /// Only the default ones.
+        fetch_default: Flag<false>,
+    }
+}
+
 /// `GET /v1/connectors/{connector_id_or_name}/{consumer_scope}/credentials`
 pub(crate) async fn credentials(
     State(state): State<ApiState>,
     Path((connector, at)): Path<(String, String)>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<CredentialsQuery>,
 ) -> ApiResult<Json<Value>> {
-    let fetch = query.flag("fetch_default")?.unwrap_or(false);
-    let kind = query.filter("auth_type");
+    let (fetch, kind) = (*query.fetch_default, query.auth_type.as_deref());
     Ok(Json(state.connectors.list_credentials(&caller.principal, &connector, scope(&at)?, kind, fetch)?))
 }
 

@@ -17,8 +17,10 @@ use crate::{
     caller::Caller,
     deployed::{has, is_active},
     error::{ApiError, ApiResult},
-    query::Query,
-    wire, workflows,
+    parameters::{Activity, Flag, Order, PageSize, Query, parameters, words},
+    wire,
+    workflow_lists::page,
+    workflows,
 };
 
 /// The name of the one worker that there is.
@@ -71,52 +73,95 @@ fn heartbeat(deployed: &PluginStatus) -> String {
     if is_active(deployed) { wire::time(wire::unix_ms(Utc::now().into())) } else { since(deployed) }
 }
 
+words! {
+    /// By what deployments can be sorted. Both are the time at which the code was taken up.
+    pub(crate) enum SortBy {
+        UpdatedAt = "updated_at",
+        CreatedAt = "created_at",
+    }
+}
+
+words! {
+    /// Where a deployment can run.
+    pub(crate) enum Location {
+        Local = "local",
+        K8s = "k8s",
+        Managed = "managed",
+    }
+}
+
+parameters! {
+    /// Of `GET /v1/workflows/deployments`.
+    pub(crate) struct ListQuery {
+        /// Only those that serve.
+        active_only: Flag<true>,
+        /// Those that are hardened. None is.
+        is_hardened: Option<bool>,
+        /// Those that serve this workflow.
+        workflow_name: Option<String>,
+        /// Those that somebody made. Nobody did: they are files in a folder.
+        created_by: Option<String>,
+        /// Those that belong to somebody. None does.
+        owner: Option<String>,
+        /// Those that run there: all are `local`. May be repeated: any of them.
+        location_types: Vec<Location>,
+        /// Those with this text in their name, in capitals or not.
+        search: Option<String>,
+        /// In which order: `desc`, the newest first, if nothing is said.
+        order: Option<Order>,
+        /// How many a page has.
+        limit: PageSize<50>,
+        /// `next_cursor` of the page before.
+        cursor: Option<String>,
+        /// Those of this workspace.
+        workspace_id: Option<String>,
+        /// Those that were built from this repository. None was.
+        repository_url: Option<String>,
+        /// Those that were built with this file. None was.
+        dockerfile_path: Option<String>,
+    } without effect {
+        /// By what they are sorted. Both are the same here.
+        order_by: Option<SortBy>,
+    }
+}
+
 /// `GET /v1/workflows/deployments`
 pub(crate) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Value>> {
     let mut all = deployed(&state).await;
-    if query.flag("active_only")?.unwrap_or(true) {
-        all.retain(is_active);
+    let own = caller.principal.workspace.as_str();
+    let managed = [&query.created_by, &query.owner, &query.repository_url, &query.dockerfile_path];
+    let none = query.is_hardened == Some(true)
+        || managed.into_iter().any(Option::is_some)
+        || !(query.location_types.is_empty() || query.location_types.contains(&Location::Local))
+        || query.workspace_id.is_some_and(|workspace| workspace != own);
+    if none {
+        all.clear();
     }
-    if let Some(workflow) = query.filter("workflow_name") {
-        all.retain(|deployed| has(deployed, workflow));
-    }
-    if let Some(text) = query.filter("search") {
+    all.retain(|deployed| is_active(deployed) || !*query.active_only);
+    all.retain(|deployed| query.workflow_name.as_ref().is_none_or(|workflow| has(deployed, workflow)));
+    if let Some(text) = &query.search {
         let text = text.to_lowercase();
         all.retain(|deployed| deployed.name.to_lowercase().contains(&text));
     }
-    // All are alike in these.
-    let is_local =
-        query.all("location_types").is_empty() || query.all("location_types").contains(&"local".into());
-    let is_here =
-        query.filter("workspace_id").is_none_or(|workspace| workspace == caller.principal.workspace.as_str());
-    let has_owner = ["owner", "created_by", "repository_url", "dockerfile_path"]
-        .into_iter()
-        .any(|key| query.filter(key).is_some());
-    if query.flag("is_hardened")? == Some(true) || !is_local || !is_here || has_owner {
-        all.clear();
+    all.sort_by_key(|deployed| deployed.loaded_at);
+    if query.order != Some(Order::Asc) {
+        all.reverse();
     }
-    match query.get("order_by") {
-        None | Some("updated_at" | "created_at") => all.sort_by_key(|deployed| deployed.loaded_at),
-        Some(other) => {
-            let why = format!("'{other}' is not one of created_at, updated_at");
-            return Err(ApiError::invalid(&["query", "order_by"], why));
-        }
+    let shown = all.iter().map(shown).collect();
+    let (deployments, next) = page(shown, query.cursor.as_deref(), *query.limit, "id")?;
+    Ok(Json(json!({ "deployments": deployments, "next_cursor": next, "workspace_id": own })))
+}
+
+parameters! {
+    /// Of `GET /v1/workflows/deployments/{name}`.
+    pub(crate) struct GetQuery {
+        /// Only workers that serve this workflow.
+        workflow_name: Option<String>,
     }
-    match query.get("order") {
-        None | Some("desc") => all.reverse(),
-        Some("asc") => {}
-        Some(other) => {
-            return Err(ApiError::invalid(&["query", "order"], format!("'{other}' is neither asc nor desc")));
-        }
-    }
-    let (deployments, next) = workflows::page(all.iter().map(shown).collect(), &query, 50, "id")?;
-    Ok(Json(json!({
-        "deployments": deployments, "next_cursor": next, "workspace_id": caller.principal.workspace,
-    })))
 }
 
 /// `GET /v1/workflows/deployments/{name}`
@@ -124,13 +169,25 @@ pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     _: Caller,
-    query: Query,
+    Query(query): Query<GetQuery>,
 ) -> ApiResult<Json<Value>> {
     let deployed = find(&state, &name).await?;
     let mut detail = shown(&deployed);
-    let serves = query.filter("workflow_name").is_none_or(|workflow| has(&deployed, workflow));
+    let serves = query.workflow_name.is_none_or(|workflow| has(&deployed, &workflow));
     detail["workers"] = if serves { json!([worker(&deployed)]) } else { json!([]) };
     Ok(Json(detail))
+}
+
+parameters! {
+    /// Of `GET /v1/workflows/deployments/{name}/workers`.
+    pub(crate) struct WorkersQuery {
+        /// Those that serve, or the others.
+        worker_status: Option<Activity>,
+        /// How many a page has.
+        limit: PageSize<50>,
+        /// `next_cursor` of the page before.
+        cursor: Option<String>,
+    }
 }
 
 /// `GET /v1/workflows/deployments/{name}/workers`
@@ -138,20 +195,13 @@ pub(crate) async fn workers(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     _: Caller,
-    query: Query,
+    Query(query): Query<WorkersQuery>,
 ) -> ApiResult<Json<Value>> {
     let deployed = find(&state, &name).await?;
-    let wanted = match query.filter("worker_status") {
-        None => true,
-        Some("active") => is_active(&deployed),
-        Some("inactive") => !is_active(&deployed),
-        Some(other) => {
-            let why = format!("'{other}' is neither active nor inactive");
-            return Err(ApiError::invalid(&["query", "worker_status"], why));
-        }
-    };
-    let all = if wanted { vec![worker(&deployed)] } else { Vec::new() };
-    let (workers, next) = workflows::page(all, &query, 50, "name")?;
+    let is_wanted =
+        query.worker_status.is_none_or(|wanted| is_active(&deployed) == (wanted == Activity::Active));
+    let all = if is_wanted { vec![worker(&deployed)] } else { Vec::new() };
+    let (workers, next) = page(all, query.cursor.as_deref(), *query.limit, "name")?;
     Ok(Json(json!({ "workers": workers, "next_cursor": next })))
 }
 

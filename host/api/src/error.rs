@@ -31,6 +31,10 @@ pub(crate) enum ApiError {
     Invalid(Vec<(Value, String)>),
 }
 
+/// Where an input mostly stands, and where that of a signal does that comes with a start.
+pub(crate) const INPUT: [&str; 2] = ["body", "input"];
+pub(crate) const SIGNAL_INPUT: [&str; 3] = ["body", "signal", "input"];
+
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
@@ -139,11 +143,11 @@ impl From<StartError> for ApiError {
         let detail = error.to_string();
         match error {
             StartError::UnknownWorkflow(_) => Self::not_found(detail),
-            StartError::AlreadyExists(_) => Self::conflict(detail),
+            StartError::AlreadyExists(_) | StartError::Archived(_) => Self::conflict(detail),
             StartError::NotOnBehalf(_) => Self::forbidden(detail),
             StartError::TooLarge { .. } => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, detail),
             StartError::ShuttingDown => Self::Status(StatusCode::SERVICE_UNAVAILABLE, detail),
-            StartError::InvalidInput(problems) => Self::Invalid(problems.into_iter().map(place).collect()),
+            StartError::InvalidInput(problems) => of_input(&INPUT, problems),
             StartError::Guest(error) => error.into(),
             StartError::Store(error) => error.into(),
         }
@@ -156,9 +160,7 @@ impl From<MessageError> for ApiError {
         match error {
             MessageError::Control(error) => error.into(),
             MessageError::UnknownHandler { .. } => Self::not_found(detail),
-            MessageError::InvalidInput { problems, .. } => {
-                Self::Invalid(problems.into_iter().map(place).collect())
-            }
+            MessageError::InvalidInput { problems, .. } => of_input(&INPUT, problems),
             MessageError::TooLarge { .. } => Self::Status(StatusCode::PAYLOAD_TOO_LARGE, detail),
             // The workflow's own answer, and nothing that trying again would change.
             MessageError::Failed(_) => Self::Status(StatusCode::BAD_REQUEST, detail),
@@ -172,23 +174,34 @@ impl From<SignalWithStartError> for ApiError {
     fn from(error: SignalWithStartError) -> Self {
         match error {
             SignalWithStartError::Start(error) => error.into(),
+            SignalWithStartError::Signal(MessageError::InvalidInput { problems, .. }) => {
+                of_input(&SIGNAL_INPUT, problems)
+            }
             SignalWithStartError::Signal(error) => error.into(),
         }
     }
 }
 
-/// A JSON pointer into the input as the client's list of keys.
-pub(crate) fn place(InputProblem { pointer, message }: InputProblem) -> (Value, String) {
-    let mut place = vec![json!("body"), json!("input")];
-    place.extend(pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
+/// Where something stands in a request: the steps to a place, and from there a JSON pointer (RFC 6901), as the client's
+/// list of keys.
+pub(crate) fn steps(place: &[&str], pointer: &str) -> Value {
+    let below = pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
         Ok(index) => json!(index),
         Err(_) => json!(key.replace("~1", "/").replace("~0", "~")),
-    }));
-    let message = match pointer.as_str() {
-        "" => message,
-        pointer => format!("{}: {message}", &pointer[1..]),
+    });
+    place.iter().map(|step| json!(step)).chain(below).collect()
+}
+
+/// What is wrong with an input that stands at a place.
+pub(crate) fn of_input(place: &[&str], problems: Vec<InputProblem>) -> ApiError {
+    let problem = |InputProblem { pointer, message }: InputProblem| {
+        let message = match pointer.as_str() {
+            "" => message,
+            pointer => format!("{}: {message}", &pointer[1..]),
+        };
+        (steps(place, &pointer), message)
     };
-    (place.into(), message)
+    ApiError::Invalid(problems.into_iter().map(problem).collect())
 }
 
 impl From<ConnectorsError> for ApiError {
@@ -198,9 +211,7 @@ impl From<ConnectorsError> for ApiError {
             ConnectorsError::NotFound(_) => Self::not_found(detail),
             ConnectorsError::Conflict(_) => Self::conflict(detail),
             ConnectorsError::Invalid { pointer, message } => {
-                let mut place = vec!["body"];
-                place.extend(pointer.split('/').filter(|key| !key.is_empty()));
-                Self::invalid(&place, message)
+                Self::Invalid(vec![(steps(&["body"], &pointer), message)])
             }
             ConnectorsError::Unsupported(_) => Self::Status(StatusCode::NOT_IMPLEMENTED, detail),
             // 401 would say that the API key is wrong.

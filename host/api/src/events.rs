@@ -36,6 +36,30 @@ pub(crate) struct Event {
 /// try again.
 pub(crate) const FAILED: &str = "WORKFLOW_EXECUTION_FAILED";
 
+/// All types of events that clients know (contract §5.2).
+pub(crate) const KINDS: [&str; 17] = [
+    "WORKFLOW_EXECUTION_STARTED",
+    "WORKFLOW_EXECUTION_COMPLETED",
+    FAILED,
+    "WORKFLOW_EXECUTION_CANCELED",
+    "WORKFLOW_EXECUTION_CONTINUED_AS_NEW",
+    "WORKFLOW_TASK_TIMED_OUT",
+    "WORKFLOW_TASK_FAILED",
+    "CUSTOM_TASK_STARTED",
+    "CUSTOM_TASK_IN_PROGRESS",
+    "CUSTOM_TASK_COMPLETED",
+    "CUSTOM_TASK_FAILED",
+    "CUSTOM_TASK_TIMED_OUT",
+    "CUSTOM_TASK_CANCELED",
+    "ACTIVITY_TASK_STARTED",
+    "ACTIVITY_TASK_COMPLETED",
+    "ACTIVITY_TASK_RETRYING",
+    "ACTIVITY_TASK_FAILED",
+];
+
+/// The name of the one stream that there is.
+pub(crate) const STREAM: &str = "airlock";
+
 /// Activities of the platform itself have names that begin like this.
 const CALL_TOOL: &str = "__internal__connector_tool_call";
 const LIST_TOOLS: &str = "__internal__list_tools";
@@ -110,7 +134,7 @@ impl Run {
             }
             Record::Activation { jobs, commands } => {
                 for (offset, job) in jobs.iter().enumerate() {
-                    put(offset, job_event(job, &self.names));
+                    put(offset, job_event(job, &self.names, &self.row));
                 }
                 for (offset, command) in commands.iter().enumerate() {
                     put(jobs.len() + offset, command_event(command, &self.row));
@@ -118,7 +142,8 @@ impl Run {
             }
             Record::AttemptFailed { seq, attempt, failure, .. } => {
                 let attributes = json!({
-                    "task_id": task_id(*seq), "activity_name": name_of(&self.names, *seq), "attempt": attempt,
+                    "task_id": task_id(&self.row, *seq), "activity_name": name_of(&self.names, *seq),
+                    "attempt": attempt,
                     "failure": failure_value(failure),
                 });
                 put(0, Some(("ACTIVITY_TASK_RETRYING", attributes.into())));
@@ -150,7 +175,7 @@ impl Run {
             }
             Record::Received { jobs } => {
                 for (offset, job) in jobs.iter().enumerate() {
-                    put(offset, job_event(job, &self.names));
+                    put(offset, job_event(job, &self.names, &self.row));
                 }
             }
             Record::Continued { run_id, reason: Continuation::Retry | Continuation::Reset } => {
@@ -209,7 +234,7 @@ impl Run {
     pub(crate) fn frame(&self, event: &Event) -> Part {
         Part::with(
             json!({
-                "stream": "airlock",
+                "stream": STREAM,
                 "timestamp": wire::time(event.at),
                 "broker_sequence": event.number,
                 "metadata": {},
@@ -238,8 +263,9 @@ fn failure_value(failure: &Failure) -> Value {
     json!({ "message": failure.message, "kind": failure.kind })
 }
 
-fn task_id(seq: Seq) -> String {
-    format!("operation-{seq}")
+/// The id of an activity: unlike that of any other in the tree.
+fn task_id(row: &ExecutionRow, seq: Seq) -> String {
+    row.id.operation(row.run_id, seq)
 }
 
 /// The operations that a record names.
@@ -281,8 +307,8 @@ fn name_of(names: &Names, seq: Seq) -> Option<&str> {
     names.get(&seq)?.as_deref()
 }
 
-fn resolved(seq: Seq, outcome: &Outcome, names: &Names) -> (&'static str, Part) {
-    let (task_id, name) = (task_id(seq), name_of(names, seq));
+fn resolved(seq: Seq, outcome: &Outcome, names: &Names, row: &ExecutionRow) -> (&'static str, Part) {
+    let (task_id, name) = (task_id(row, seq), name_of(names, seq));
     match outcome {
         Ok(result) => (
             "ACTIVITY_TASK_COMPLETED",
@@ -296,13 +322,13 @@ fn resolved(seq: Seq, outcome: &Outcome, names: &Names) -> (&'static str, Part) 
     }
 }
 
-fn job_event(job: &Job, names: &Names) -> Option<(&'static str, Part)> {
+fn job_event(job: &Job, names: &Names, row: &ExecutionRow) -> Option<(&'static str, Part)> {
     match job {
         Job::ActivityResolved { seq, outcome }
         | Job::ToolResolved { seq, outcome }
-        | Job::ChildResolved { seq, outcome } => Some(resolved(*seq, outcome, names)),
+        | Job::ChildResolved { seq, outcome } => Some(resolved(*seq, outcome, names, row)),
         Job::ChildStarted { seq, outcome: Err(failure) } => {
-            Some(resolved(*seq, &Err(failure.clone()), names))
+            Some(resolved(*seq, &Err(failure.clone()), names, row))
         }
         Job::Started
         | Job::TimerFired { .. }
@@ -317,7 +343,7 @@ fn job_event(job: &Job, names: &Names) -> Option<(&'static str, Part)> {
 
 fn command_event(command: &Command, row: &ExecutionRow) -> Option<(&'static str, Part)> {
     let started = |seq: Seq, name: &str, input: Part| {
-        let about = json!({ "task_id": task_id(seq), "activity_name": name });
+        let about = json!({ "task_id": task_id(row, seq), "activity_name": name });
         Some(("ACTIVITY_TASK_STARTED", Part::with(about, [("input", encoded(input))])))
     };
     let run = row.run_id.to_string();

@@ -2,7 +2,7 @@
 
 use airlock_engine::{
     Extensions, Json as Text, RetryPolicy,
-    engine::{ExecutionView, IdConflict, IdReuse, Reach, StartRequest},
+    engine::{ExecutionView, IdConflict, IdReuse, Reach, StartError, StartRequest},
     schedule::Problem,
     store::Status,
     tools::Mocks,
@@ -21,8 +21,8 @@ use crate::{
     budget::FREE,
     caller::Caller,
     deployed::Deployments,
-    error::{ApiError, ApiResult},
-    input::{EncodedInput, Invocation, input, seconds},
+    error::{ApiError, ApiResult, INPUT, of_input, steps},
+    input::{ENCODED_INPUT, EncodedInput, Invocation, input, seconds},
     part::Part,
     streams::{self, Over},
     unserved, wire, workflows,
@@ -159,18 +159,26 @@ pub(crate) async fn execute_registration(
 async fn start(state: &ApiState, workflow: String, caller: Caller, body: ExecuteBody) -> ApiResult<Response> {
     let (wait, limit) =
         (body.wait_for_result == Some(true), seconds("timeout_seconds", body.timeout_seconds)?);
+    let place: &[&str] = if body.encoded_input.is_some() { &ENCODED_INPUT } else { &INPUT };
     let request = body.request(state, workflow, &caller).await?;
-    let mut view = state.engine.start(request).await?;
+    let mut view = state.engine.start(request).await.map_err(|error| match error {
+        StartError::InvalidInput(problems) => of_input(place, problems),
+        other => other.into(),
+    })?;
     let deployments = Deployments::now(state.engine.guests().as_ref());
     if !wait {
         return Ok(wire::execution(&view, &deployments).into_response());
     }
+    let mut why_not = "it did not end in the time that was given";
     if view.row.status == Status::Running {
         // The execution is durable: when the daemon stops, its caller learns its id and can ask for it afterwards.
         let later = tokio::select! {
             later = state.engine.wait(&view.row, limit) => later?,
             why = streams::over(state, &caller) => match why {
-                Over::Closing => None,
+                Over::Closing => {
+                    why_not = "the daemon stops, and it goes on after its restart";
+                    None
+                }
                 Over::Key(why) => return Err(ApiError::Status(StatusCode::UNAUTHORIZED, why.to_string())),
             },
         };
@@ -178,41 +186,46 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
     }
     let large = view.result.as_ref().is_some_and(|result| result.as_str().len() > FREE);
     if !large {
-        return Ok(waited(&view, &deployments));
+        return Ok(waited(&view, &deployments, why_not));
     }
-    let written = tokio::task::spawn_blocking(move || waited(&view, &deployments)).await;
+    let written = tokio::task::spawn_blocking(move || waited(&view, &deployments, why_not)).await;
     written.map_err(|_| unserved::panicked())
 }
 
-/// The answer to a caller that waited: three keys for a result, the whole execution when time ran out or the daemon
-/// stops, and 424 when the workflow did not complete. (Not 5xx: clients retry those, and that would start it again.)
-fn waited(view: &ExecutionView, deployments: &Deployments) -> Response {
+/// The answer to a caller that waited: three keys for a result, 408 when time ran out or the daemon stops, and 424 when the
+/// workflow did not complete, both with the whole execution. (Not 200, which clients take for the result. Not 5xx: clients
+/// retry those, and that would start it again.)
+fn waited(view: &ExecutionView, deployments: &Deployments, why_not: &str) -> Response {
+    let id = &view.row.id;
+    let without_result = |status: StatusCode, detail: String| {
+        let execution = wire::execution(view, deployments);
+        let body = Part::object([("detail", json!(detail).into()), ("execution", execution)]);
+        (status, body).into_response()
+    };
     match view.row.status {
         Status::Completed => Part::with(
             json!({ "workflow_name": view.row.workflow, "execution_id": view.row.id }),
             [("result", view.result.as_ref().into())],
         )
         .into_response(),
-        Status::Running => wire::execution(view, deployments).into_response(),
+        Status::Running => {
+            let detail = format!(
+                "the execution '{id}' is still running: {why_not}; ask for it at GET /v1/workflows/executions/{id}"
+            );
+            without_result(StatusCode::REQUEST_TIMEOUT, detail)
+        }
         status => {
             let why = view.failure.as_ref().map_or_else(String::new, |failure| format!(": {failure}"));
             let detail = format!("the workflow '{}' ended as {}{why}", view.row.workflow, status.as_str());
-            let execution = wire::execution(view, deployments);
-            let body = Part::object([("detail", json!(detail).into()), ("execution", execution)]);
-            (StatusCode::FAILED_DEPENDENCY, body).into_response()
+            without_result(StatusCode::FAILED_DEPENDENCY, detail)
         }
     }
 }
 
 /// What is asked for besides the input, checked against the workflow.
 async fn extensions(state: &ApiState, workflow: &str, value: Option<&Value>) -> ApiResult<Extensions> {
-    let refused = |problem: Problem| {
-        let mut place: Vec<Value> = vec!["body".into(), "extensions".into()];
-        place.extend(problem.pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
-            Ok(index) => json!(index),
-            Err(_) => json!(key.replace("~1", "/").replace("~0", "~")),
-        }));
-        ApiError::Invalid(vec![(place.into(), problem.message)])
+    let refused = |Problem { pointer, message }: Problem| {
+        ApiError::Invalid(vec![(steps(&["body", "extensions"], &pointer), message)])
     };
     let extensions = Extensions::read(value).map_err(refused)?;
     let guests = state.engine.guests();

@@ -27,7 +27,7 @@ use crate::{
     deployed::Deployments,
     error::{ApiError, ApiResult},
     pages::{self, Pages, Parts, Unread},
-    query::Query,
+    parameters::{Flag, Query, parameters},
     streams, wire,
 };
 
@@ -44,16 +44,23 @@ pub(crate) fn may_see(caller: &Caller, row: &ExecutionRow) -> bool {
         && (caller.is_owner() || row.principal.user == caller.principal.user)
 }
 
+parameters! {
+    /// Of `GET /v1/workflows/executions/{execution_id}`.
+    pub(crate) struct GetQuery {
+        /// With its search keys.
+        include_search_keys: Flag<false>,
+    }
+}
+
 /// `GET /v1/workflows/executions/{execution_id}`
 pub(crate) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<GetQuery>,
 ) -> ApiResult<Response> {
-    let with_keys = query.flag("include_search_keys")? == Some(true);
     let row = find(&state, &caller, &id)?;
-    with_result(&state, &caller, row, with_keys).await
+    with_result(&state, &caller, row, *query.include_search_keys).await
 }
 
 /// A run with its result, which may be large.
@@ -78,11 +85,21 @@ pub(crate) async fn with_result(
     read.await?
 }
 
+parameters! {
+    /// Of the history of an execution, or of a run.
+    pub(crate) struct HistoryQuery {
+    } without effect {
+        /// Payloads as they are, and not as they were encoded. They are kept as they are.
+        decode_payloads: Flag<true>,
+    }
+}
+
 /// `GET /v1/workflows/executions/{execution_id}/history`: every record with the number of its first event.
 pub(crate) async fn history(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     caller: Caller,
+    _: Query<HistoryQuery>,
 ) -> ApiResult<Response> {
     let row = find(&state, &caller, &id)?;
     whole_history(&state, &caller, &row).await
@@ -387,7 +404,7 @@ pub(crate) async fn upgrade(
     }
     if body.execution_ids.is_empty() && body.workflow.is_none() {
         return Err(ApiError::invalid(
-            &["body"],
+            &["body", "execution_ids"],
             "say which: execution_ids, or workflow for all open ones of it",
         ));
     }

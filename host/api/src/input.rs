@@ -9,8 +9,11 @@ use serde_json::value::RawValue;
 
 use crate::{
     caller::Caller,
-    error::{ApiError, ApiResult},
+    error::{ApiError, ApiResult, INPUT},
 };
+
+/// Where the encoded input of a start stands.
+pub(crate) const ENCODED_INPUT: [&str; 2] = ["body", "encoded_input"];
 
 /// `SignalInvocationBody`, `QueryInvocationBody`, `UpdateInvocationBody`, with ids of our own beside them.
 #[derive(Deserialize)]
@@ -48,10 +51,15 @@ impl From<Stage> for WaitFor {
 impl Invocation {
     /// What the engine delivers.
     pub(crate) fn message(&self, caller: &Caller) -> ApiResult<Message> {
+        self.message_at(caller, &INPUT)
+    }
+
+    /// What the engine delivers, with an input that stands at this place.
+    pub(crate) fn message_at(&self, caller: &Caller, place: &[&str]) -> ApiResult<Message> {
         Ok(Message {
             name: self.name.clone(),
             input: match &self.input {
-                Some(text) => decoded(text, caller)?,
+                Some(text) => decoded(text, caller, place)?,
                 None => Text::null(),
             },
             sender: caller.principal.user.as_str().to_owned(),
@@ -60,15 +68,13 @@ impl Invocation {
 }
 
 /// An input is a JSON object, or one that is encoded (`NetworkEncodedInput`). The answer says which one it was taken for.
-fn decoded(text: &RawValue, caller: &Caller) -> ApiResult<Text> {
+fn decoded(text: &RawValue, caller: &Caller, place: &[&str]) -> ApiResult<Text> {
     match encoded(text.get()) {
         Some(encoded) => {
-            caller.visit.decoded("input");
-            encoded.text(&["body", "input"])
+            caller.visit.decoded(&place[1..].join("."));
+            encoded.text(place)
         }
-        None => {
-            Text::parse(text.get()).map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()))
-        }
+        None => Text::parse(text.get()).map_err(|error| ApiError::invalid(place, error.to_string())),
     }
 }
 
@@ -105,9 +111,9 @@ impl EncodedInput {
                 "the payload is '{option}' by the client, and this daemon runs the code itself: send it in clear, it is \
                  sealed at rest"
             );
-            return Err(ApiError::invalid(place, message));
+            return Err(ApiError::invalid(&[place, &["encoding_options"]].concat(), message));
         }
-        let wrong = |what: String| ApiError::invalid(place, what);
+        let wrong = |what: String| ApiError::invalid(&[place, &["b64payload"]].concat(), what);
         let bytes = STANDARD
             .decode(&self.b64payload)
             .map_err(|error| wrong(format!("b64payload is not base64: {error}")))?;
@@ -119,12 +125,11 @@ impl EncodedInput {
 
 /// The input of a start, sent in one way or the other.
 pub(crate) fn input(plain: Option<Text>, encoded: Option<EncodedInput>) -> ApiResult<Text> {
-    let place = ["body", "encoded_input"];
     match (plain, encoded) {
-        (Some(_), Some(_)) => Err(ApiError::invalid(&place, "send either input or encoded_input")),
+        (Some(_), Some(_)) => Err(ApiError::invalid(&ENCODED_INPUT, "send either input or encoded_input")),
         (Some(plain), None) => Ok(plain),
         (None, None) => Ok(Text::null()),
-        (None, Some(encoded)) => encoded.text(&place),
+        (None, Some(encoded)) => encoded.text(&ENCODED_INPUT),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     body::JsonBody,
     caller::Caller,
     deployed::Deployments,
-    error::{ApiError, ApiResult},
+    error::{ApiError, ApiResult, SIGNAL_INPUT},
     execute::ExecuteBody,
     executions,
     input::{Invocation, seconds},
@@ -22,10 +22,10 @@ use crate::{
     wire, workflows,
 };
 
-fn id_of(what: &str, id: Option<&String>) -> ApiResult<Option<String>> {
+fn id_of(place: &[&str], id: Option<&String>) -> ApiResult<Option<String>> {
     match id {
         Some(id) if id.is_empty() || id.len() > 256 => {
-            Err(ApiError::invalid(&["body", what], "an id has 1 to 256 bytes"))
+            Err(ApiError::invalid(place, "an id has 1 to 256 bytes"))
         }
         other => Ok(other.cloned()),
     }
@@ -39,7 +39,7 @@ pub(crate) async fn signal(
     JsonBody(body): JsonBody<Invocation>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     let row = executions::find(&state, &caller, &id)?;
-    let signal_id = id_of("signal_id", body.signal_id.as_ref())?;
+    let signal_id = id_of(&["body", "signal_id"], body.signal_id.as_ref())?;
     state.engine.signal(&row, signal_id, body.message(&caller)?).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "message": "Signal accepted" }))))
 }
@@ -72,8 +72,9 @@ pub(crate) async fn update(
         UpdateState::Completed(Err(failure)) | UpdateState::Rejected(failure) => {
             Err(MessageError::Failed(failure).into())
         }
+        // Not 5xx: clients retry those, and that would send another one.
         UpdateState::Sent | UpdateState::Accepted => Err(ApiError::Status(
-            StatusCode::GATEWAY_TIMEOUT,
+            StatusCode::REQUEST_TIMEOUT,
             format!(
                 "the update '{update_id}' is not done yet, and goes on: ask for it at \
                  /v1/airlock/executions/{id}/updates/{update_id}"
@@ -113,7 +114,7 @@ async fn send_update(
     body: &Invocation,
 ) -> ApiResult<(String, UpdateState)> {
     let row = executions::find(state, caller, id)?;
-    let update_id = id_of("update_id", body.update_id.as_ref())?;
+    let update_id = id_of(&["body", "update_id"], body.update_id.as_ref())?;
     let limit = seconds("timeout_seconds", body.timeout_seconds)?;
     let stage = body.wait_for.map_or(WaitFor::Completed, WaitFor::from);
     let sent = state.engine.update(&row, update_id, body.message(caller)?, stage, limit);
@@ -160,8 +161,8 @@ pub(crate) async fn signal_with_start(
     let Some(signal) = body.signal.take() else {
         return Err(ApiError::invalid(&["body", "signal"], "the signal is missing: {\"name\", \"input\"?}"));
     };
-    let signal_id = id_of("signal_id", signal.signal_id.as_ref())?;
-    let message = signal.message(&caller)?;
+    let signal_id = id_of(&["body", "signal", "signal_id"], signal.signal_id.as_ref())?;
+    let message = signal.message_at(&caller, &SIGNAL_INPUT)?;
     let reuse = body.id_reuse_policy.unwrap_or(IdReuse::AllowDuplicate);
     body.id_reuse_policy = Some(reuse);
     let request = body.request(&state, workflow, &caller).await?;

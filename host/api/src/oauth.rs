@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     ApiState, body,
     oauth_pages::{self, confirm, connected},
-    query::Query,
+    parameters::Given,
 };
 
 /// What the page's own form sends back, which no other page knows.
@@ -108,8 +108,8 @@ fn failed(problem: &Problem, connector: &str) -> Response {
 }
 
 /// `GET /v1/airlock/oauth/callback`: where authorization servers send browsers back to.
-pub(crate) async fn callback(State(state): State<ApiState>, headers: HeaderMap, query: Query) -> Response {
-    let parameter = |name: &str| query.get(name).map(str::to_owned);
+pub(crate) async fn callback(State(state): State<ApiState>, headers: HeaderMap, given: Given) -> Response {
+    let parameter = |name: &str| given.first(name).map(str::to_owned);
     let returned = Returned {
         code: parameter("code"),
         state: parameter("state"),

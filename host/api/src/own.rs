@@ -15,7 +15,7 @@ use crate::{
     body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
-    query::Query,
+    parameters::{Flag, Query, parameters},
     slots, wire,
 };
 
@@ -50,18 +50,25 @@ pub(crate) async fn plugins(State(state): State<ApiState>, caller: Caller) -> Js
     Json(json!({ "plugins": plugins }))
 }
 
+parameters! {
+    /// Of `GET /v1/airlock/plugins/{name}`.
+    pub(crate) struct PluginQuery {
+        /// Ask the servers of its connectors whether they answer.
+        check: Flag<false>,
+    }
+}
+
 /// `GET /v1/airlock/plugins/{name}`: with `check` the servers of its connectors are asked whether they answer.
 pub(crate) async fn plugin(
     State(state): State<ApiState>,
     Path(name): Path<String>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<PluginQuery>,
 ) -> ApiResult<Json<Value>> {
-    let ask = query.flag("check")?.unwrap_or(false);
     let found = state.engine.guests().plugins().into_iter().find(|plugin| plugin.name == name);
     let found =
         found.ok_or_else(|| ApiError::not_found(format!("no file '{name}.wasm' is in the plugin folder")))?;
-    Ok(Json(with_slots(&state, &caller, &found, ask).await))
+    Ok(Json(with_slots(&state, &caller, &found, *query.check).await))
 }
 
 async fn with_slots(state: &ApiState, caller: &Caller, plugin: &PluginStatus, ask: bool) -> Value {

@@ -149,9 +149,7 @@ fn refused(error: AnswerError) -> ApiError {
     match error {
         AnswerError::Control(error) => error.into(),
         AnswerError::Unknown(_) => ApiError::not_found(detail),
-        AnswerError::Invalid { problems, .. } => {
-            ApiError::Invalid(problems.into_iter().map(error::place).collect())
-        }
+        AnswerError::Invalid { problems, .. } => error::of_input(&error::INPUT, problems),
         AnswerError::TooLarge { .. } => ApiError::Status(StatusCode::PAYLOAD_TOO_LARGE, detail),
     }
 }

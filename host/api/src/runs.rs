@@ -1,97 +1,155 @@
 //! Lists of executions.
 
 use airlock_engine::{
-    ExecutionKey, RunId, UserId,
-    store::{ExecutionRow, ListFilter, SearchMatch, SearchTerm, Sort, Status},
+    ExecutionId, ExecutionKey, RunId, UserId,
+    store::{ExecutionRow, ListFilter, SearchMatch, SearchTerm, Sort},
 };
 use axum::{
     Json,
     extract::{Path, State},
     response::Response,
 };
-use chrono::DateTime;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     ApiState,
     caller::Caller,
+    cursor,
     deployed::Deployments,
     error::{ApiError, ApiResult},
-    executions,
-    query::Query,
+    executions::{self, HistoryQuery},
+    parameters::{
+        Flag, FromText, Order, PageSize, Query, Time, WantedStatus, invalid, parameters, statuses, words,
+    },
     wire, workflows,
 };
+
+words! {
+    /// By what runs can be sorted.
+    pub(crate) enum SortBy {
+        StartTime = "start_time",
+        EndTime = "end_time",
+    }
+}
+
+parameters! {
+    /// Of `GET /v1/workflows/runs`.
+    pub(crate) struct ListQuery {
+        /// Those of this workflow: its name or its id.
+        workflow_identifier: Option<String>,
+        /// Those of the tree below this execution, itself included.
+        root_execution_id: Option<ExecutionId>,
+        /// Those that this execution started.
+        parent_execution_id: Option<ExecutionId>,
+        /// Those of this execution.
+        execution_id: Option<ExecutionId>,
+        /// Those with this text in their id or workflow.
+        search: Option<String>,
+        /// Those with this status. May be repeated: any of them.
+        status: Vec<WantedStatus>,
+        /// Those of workflows of this plugin.
+        deployment_name: Option<String>,
+        /// By what they are sorted: `start_time` if nothing is said.
+        sort_by: Option<SortBy>,
+        /// In which order: `desc` if nothing is said.
+        order: Option<Order>,
+        /// Those that started then or later.
+        start_time_after: Option<Time>,
+        /// Those that started earlier.
+        start_time_before: Option<Time>,
+        /// Those that ended then or later.
+        end_time_after: Option<Time>,
+        /// Those that ended earlier.
+        end_time_before: Option<Time>,
+        /// Those of this user; `current` is the caller.
+        user_id: Option<String>,
+        /// Those of workflows with this tag. May be repeated: all of them.
+        workflow_tags: Vec<String>,
+        /// How many a page has.
+        page_size: PageSize<50>,
+        /// `next_page_token` of the page before.
+        next_page_token: Option<String>,
+        /// `NAME:similar`, `NAME==:exact`, `NAME` or `NAME==` (without a value). May be repeated, three at most: all of them.
+        search_key: Vec<SearchKey>,
+        /// Those that this schedule started.
+        schedule_id: Option<String>,
+        /// Only the newest run of each execution.
+        current_only: Flag<false>,
+    } without effect {
+        /// Also those that the platform starts for itself. There are none.
+        include_internal: Flag<true>,
+    }
+}
+
+/// The name of the list in its cursors.
+const RUNS: &str = "runs";
 
 /// `GET /v1/workflows/runs`
 pub(crate) async fn list(
     State(state): State<ApiState>,
     caller: Caller,
-    query: Query,
+    Query(query): Query<ListQuery>,
 ) -> ApiResult<Json<Value>> {
-    let page_size = query.page_size("page_size", 50)?;
-    let status = query
-        .all("status")
-        .iter()
-        .map(|text| {
-            let known = Status::ALL.into_iter().find(|status| status.as_str() == text);
-            known.ok_or_else(|| ApiError::invalid(&["query", "status"], format!("'{text}' is not a status")))
-        })
-        .collect::<ApiResult<_>>()?;
-    let sort = sort(&query)?;
-    let user = match query.filter("user_id") {
-        Some("current") => Some(caller.principal.user.clone()),
-        Some(user) => Some(UserId::new(user)),
-        None => None,
+    let page_size = *query.page_size;
+    let after = query.next_page_token.as_deref().map(place).transpose()?;
+    if query.search_key.len() > 3 {
+        return Err(invalid("search_key", "at most three at once"));
+    }
+    let nothing = || Ok(Json(json!({ "executions": [], "next_page_token": null })));
+    let Some(status) = statuses(&query.status) else { return nothing() };
+    let me = &caller.principal.user;
+    let user = match query.user_id.as_deref() {
+        Some("current") => Some(me.clone()),
+        Some(user) if caller.is_owner() || user == me.as_str() => Some(UserId::new(user)),
+        // Those of others are not seen.
+        Some(_) => return nothing(),
+        None => (!caller.is_owner()).then(|| me.clone()),
     };
-    let user = if caller.is_owner() { user } else { Some(caller.principal.user.clone()) };
-    let after = query.number("next_page_token")?.map(ExecutionKey);
     // Also one whose plugin has gone: its executions are still there.
-    let workflow = match query.filter("workflow_identifier") {
+    let workflow = match query.workflow_identifier {
         Some(identifier) => {
-            let found = workflows::find(&state, identifier).await;
-            Some(found.map_or(identifier.to_owned(), |found| found.name))
+            let found = workflows::find(&state, &identifier).await;
+            Some(found.map_or(identifier, |found| found.name))
         }
         None => None,
     };
     let mut named: Vec<String> = workflow.into_iter().collect();
-    let tags = query.all("workflow_tags");
-    let deployment = query.filter("deployment_name");
-    if !tags.is_empty() || deployment.is_some() {
-        let tagged = workflows::served_as(&state, tags, deployment).await?;
+    if !query.workflow_tags.is_empty() || query.deployment_name.is_some() {
+        let tagged =
+            workflows::served_as(&state, &query.workflow_tags, query.deployment_name.as_deref()).await?;
         named = if named.is_empty() {
             tagged
         } else {
             named.into_iter().filter(|name| tagged.contains(name)).collect()
         };
         if named.is_empty() {
-            return Ok(Json(json!({ "executions": [], "next_page_token": null })));
+            return nothing();
         }
     }
-    let execution = |key: &str| {
-        let parse = |text: &str| {
-            text.parse()
-                .map_err(|_| ApiError::invalid(&["query", key], format!("'{text}' is not an execution id")))
-        };
-        query.filter(key).map(parse).transpose()
-    };
+    let time = |time: Option<Time>| time.map(|Time(ms)| ms);
     let filter = ListFilter {
         workspace: Some(caller.principal.workspace.clone()),
         user,
         workflows: named,
         status,
-        root: execution("root_execution_id")?,
-        parent: execution("parent_execution_id")?,
-        id: execution("execution_id")?,
-        schedule: query.filter("schedule_id").map(str::to_owned),
-        started_from: time(&query, "start_time_after")?,
-        started_before: time(&query, "start_time_before")?,
-        ended_from: time(&query, "end_time_after")?,
-        ended_before: time(&query, "end_time_before")?,
-        text: query.filter("search").map(str::to_owned),
-        search_keys: search_terms(&query)?,
-        sort,
-        current: query.flag("current_only")? == Some(true),
+        root: query.root_execution_id,
+        parent: query.parent_execution_id,
+        id: query.execution_id,
+        schedule: query.schedule_id,
+        started_from: time(query.start_time_after),
+        started_before: time(query.start_time_before),
+        ended_from: time(query.end_time_after),
+        ended_before: time(query.end_time_before),
+        text: query.search,
+        search_keys: query.search_key.into_iter().map(|SearchKey(term)| term).collect(),
+        sort: match (query.sort_by, query.order) {
+            (None | Some(SortBy::StartTime), None | Some(Order::Desc)) => Sort::NewestStart,
+            (None | Some(SortBy::StartTime), Some(Order::Asc)) => Sort::OldestStart,
+            (Some(SortBy::EndTime), None | Some(Order::Desc)) => Sort::NewestEnd,
+            (Some(SortBy::EndTime), Some(Order::Asc)) => Sort::OldestEnd,
+        },
+        current: *query.current_only,
         after,
         // One more than asked for, to see whether there is a next page.
         limit: page_size + 1,
@@ -99,65 +157,43 @@ pub(crate) async fn list(
     let mut rows = state.engine.list(&filter)?;
     let more = rows.len() > page_size;
     rows.truncate(page_size);
-    let next = rows.last().filter(|_| more).map(|row| row.key.0.to_string());
+    let next = rows.last().filter(|_| more).map(|row| cursor::after(RUNS, &row.key.0.to_string()));
     let deployments = Deployments::now(state.engine.guests().as_ref());
     let executions: Vec<Value> = rows.iter().map(|row| wire::row(row, &deployments)).collect();
     Ok(Json(json!({ "executions": executions, "next_page_token": next })))
 }
 
-fn sort(query: &Query) -> ApiResult<Sort> {
-    let by_end = match query.get("sort_by") {
-        None | Some("start_time") => false,
-        Some("end_time") => true,
-        Some(other) => {
-            let message = format!("'{other}' is neither start_time nor end_time");
-            return Err(ApiError::invalid(&["query", "sort_by"], message));
-        }
-    };
-    match (query.get("order"), by_end) {
-        (None | Some("desc"), false) => Ok(Sort::NewestStart),
-        (None | Some("desc"), true) => Ok(Sort::NewestEnd),
-        (Some("asc"), false) => Ok(Sort::OldestStart),
-        (Some("asc"), true) => Ok(Sort::OldestEnd),
-        (Some(other), _) => {
-            Err(ApiError::invalid(&["query", "order"], format!("'{other}' is neither asc nor desc")))
-        }
-    }
+/// The run that a page goes on after.
+fn place(token: &str) -> ApiResult<ExecutionKey> {
+    let key = cursor::key(RUNS, token).map_err(|message| invalid("next_page_token", message))?;
+    key.parse().map(ExecutionKey).map_err(|_| invalid("next_page_token", "it is not of this list"))
 }
 
-fn time(query: &Query, key: &str) -> ApiResult<Option<u64>> {
-    let parse = |text: &str| {
-        let time = DateTime::parse_from_rfc3339(text).map_err(|error| {
-            let message = format!("'{text}' is not a time such as 2026-01-31T08:00:00Z: {error}");
-            ApiError::invalid(&["query", key], message)
-        })?;
-        Ok(u64::try_from(time.timestamp_millis()).unwrap_or(0))
-    };
-    query.filter(key).map(parse).transpose()
-}
+/// `search_key` (contract §4.3): `k:v` similar, `k==:v` exact, `k` there, `k==` there without a value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SearchKey(SearchTerm);
 
-/// `search_key` (contract §4.3): `k:v` similar, `k==:v` exact, `k` there, `k==` there without a value; at most three.
-fn search_terms(query: &Query) -> ApiResult<Vec<SearchTerm>> {
-    let terms = query.all("search_key");
-    if terms.len() > 3 {
-        return Err(ApiError::invalid(&["query", "search_key"], "at most three at once"));
+impl FromText for SearchKey {
+    const MAY_BE_BLANK: bool = false;
+
+    fn schema() -> Value {
+        json!({ "type": "string" })
     }
-    let term = |text: &String| {
+
+    fn from_text(text: &str) -> Result<Self, String> {
         let (name, value) = match (text.split_once(':'), text.strip_suffix("==")) {
             (Some((name, value)), _) => match name.strip_suffix("==") {
                 Some(name) => (name, SearchMatch::Exactly(value.to_owned())),
                 None => (name, SearchMatch::Similar(value.to_owned())),
             },
             (None, Some(name)) => (name, SearchMatch::Null),
-            (None, None) => (text.as_str(), SearchMatch::Present),
+            (None, None) => (text, SearchMatch::Present),
         };
         if name.is_empty() {
-            let message = "write NAME:similar, NAME==:exact, NAME or NAME==";
-            return Err(ApiError::invalid(&["query", "search_key"], message));
+            return Err("write NAME:similar, NAME==:exact, NAME or NAME==".into());
         }
-        Ok(SearchTerm { name: name.to_owned(), value })
-    };
-    terms.iter().map(term).collect()
+        Ok(Self(SearchTerm { name: name.to_owned(), value }))
+    }
 }
 
 fn find(state: &ApiState, caller: &Caller, run_id: &str) -> ApiResult<ExecutionRow> {
@@ -182,6 +218,7 @@ pub(crate) async fn history(
     State(state): State<ApiState>,
     Path(run_id): Path<String>,
     caller: Caller,
+    _: Query<HistoryQuery>,
 ) -> ApiResult<Response> {
     let row = find(&state, &caller, &run_id)?;
     executions::whole_history(&state, &caller, &row).await
@@ -193,34 +230,20 @@ mod tests {
 
     #[test]
     fn search_terms_are_read_as_the_contract_says() {
-        let uri: axum::http::Uri =
-            "/?search_key=a:b&search_key=a%3D%3D:b:c&search_key=k%3D%3D".parse().expect("a URI");
-        let query = Query::of(&uri).expect("a query");
-        let terms = search_terms(&query).expect("terms");
-        let is = |name: &str, value| SearchTerm { name: name.into(), value };
-        assert_eq!(
-            terms,
-            [
-                is("a", SearchMatch::Similar("b".into())),
-                is("a", SearchMatch::Exactly("b:c".into())),
-                is("k", SearchMatch::Null),
-            ]
-        );
-        for bad in
-            ["/?search_key=", "/?search_key=:v", "/?search_key=a&search_key=a&search_key=a&search_key=a"]
-        {
-            let query = Query::of(&bad.parse().expect("a URI")).expect("a query");
-            assert!(search_terms(&query).is_err(), "{bad}");
+        let is = |name: &str, value| Ok(SearchKey(SearchTerm { name: name.into(), value }));
+        assert_eq!(SearchKey::from_text("a:b"), is("a", SearchMatch::Similar("b".into())));
+        assert_eq!(SearchKey::from_text("a==:b:c"), is("a", SearchMatch::Exactly("b:c".into())));
+        assert_eq!(SearchKey::from_text("k=="), is("k", SearchMatch::Null));
+        assert_eq!(SearchKey::from_text("k"), is("k", SearchMatch::Present));
+        for bad in ["", ":v", "=="] {
+            assert!(SearchKey::from_text(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn orders_and_times_are_checked() {
-        let query = |text: &str| Query::of(&text.parse().expect("a URI")).expect("a query");
-        assert_eq!(sort(&query("/?sort_by=end_time&order=asc")).ok(), Some(Sort::OldestEnd));
-        assert!(sort(&query("/?order=up")).is_err());
-        assert!(sort(&query("/?sort_by=name")).is_err());
-        assert_eq!(time(&query("/?t=1970-01-01T00:00:01Z"), "t").ok(), Some(Some(1000)));
-        assert!(time(&query("/?t=yesterday"), "t").is_err());
+    fn a_place_that_was_not_told_is_none() {
+        let token = cursor::after(RUNS, "17");
+        assert_eq!(place(&token).ok(), Some(ExecutionKey(17)));
+        assert!(place("17").is_err() && place(&cursor::after("schedules", "17")).is_err());
     }
 }

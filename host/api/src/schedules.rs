@@ -2,6 +2,7 @@
 
 use airlock_engine::{
     Json as Text,
+    engine::StartError,
     json::{MOST_VALUES, values},
     schedule::{
         BackfillRequest, Counters, Definition, Members, NewSchedule, Overlap, Problem, Refusal,
@@ -22,11 +23,12 @@ use crate::{
     ApiState,
     body::{JsonBody, Tree},
     caller::Caller,
+    cursor,
     deployed::Deployments,
-    error::{ApiError, ApiResult},
+    error::{ApiError, ApiResult, steps},
     input,
+    parameters::{PageOrAll, Query, invalid as not_possible, parameters, words},
     part::Part,
-    query::Query,
     slots, wire, workflows,
 };
 
@@ -73,34 +75,61 @@ pub(crate) struct BackfillBody {
     overlap: Option<i64>,
 }
 
+words! {
+    /// Whether the times of a schedule count.
+    pub(crate) enum Counting {
+        Active = "active",
+        Paused = "paused",
+    }
+}
+
+parameters! {
+    /// Of `GET /v1/workflows/schedules`.
+    pub(crate) struct ListQuery {
+        /// Those of the workflow with this name.
+        workflow_name: Option<String>,
+        /// Those of this user; `current` is the caller.
+        user_id: Option<String>,
+        /// Those whose times count, or those that are paused.
+        status: Option<Counting>,
+        /// Those with this text in their id, workflow or note, in capitals or not.
+        search: Option<String>,
+        /// How many a page has; all if nothing is said.
+        page_size: PageOrAll,
+        /// `next_page_token` of the page before.
+        next_page_token: Option<String>,
+    }
+}
+
+/// The name of the list in its cursors.
+const SCHEDULES: &str = "schedules";
+
 /// `GET /v1/workflows/schedules`, in the order of their ids; all of them when no page size is given.
-pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Query) -> ApiResult<Part> {
-    let page_size = match query.get("page_size") {
-        None | Some("" | "0") => usize::MAX,
-        Some(_) => query.page_size("page_size", 50)?,
-    };
-    let paused = match query.filter("status") {
-        None => None,
-        Some("active") => Some(false),
-        Some("paused") => Some(true),
-        Some(other) => {
-            let message = format!("'{other}' is not a status of a schedule: active, paused");
-            return Err(ApiError::invalid(&["query", "status"], message));
-        }
-    };
-    let user = query.filter("user_id").map(|user| match user {
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> ApiResult<Part> {
+    let page_size = query.page_size.0.unwrap_or(usize::MAX);
+    let user = query.user_id.as_deref().map(|user| match user {
         "current" => caller.principal.user.as_str(),
         user => user,
     });
-    let search = query.filter("search").map(str::to_lowercase);
-    let after = query.filter("next_page_token").unwrap_or_default();
+    let search = query.search.map(|text| text.to_lowercase());
+    let after = match &query.next_page_token {
+        None => String::new(),
+        Some(token) => {
+            cursor::key(SCHEDULES, token).map_err(|message| not_possible("next_page_token", message))?
+        }
+    };
+    let paused = query.status.map(|status| status == Counting::Paused);
     let mut found = state.schedules.list(&caller.principal.workspace).await;
     found.retain(|view| {
         may_see(&caller, view)
-            && view.id.as_str() > after
+            && view.id.as_str() > after.as_str()
             && paused.is_none_or(|paused| view.state.paused == paused)
             && user.is_none_or(|user| view.owner.user.as_str() == user)
-            && query.filter("workflow_name").is_none_or(|name| view.workflow == name)
+            && query.workflow_name.as_ref().is_none_or(|name| view.workflow == *name)
             && search.as_ref().is_none_or(|text| {
                 [Some(&view.id), Some(&view.workflow), view.state.note.as_ref()]
                     .into_iter()
@@ -110,7 +139,7 @@ pub(crate) async fn list(State(state): State<ApiState>, caller: Caller, query: Q
     });
     let more = found.len() > page_size;
     found.truncate(page_size);
-    let next = found.last().filter(|_| more).map(|view| view.id.clone());
+    let next = found.last().filter(|_| more).map(|view| cursor::after(SCHEDULES, &view.id));
     let deployments = Deployments::now(state.engine.guests().as_ref());
     let schedules = Part::List(found.iter().map(|view| shown(view, &deployments)).collect());
     Ok(Part::object([("schedules", schedules), ("next_page_token", json!(next).into())]))
@@ -123,6 +152,11 @@ pub(crate) async fn create(
     JsonBody(body): JsonBody<CreateBody>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     let mut schedule = members(&body.schedule)?;
+    let named = match (&body.workflow_identifier, &body.workflow_registration_id) {
+        (Some(_), _) => "workflow_identifier",
+        (None, Some(_)) => "workflow_registration_id",
+        (None, None) => "workflow_version_id",
+    };
     let workflow =
         match (body.workflow_identifier, body.workflow_registration_id.or(body.workflow_version_id)) {
             (Some(identifier), None) => match state.engine.guests().serving(&identifier) {
@@ -163,9 +197,18 @@ pub(crate) async fn create(
     let definition = Definition::read(&schedule).map_err(|problem| invalid(vec![problem]))?;
     let extensions = definition.extensions().map_err(|problem| invalid(vec![problem]))?;
     let new = NewSchedule { id, workflow: workflow.clone(), owner: caller.principal.clone(), definition };
-    let id = state.schedules.create(new).await?;
+    let id = state.schedules.create(new).await.map_err(|error| match error {
+        ScheduleError::Refused(Refusal::OnBehalfOf(_)) => {
+            ApiError::invalid(&["body", named], error.to_string())
+        }
+        other => other.into(),
+    })?;
     let mut warnings = slots::warnings(&state, &caller, &workflow, &extensions).await;
     warnings.extend(comes_no_more(&find(&state, &caller, &id).await?));
+    if state.engine.is_archived(&workflow) {
+        let warning = format!("{}; its times are skipped until then", StartError::Archived(workflow));
+        warnings.push(warning);
+    }
     Ok((StatusCode::CREATED, Json(answer(&id, warnings))))
 }
 
@@ -247,7 +290,10 @@ pub(crate) async fn trigger(
     caller: Caller,
     JsonBody(body): JsonBody<Option<TriggerBody>>,
 ) -> ApiResult<Response> {
-    find(&state, &caller, &id).await?;
+    let ScheduleView { workflow, .. } = find(&state, &caller, &id).await?;
+    if state.engine.is_archived(&workflow) {
+        return Err(StartError::Archived(workflow).into());
+    }
     let overlap = overlap(body.unwrap_or_default().overlap)?;
     let skipped = state.schedules.trigger(&caller.principal.workspace, &id, overlap).await?;
     // The contract has no body here.
@@ -424,16 +470,11 @@ fn invalid(problems: Vec<Problem>) -> ApiError {
 
 fn places(problems: Vec<Problem>, prefix: &[&str]) -> ApiError {
     let place = |Problem { pointer, message }: Problem| {
-        let mut place: Vec<Value> = prefix.iter().map(|&key| json!(key)).collect();
-        place.extend(pointer.split('/').skip(1).map(|key| match key.parse::<usize>() {
-            Ok(index) => json!(index),
-            Err(_) => json!(key.replace("~1", "/").replace("~0", "~")),
-        }));
         let message = match pointer.strip_prefix('/') {
             Some(path) => format!("{path}: {message}"),
             None => message,
         };
-        (place.into(), message)
+        (steps(prefix, &pointer), message)
     };
     ApiError::Invalid(problems.into_iter().map(place).collect())
 }

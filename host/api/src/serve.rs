@@ -11,7 +11,12 @@ use axum::{
     body::{Body, Bytes, HttpBody},
 };
 use http_body::{Frame, SizeHint};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -26,7 +31,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     ApiState, Limits,
-    connections::{Connection, Overdue, Places, Seat, Turned, Watched},
+    connections::{Connection, Overdue, Places, Seat, Turned, Watched, lend},
     router,
 };
 
@@ -104,8 +109,10 @@ impl House {
                 let (limits, router, closing) =
                     (Arc::clone(&self.limits), self.router.clone(), self.closing.clone());
                 tasks.spawn(async move {
-                    if let Some((stream, words)) = converse(stream, seat, &limits, router, closing).await {
-                        turn_away(stream, &last_words, &words).await;
+                    match converse(stream, seat, &limits, router, closing).await {
+                        None => {}
+                        Some((stream, Left::Said(words))) => turn_away(stream, &last_words, &words).await,
+                        Some((stream, Left::Unread)) => linger(stream, &last_words).await,
                     }
                 });
             }
@@ -166,14 +173,22 @@ impl Words {
     }
 }
 
-/// One connection from its beginning to its end. What is left to be said, if something is.
+/// What is left to be done on a connection that has had its time.
+enum Left {
+    /// This is to be said.
+    Said(Words),
+    /// The last answer is on its way, and the client may still be sending.
+    Unread,
+}
+
+/// One connection from its beginning to its end. What is left to be done, if something is.
 async fn converse(
     stream: TcpStream,
     seat: Seat,
     limits: &Limits,
     router: Router,
     closing: CancellationToken,
-) -> Option<(TcpStream, Words)> {
+) -> Option<(TcpStream, Left)> {
     let connection = Arc::clone(&seat.connection);
     let speaks_http2 = |stream: &TcpStream| {
         let mut beginning = [0; 4];
@@ -186,12 +201,19 @@ async fn converse(
         move |mut request: hyper::Request<Incoming>| {
             let under_way = UnderWay::new(&connection);
             request.extensions_mut().insert(Arc::clone(&connection));
-            let answer = router.clone().oneshot(request.map(Body::new));
+            let connection = Arc::clone(&connection);
+            let (head, body) = request.into_parts();
+            let (body, rest) = lend(body, &head.headers);
+            let answer = router.clone().oneshot(hyper::Request::from_parts(head, Body::new(body)));
             async move {
-                let answer = match answer.await {
+                let mut answer = match answer.await {
                     Ok(answer) => answer,
                     Err(never) => match never {},
                 };
+                if !rest.is_read().await {
+                    connection.leaves_unread();
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(answer.map(|body| Answer { body, _under_way: under_way }))
             }
         }
@@ -214,28 +236,30 @@ async fn converse(
     }
     if speaks_http2(&stream) {
         let detail = "this daemon speaks HTTP/1.1: leave HTTP/2 to the TLS proxy before it".into();
-        return Some((stream, Words { status: "505 HTTP Version Not Supported", detail }));
+        return Some((stream, Left::Said(Words { status: "505 HTTP Version Not Supported", detail })));
     }
     let socket = TokioIo::new(Watched::new(stream, Arc::clone(&connection)));
     let mut http = builder.serve_connection(socket, service);
     let mut stopping = false;
-    let words = loop {
+    let left = loop {
         tokio::select! {
-            ended = &mut http => {
-                if let Err(error) = ended {
+            ended = &mut http => match ended {
+                Ok(()) if connection.has_unread() => break Some(Left::Unread),
+                Ok(()) => return None,
+                Err(error) => {
                     tracing::trace!(%error, "a connection ended");
+                    return None;
                 }
-                return None;
-            }
+            },
             () = connection.evicted.cancelled() => {
                 let words = "others needed the connection's place: send the whole request at once, with an API key";
-                break connection.is_new().then(|| Words::full(words));
+                break connection.is_new().then(|| Left::Said(Words::full(words)));
             }
             _ = tick.tick() => match connection.overdue(limits) {
                 None => {}
                 Some(Overdue::Head) => {
                     let detail = format!("no whole head of a request came within {:?}", limits.head_time);
-                    break Some(Words { status: "408 Request Timeout", detail });
+                    break Some(Left::Said(Words { status: "408 Request Timeout", detail }));
                 }
                 Some(Overdue::Rest | Overdue::Answer) => break None,
             },
@@ -246,7 +270,7 @@ async fn converse(
         }
     };
     let stream = http.into_parts().io.into_inner().into_inner();
-    words.map(|words| (stream, words))
+    left.map(|left| (stream, left))
 }
 
 /// How often a connection is looked at: a quarter late at most.
@@ -261,11 +285,21 @@ async fn turn_away(mut stream: TcpStream, last_words: &Semaphore, words: &Words)
     let said = async {
         stream.write_all(words.text().as_bytes()).await?;
         stream.shutdown().await?;
-        let mut rest = [0; 4096];
-        while stream.read(&mut rest).await? > 0 {}
-        io::Result::Ok(())
+        hear_out(&mut stream).await
     };
     let _ = timeout(LAST_WORDS_TIME, said).await;
+}
+
+/// What was said is on its way, and nothing more will be.
+async fn linger(mut stream: TcpStream, last_words: &Semaphore) {
+    let Ok(_permit) = last_words.try_acquire() else { return };
+    let _ = timeout(LAST_WORDS_TIME, hear_out(&mut stream)).await;
+}
+
+async fn hear_out(stream: &mut TcpStream) -> io::Result<()> {
+    let mut rest = [0; 4096];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 /// A request that a connection is at work for.

@@ -10,6 +10,7 @@ use crate::{
     Keys, Limits,
     budget::{Budget, Turns},
     connections::Places,
+    notes,
 };
 
 /// What handlers share. Cheap to clone.
@@ -32,7 +33,7 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// State for a router. `rooms` gives the figures that the status shows of rooms that
+    /// State for a router, and the engine's word on what is archived. `rooms` gives the figures that the status shows of rooms that
     /// are not known here, an object of theirs by name.
     pub fn new(
         engine: Arc<Engine>,
@@ -44,6 +45,10 @@ impl ApiState {
     ) -> Self {
         let closing = CancellationToken::new();
         let limits = Arc::new(Limits::default());
+        match notes::archived(&**keys.records()) {
+            Ok(archived) => archived.iter().for_each(|workflow| engine.set_archived(workflow, true)),
+            Err(error) => tracing::error!(%error, "which workflows are archived cannot be read: all start"),
+        }
         Self {
             engine,
             schedules,

@@ -2,49 +2,33 @@
 
 use std::{sync::Arc, time::Duration};
 
-use airlock_engine::{
-    Digest, Handler, PluginDefinition, WorkflowDefinition, guests::PluginState, records::Change,
-};
+use airlock_engine::{Digest, Handler, PluginDefinition, WorkflowDefinition, guests::PluginState};
 use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     ApiState,
     body::JsonBody,
     caller::Caller,
-    error::{ApiError, ApiResult},
-    query::Query,
+    error::{ApiError, ApiResult, steps},
+    notes::Notes,
+    parameters::{Flag, Query, parameters},
     wire,
 };
-
-const TABLE: &str = "workflows";
 
 /// A workflow with the code that serves it.
 pub(crate) struct Served {
     pub(crate) name: String,
     digest: Digest,
-    plugin: String,
+    pub(crate) plugin: String,
     definition: Arc<PluginDefinition>,
     position: usize,
-    notes: Notes,
-}
-
-/// What people add.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Notes {
-    display_name: Option<String>,
-    description: Option<String>,
-    #[serde(default)]
-    available_in_chat_assistant: bool,
-    #[serde(default)]
-    archived: bool,
-    #[serde(default)]
-    tags: Vec<String>,
+    pub(crate) notes: Notes,
 }
 
 impl Served {
@@ -61,7 +45,14 @@ impl Served {
         self.notes.description.as_deref().or(self.definition().description.as_deref())
     }
 
-    fn basic(&self) -> Value {
+    /// Whether a text in small letters stands in what it is called.
+    pub(crate) fn speaks_of(&self, text: &str) -> bool {
+        let id = wire::workflow_id(&self.name).to_string();
+        let fields = [self.name.as_str(), self.display_name(), self.description().unwrap_or(""), &id];
+        fields.iter().any(|field| field.to_lowercase().contains(text))
+    }
+
+    pub(crate) fn basic(&self) -> Value {
         json!({
             "id": wire::workflow_id(&self.name), "name": self.name, "display_name": self.display_name(),
             "description": self.description(), "archived": self.notes.archived, "tags": self.notes.tags,
@@ -79,7 +70,7 @@ impl Served {
         })
     }
 
-    fn registration(&self, with_workflow: bool) -> Value {
+    pub(crate) fn registration(&self, with_workflow: bool) -> Value {
         let definition = self.definition();
         let slots: Vec<Value> = definition
             .slots
@@ -146,7 +137,7 @@ pub(crate) async fn loaded(state: &ApiState) {
 
 /// All workflows that are served now, by title. Just after the start of the daemon: once they are loaded, so that nobody
 /// is told that there are none.
-async fn served(state: &ApiState) -> ApiResult<Vec<Served>> {
+pub(crate) async fn served(state: &ApiState) -> ApiResult<Vec<Served>> {
     loaded(state).await;
     let mut all = Vec::new();
     for plugin in state.engine.guests().plugins() {
@@ -158,23 +149,22 @@ async fn served(state: &ApiState) -> ApiResult<Vec<Served>> {
                 plugin: plugin.name.clone(),
                 definition: Arc::clone(&definition),
                 position,
-                notes: notes(state, &workflow.name)?,
+                notes: Notes::of(&**state.keys.records(), &workflow.name)?,
             });
         }
     }
-    all.sort_by(|a, b| (a.display_name(), &a.name).cmp(&(b.display_name(), &b.name)));
+    // As people look things up: capitals and small letters are alike.
+    all.sort_by_cached_key(|workflow| {
+        let title = workflow.display_name();
+        (title.to_lowercase(), title.to_owned(), workflow.name.clone())
+    });
     Ok(all)
 }
 
-fn notes(state: &ApiState, name: &str) -> ApiResult<Notes> {
-    let stored = state.keys.records().get(TABLE, name)?;
-    Ok(stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
-}
-
 fn save(state: &ApiState, workflow: &Served) -> ApiResult<()> {
-    // Strings, booleans and lists of strings always have a JSON form.
-    let value = serde_json::to_vec(&workflow.notes).unwrap_or_default();
-    Ok(state.keys.records().write(&[Change::Put { table: TABLE, key: workflow.name.clone(), value }])?)
+    workflow.notes.save(&**state.keys.records(), &workflow.name)?;
+    state.engine.set_archived(&workflow.name, workflow.notes.archived);
+    Ok(())
 }
 
 /// The workflow with this name or id.
@@ -195,53 +185,6 @@ pub(crate) async fn find_registration(state: &ApiState, id: &str) -> ApiResult<S
     served(state).await?.into_iter().find(is_it).ok_or_else(|| {
         ApiError::not_found(format!("no registration '{id}' serves now: see GET /v1/workflows/registrations"))
     })
-}
-
-/// A page of a list that is made anew for each request. The cursor is the last id of the page before.
-pub(crate) fn page(
-    mut all: Vec<Value>,
-    query: &Query,
-    default: usize,
-    key: &str,
-) -> ApiResult<(Vec<Value>, Option<String>)> {
-    if let Some(cursor) = query.filter("cursor") {
-        let position = all.iter().position(|entry| entry[key] == cursor).ok_or_else(|| {
-            ApiError::invalid(&["query", "cursor"], "the entry it names is gone: start from the first page")
-        })?;
-        all.drain(..=position);
-    }
-    let limit = query.page_size("limit", default)?;
-    let more = all.len() > limit;
-    all.truncate(limit);
-    let next = all.last().filter(|_| more).and_then(|entry| entry[key].as_str()).map(str::to_owned);
-    Ok((all, next))
-}
-
-/// `GET /v1/workflows`
-pub(crate) async fn list(State(state): State<ApiState>, _: Caller, query: Query) -> ApiResult<Json<Value>> {
-    let mut all = served(&state).await?;
-    if let Some(archived) = query.flag("archived")? {
-        all.retain(|workflow| workflow.notes.archived == archived);
-    }
-    if let Some(available) = query.flag("available_in_chat_assistant")? {
-        all.retain(|workflow| workflow.notes.available_in_chat_assistant == available);
-    }
-    all.retain(|workflow| query.all("tags").iter().all(|tag| workflow.notes.tags.contains(tag)));
-    let deployments = query.all("deployment_name");
-    all.retain(|workflow| deployments.is_empty() || deployments.contains(&workflow.plugin));
-    if let Some(text) = query.filter("search") {
-        let text = text.to_lowercase();
-        all.retain(|workflow| {
-            let fields =
-                [workflow.name.as_str(), workflow.display_name(), workflow.description().unwrap_or("")];
-            fields.iter().any(|field| field.to_lowercase().contains(&text))
-        });
-    }
-    if query.get("order") == Some("desc") {
-        all.reverse();
-    }
-    let (workflows, next) = page(all.iter().map(Served::basic).collect(), &query, 50, "id")?;
-    Ok(Json(json!({ "workflows": workflows, "next_cursor": next })))
 }
 
 /// `GET /v1/workflows/{workflow_identifier}`
@@ -318,13 +261,14 @@ pub(crate) async fn add_tags(
 
 /// Tags are trimmed, not blank, at most 100 characters long, and stand once.
 fn tidy(mut tags: Vec<String>, more: Vec<String>) -> ApiResult<Vec<String>> {
-    for tag in more {
+    for (position, tag) in more.into_iter().enumerate() {
         let tag = tag.trim().to_owned();
         if tag.is_empty() || tag.chars().count() > 100 {
-            return Err(ApiError::invalid(
-                &["body", "tags"],
-                "a tag has 1 to 100 characters and is not blank",
-            ));
+            let place = steps(&["body", "tags"], &format!("/{position}"));
+            return Err(ApiError::Invalid(vec![(
+                place,
+                "a tag has 1 to 100 characters and is not blank".into(),
+            )]));
         }
         if !tags.contains(&tag) {
             tags.push(tag);
@@ -403,31 +347,15 @@ async fn many(state: &ApiState, body: &Bulk, archived: bool, key: &str) -> ApiRe
     Ok(Json(json!({ key: done, "errored": errored })))
 }
 
-/// `GET /v1/workflows/registrations`
-pub(crate) async fn registrations(
-    State(state): State<ApiState>,
-    _: Caller,
-    query: Query,
-) -> ApiResult<Json<Value>> {
-    let mut all = served(&state).await?;
-    if let Some(id) = query.filter("workflow_id") {
-        all.retain(|workflow| wire::workflow_id(&workflow.name).to_string() == id);
+parameters! {
+    /// Of `GET /v1/workflows/registrations/{workflow_registration_id}`.
+    pub(crate) struct RegistrationQuery {
+        /// With the workflow in it.
+        with_workflow: Flag<false>,
+    } without effect {
+        /// Also one that others share. There are none: all belong to the workspace.
+        include_shared: Flag<true>,
     }
-    if let Some(name) = query.filter("workflow_name") {
-        all.retain(|workflow| workflow.name == name);
-    }
-    if let Some(text) = query.filter("workflow_search") {
-        all.retain(|workflow| workflow.name.contains(text) || workflow.display_name().contains(text));
-    }
-    if let Some(archived) = query.flag("archived")? {
-        all.retain(|workflow| workflow.notes.archived == archived);
-    }
-    let with_workflow = query.flag("with_workflow")?.unwrap_or(false);
-    let all = all.iter().map(|workflow| workflow.registration(with_workflow)).collect();
-    let (registrations, next) = page(all, &query, 50, "id")?;
-    Ok(Json(json!({
-        "workflow_registrations": registrations, "workflow_versions": registrations, "next_cursor": next,
-    })))
 }
 
 /// `GET /v1/workflows/registrations/{workflow_registration_id}`
@@ -435,9 +363,8 @@ pub(crate) async fn registration(
     State(state): State<ApiState>,
     Path(id): Path<String>,
     _: Caller,
-    query: Query,
+    Query(RegistrationQuery { with_workflow }): Query<RegistrationQuery>,
 ) -> ApiResult<Json<Value>> {
-    let with_workflow = query.flag("with_workflow")?.unwrap_or(false);
-    let registration = find_registration(&state, &id).await?.registration(with_workflow);
+    let registration = find_registration(&state, &id).await?.registration(*with_workflow);
     Ok(Json(json!({ "workflow_registration": registration, "workflow_version": registration })))
 }

@@ -24,8 +24,20 @@ pub(crate) fn body<T: DeserializeOwned>(text: &[u8], error: &serde_json::Error) 
         true => without_position(error),
         false => error.to_string(),
     };
-    let place: Vec<Value> = std::iter::once(json!("body")).chain(place).collect();
+    let mut place: Vec<Value> = std::iter::once(json!("body")).chain(place).collect();
+    if let Some(field) = field(&message)
+        && place.last().is_none_or(|last| last != field)
+    {
+        place.push(json!(field));
+    }
     ApiError::Invalid(vec![(place.into(), format!("the body is not as expected: {message}"))])
+}
+
+/// The field that a message is about, where what is wrong is that it is there, or is not.
+fn field(message: &str) -> Option<&str> {
+    let about =
+        message.strip_prefix("missing field `").or_else(|| message.strip_prefix("unknown field `"))?;
+    about.split_once('`').map(|(field, _)| field)
 }
 
 /// How far a type comes with a text that it does not take.
@@ -105,6 +117,14 @@ mod tests {
         input: Option<Json>,
         retry: Option<Retry>,
         runs: Option<Vec<Run>>,
+        strict: Option<Strict>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Strict {
+        a: Option<u8>,
     }
 
     #[derive(Deserialize)]
@@ -145,7 +165,8 @@ mod tests {
             (r#"{"retry":{"mode":"slow"}}"#, json!(["body", "retry", "mode"]), "unknown variant `slow`"),
             (r#"{"retry":7}"#, json!(["body", "retry"]), "invalid type: integer `7`"),
             (r#"{"runs":[{"id":"a"},{"id":1}]}"#, json!(["body", "runs", 1, "id"]), "expected a string"),
-            (r#"{"runs":[{}]}"#, json!(["body", "runs", 0]), "missing field `id`"),
+            (r#"{"runs":[{}]}"#, json!(["body", "runs", 0, "id"]), "missing field `id`"),
+            (r#"{"strict":{"b":1}}"#, json!(["body", "strict", "b"]), "unknown field `b`"),
             (r#"{"input":{"v":[0,1e400]}}"#, json!(["body", "input", "v", 1]), "number out of range"),
             (r#"{"input":{"v":"\ud800"}}"#, json!(["body", "input", "v"]), "hex escape"),
             (

@@ -377,7 +377,7 @@ async fn what_cannot_be_scheduled_is_refused_with_its_place_and_what_to_do() {
         (with("schedule_id", json!("a/b")), json!(["body", "schedule_id"]), "letters"),
         (
             with("input", json!({ "b64payload": "e30=", "encoding_options": ["encrypted"] })),
-            json!(["body", "schedule", "input"]),
+            json!(["body", "schedule", "input", "encoding_options"]),
             "encrypted",
         ),
     ] {
@@ -543,11 +543,9 @@ async fn lists_filter_and_page_and_members_see_their_own() {
         assert_eq!(list["next_page_token"], Value::Null, "{query}");
     }
     let first = api.get("/v1/workflows/schedules?page_size=3").await;
-    assert_eq!(
-        (ids(&first), &first["next_page_token"]),
-        (vec!["a".into(), "b".into(), "c".into()], &json!("c"))
-    );
-    let second = api.get("/v1/workflows/schedules?page_size=3&next_page_token=c").await;
+    assert_eq!(ids(&first), ["a", "b", "c"]);
+    let next = first["next_page_token"].as_str().expect("there is more");
+    let second = api.get(&format!("/v1/workflows/schedules?page_size=3&next_page_token={next}")).await;
     assert_eq!((ids(&second), &second["next_page_token"]), (vec!["hers".into()], &Value::Null));
     assert_eq!(
         api.call(Method::GET, "/v1/workflows/schedules?status=odd", None).await.0,

@@ -121,6 +121,10 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
         })
     };
     let starting = Arc::clone(&schedules);
+    let audited = connectors.clone();
+    let state =
+        ApiState::new(Arc::clone(&engine), schedules, connectors, keys, Arc::new(stats), Arc::new(source));
+    let state = state.with_limits(limits);
     // The API does not wait for plugins. Schedules do: what was missed during downtime finds its workflows.
     tokio::spawn(async move {
         if !loading.settled(LOADING).await {
@@ -131,10 +135,6 @@ async fn serve(settings: Settings, limits: Limits) -> anyhow::Result<()> {
         println!("airlock is ready on http://{address}");
         starting.run().await;
     });
-    let audited = connectors.clone();
-    let state =
-        ApiState::new(Arc::clone(&engine), schedules, connectors, keys, Arc::new(stats), Arc::new(source));
-    let state = state.with_limits(limits);
     tokio::spawn(wait_for_signal(stop.clone())?);
     airlock_api::serve(listener, state, stop).await.context("the socket failed")?;
     tracing::info!("the daemon stops");

@@ -10,6 +10,7 @@
 
 mod activity;
 mod address;
+mod archive;
 mod call;
 mod cell;
 mod children;
@@ -55,6 +56,7 @@ pub use self::{
     upgrade::Upgrade,
 };
 use self::{
+    archive::Archive,
     cell::{Cell, Refused},
     crashes::Crashes,
     following::Followers,
@@ -131,6 +133,7 @@ pub struct Engine {
     turn_permits: Semaphore,
     timers: Timers,
     validators: start::Validators,
+    archive: Archive,
     crashes: Crashes,
     followers: Arc<Followers>,
     /// Since when this process runs executions.
@@ -250,6 +253,7 @@ impl Engine {
             open: AtomicUsize::new(open.len()),
             timers: Timers::default(),
             validators: start::Validators::default(),
+            archive: Archive::default(),
             opened_at: now_ms(),
             closing: AtomicBool::new(false),
             turns: watch::Sender::new(0),

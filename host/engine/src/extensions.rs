@@ -63,6 +63,12 @@ impl Extensions {
 
 fn wishes(extensions: Option<&Value>) -> Result<Vec<BindingWish>, Problem> {
     let malformed = || Problem::new(BINDINGS, MALFORMED);
+    for around in ["/mistralai", "/mistralai/connectors"] {
+        let found = extensions.and_then(|value| value.pointer(around));
+        if found.is_some_and(|value| !value.is_null() && !value.is_object()) {
+            return Err(Problem::new(around, "it must be an object: {\"connectors\": {\"bindings\"?}}"));
+        }
+    }
     let list = match extensions.and_then(|value| value.pointer(BINDINGS)) {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(list)) => list,

@@ -48,6 +48,12 @@ impl ExecutionId {
     pub fn generate() -> Self {
         Self(Uuid::now_v7().to_string().into())
     }
+
+    /// The id of an operation of a run of this execution, unlike that of any other operation there is. It is what services
+    /// get as the idempotency key, and clients as the id of an activity.
+    pub fn operation(&self, run: RunId, number: u32) -> String {
+        format!("{self}:{}:{number}", run.0.simple())
+    }
 }
 
 impl FromStr for ExecutionId {

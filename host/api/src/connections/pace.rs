@@ -32,6 +32,7 @@ pub(crate) struct Connection {
     written: AtomicU64,
     streams: AtomicBool,
     known: AtomicBool,
+    unread: AtomicBool,
     /// Its place is needed.
     pub(crate) evicted: CancellationToken,
 }
@@ -60,6 +61,7 @@ impl Connection {
             written: AtomicU64::new(0),
             streams: AtomicBool::new(false),
             known: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             evicted: CancellationToken::new(),
         }
     }
@@ -117,6 +119,16 @@ impl Connection {
     /// Somebody with a key is on it.
     pub(crate) fn is_known(&self) {
         self.known.store(true, Relaxed);
+    }
+
+    /// A part of a request was not read: its answer is the last.
+    pub(crate) fn leaves_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    /// Whether the client may still be sending what nobody reads.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread.load(Relaxed)
     }
 
     /// Who goes first when there are too many: the smallest. `None` stays.

@@ -94,9 +94,16 @@ impl Connector {
     }
 
     pub(crate) fn is_active_for(&self, who: &Principal) -> bool {
-        ![Scope::User, Scope::Workspace, Scope::Organization]
-            .iter()
-            .any(|scope| self.inactive.contains(&scope.key(who)))
+        self.blocked_by(who).is_empty()
+    }
+
+    /// For whom it was deactivated, of those that one belongs to, in the contract's words for owners (§10).
+    fn blocked_by(&self, who: &Principal) -> Vec<&'static str> {
+        [(Scope::User, "user"), (Scope::Workspace, "workspace"), (Scope::Organization, "org")]
+            .into_iter()
+            .filter(|(scope, _)| self.inactive.contains(&scope.key(who)))
+            .map(|(_, word)| word)
+            .collect()
     }
 
     pub(crate) fn allows(&self, kind: MethodKind) -> bool {
@@ -188,6 +195,7 @@ impl Connector {
             "owner_id": owner_id, "creator_id": self.creator, "visibility": self.visibility,
             "private_tool_execution": false, "supports_mcp": self.protocol == Protocol::Mcp,
             "protocol": self.protocol, "mistral": false, "active": self.is_active_for(who),
+            "blocked_by": self.blocked_by(who),
         });
         if self.protocol == Protocol::Http {
             let source = self.api.as_ref().and_then(|api| api.source.as_deref());

@@ -192,6 +192,9 @@ impl Method {
         let invalid =
             |field: &str, message: String| Err(ConnectorsError::invalid(&format!("{at}{field}"), message));
         let text = |field: &str| value[field].as_str();
+        if !(value["method_type"].is_null() || value["method_type"].is_string()) {
+            return invalid("/method_type", "it is a word: oauth2, bearer, basic, api_key or none".into());
+        }
         let headers: Vec<HeaderSpec> = match &value["headers"] {
             Value::Null => Vec::new(),
             listed => serde_json::from_value(listed.clone())

@@ -231,7 +231,7 @@ impl Engine {
             principal: machine.acting_principal(),
             execution: cell.row.id.clone(),
             // A run that was reset does its steps anew, so they are other steps.
-            idempotency_key: format!("{}:{}:{seq}", cell.row.id, machine.run().0.simple()),
+            idempotency_key: cell.row.id.operation(machine.run(), seq),
         }
     }
 }

@@ -471,7 +471,7 @@ impl Engine {
 
 fn start_failure(error: &StartError) -> Failure {
     let kind = match error {
-        StartError::UnknownWorkflow(_) => Failure::NOT_FOUND,
+        StartError::UnknownWorkflow(_) | StartError::Archived(_) => Failure::NOT_FOUND,
         StartError::AlreadyExists(_) => Failure::ALREADY_EXISTS,
         StartError::NotOnBehalf(_) => Failure::NOT_ON_BEHALF,
         StartError::InvalidInput(_) | StartError::TooLarge { .. } => Failure::INVALID_INPUT,

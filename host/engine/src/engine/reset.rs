@@ -98,15 +98,15 @@ impl Engine {
                 cut.take(stored);
             }
         }
+        if request.event == 0 || cut.events < request.event {
+            return Err(ControlError::NoSuchEvent { event: request.event, events: cut.events });
+        }
         let Some(StoredRecord { at, record: Record::Started(started), .. }) = cut.kept.first().cloned()
         else {
             return Err(ControlError::Store(StoreError::Failed(
                 "the history does not begin with a start".into(),
             )));
         };
-        if request.event == 0 || cut.events < request.event {
-            return Err(ControlError::NoSuchEvent { event: request.event, events: cut.events });
-        }
         let mut first = *started;
         // The time of an execution that is started again begins again.
         first.first_started_at = now;

@@ -141,6 +141,11 @@ pub enum StartError {
         "no workflow is called '{0}': see GET /v1/workflows or `airlock plugins list` for those that are served"
     )]
     UnknownWorkflow(String),
+    /// Nobody is to start it any more.
+    #[error(
+        "the workflow '{0}' is archived and starts no more: let an owner unarchive it (PUT /v1/workflows/{0}/unarchive)"
+    )]
+    Archived(String),
     /// The input does not match the workflow's schema.
     #[error("the input does not match the workflow's schema: {}", .0.first().map_or("", |problem| &problem.message))]
     InvalidInput(Vec<InputProblem>),
@@ -515,6 +520,10 @@ impl Engine {
         let limit = self.config.max_input_bytes;
         if bytes > limit {
             return Err(StartError::TooLarge { bytes, limit });
+        }
+        // What was begun before goes on to its end: its children are parts of it.
+        if birth.parent.is_none() && self.archive.holds(&birth.workflow) {
+            return Err(StartError::Archived(birth.workflow));
         }
         let unknown = || StartError::UnknownWorkflow(birth.workflow.clone());
         let digest = self.serving(&birth.workflow).await.ok_or_else(unknown)?;

@@ -99,6 +99,7 @@ impl Executions for Arc<Engine> {
                 Ok(None) => Err(StartFailed::ForNow(format!("the id '{id}' is being taken"))),
                 Err(error) => Err(StartFailed::ForNow(error.to_string())),
             },
+            Err(error @ StartError::Archived(_)) => Err(StartFailed::Skipped(error.to_string())),
             Err(
                 error @ (StartError::ShuttingDown
                 | StartError::Store(

@@ -485,6 +485,13 @@ impl Plan {
         self.state.last_failure = Some(FailedStart { scheduled_at: run.time, failed_at: now, reason });
     }
 
+    /// Nothing is to come of a run.
+    pub fn skip(&mut self, run: &Run, reason: String) {
+        self.take(run);
+        self.counters(&run.kind).skipped += 1;
+        self.leave_out(run.time, reason);
+    }
+
     /// What runs was told to stop.
     pub fn stopping(&mut self) {
         self.stopping = true;

@@ -107,6 +107,8 @@ pub enum StartFailed {
     ForNow(String),
     /// It cannot work with this workflow and this input.
     ForGood(String),
+    /// Somebody wants that nothing comes of it.
+    Skipped(String),
 }
 
 /// A workflow cannot have such a schedule.
@@ -512,6 +514,7 @@ impl Scheduler {
                             tracing::warn!(schedule = entry.id, reason, "a scheduled execution cannot start");
                             entry.plan.failed(&run, reason, now);
                         }
+                        Err(StartFailed::Skipped(reason)) => entry.plan.skip(&run, reason),
                     }
                     entry.dirty = true;
                     self.save(key, entry).map_err(|error| error.to_string())?;
