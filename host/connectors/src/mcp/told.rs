@@ -35,6 +35,17 @@ impl Told<'_> {
         Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
     }
 
+    /// A request in a session was answered with nothing: what that means nobody knows, and it is said.
+    pub(super) fn mute(&self, what: &str, question: &str) -> Trouble {
+        let text = format!(
+            "answered '{question}' with {}: it may have forgotten the session, or have taken the request and said nothing of \
+             it; the next one opens another session{}",
+            self.body(what),
+            effect(question)
+        );
+        Trouble { error: ConnectorsError::Answered(self.server(&text)), again: Again::IfIdempotent }
+    }
+
     /// What became of a question.
     pub(super) fn failed(&self, failure: &Failure, question: &str) -> Trouble {
         tracing::debug!(
@@ -68,7 +79,7 @@ impl Told<'_> {
                 );
                 ConnectorsError::Answered(self.server(&text)).into()
             }
-            Failure::Unreadable(what) => {
+            Failure::Unreadable(what) | Failure::Mute(what) => {
                 let text = format!(
                     "answered '{question}' with {}: see whether the address is that of an MCP server{}",
                     self.body(what),
