@@ -1,6 +1,6 @@
 //! What an audit entry says. No field holds a secret; arguments of calls are there only if the operator asked for them.
 
-use airlock_engine::{Failure, Principal};
+use airlock_engine::{Failure, Principal, printable::is_active};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -257,10 +257,8 @@ fn clean(text: &mut String) {
     }
 }
 
-/// Control characters, line separators, and marks that turn the direction of writing.
 fn deceives(character: char) -> bool {
-    let marks = ['\u{2028}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{200e}'..='\u{200f}'];
-    character.is_control() || marks.iter().any(|marks| marks.contains(&character))
+    is_active(character) || character == '\t'
 }
 
 fn cut(arguments: Value) -> Value {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use airlock_engine::printable::is_active;
+
 use super::failure::{Answered, Failure};
 use crate::{
     ConnectorsError,
@@ -157,7 +159,8 @@ impl Told<'_> {
     fn words(&self, words: &str) -> String {
         let rendered = self.live.rendered();
         let scrubbed = rendered.scrubber.text(words);
-        let line: String = scrubbed.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+        let line: String =
+            scrubbed.chars().map(|char| if is_active(char) || char == '\t' { ' ' } else { char }).collect();
         let line = without_queries(&rendered.scrubber.text(line.trim()));
         match line.char_indices().nth(MAX_WORDS) {
             Some((end, _)) => format!("{}…", &line[..end]),
