@@ -8,6 +8,7 @@ use super::failure::{Answered, Failure};
 use crate::{
     ConnectorsError,
     egress::{Live, scrub::REDACTED},
+    error::wording::short,
     protocol::trouble::{self, Again, Bounds, Sent, Trouble, refused, status_with},
 };
 
@@ -162,10 +163,7 @@ impl Told<'_> {
         let line: String =
             scrubbed.chars().map(|char| if is_active(char) || char == '\t' { ' ' } else { char }).collect();
         let line = without_queries(&rendered.scrubber.text(line.trim()));
-        match line.char_indices().nth(MAX_WORDS) {
-            Some((end, _)) => format!("{}…", &line[..end]),
-            None => line,
-        }
+        short(&line, MAX_WORDS)
     }
 }
 

@@ -31,6 +31,9 @@ const SECRETS: [&str; 6] = [
 /// Items of a list.
 const MOST: usize = 1000;
 
+/// Parts that are told in one line.
+const TOLD: usize = 20;
+
 /// Odd items of one list that are named one by one.
 const NAMED: usize = 3;
 
@@ -415,8 +418,10 @@ impl<'de> Deserialize<'de> for Document {
 
 /// All of it in one line, for a log.
 pub(crate) fn told(left_out: &[LeftOut]) -> String {
-    let told: Vec<String> = left_out.iter().map(|left_out| quoted(&left_out.to_string(), &[])).collect();
-    told.join("; ")
+    let told = left_out.iter().take(TOLD).map(|left_out| quoted(&left_out.to_string(), &[]));
+    let more = left_out.len().saturating_sub(TOLD);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    told.chain(more).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

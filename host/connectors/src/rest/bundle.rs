@@ -15,9 +15,8 @@ use url::Url;
 use super::{
     document::{self, MAX_BYTES},
     reference::{FILES, MISSING, REMARKS, address, fragment, step},
-    schema::short,
 };
-use crate::ConnectorsError;
+use crate::{ConnectorsError, error::wording::short};
 
 /// Files of one document.
 const MAX_FILES: usize = 500;
