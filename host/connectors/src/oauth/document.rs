@@ -19,7 +19,7 @@ use super::{quote::quoted, text};
 const LONGEST: usize = 4096;
 
 /// Members that hold a secret, here or deeper, in whatever answer (RFC 6749 §5.1, RFC 7591 §3.2.1, RFC 7592 §3).
-const SECRETS: [&str; 6] = [
+pub(super) const SECRETS: [&str; 6] = [
     "access_token",
     "refresh_token",
     "id_token",

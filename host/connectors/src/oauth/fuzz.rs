@@ -88,7 +88,11 @@ fn used(left_out: &[LeftOut], body: &[u8]) -> Judged {
 fn token(status: u16, body: &[u8]) -> Judged {
     let sent = ["canary-that-was-sent"];
     match answer::read(HOST, &response(status, body), &["asked".to_owned()], &sent) {
-        Err(why) => refused(why.to_string(), HOST, body),
+        Err(why) => {
+            let told = why.to_string();
+            promised!(!told.contains(sent[0]), "what was sent is told: {told}");
+            refused(told, HOST, body)
+        }
         Ok(tokens) => {
             promised!((200..300).contains(&status), "a token of a failure");
             let access = tokens.secrets().next().unwrap_or_default();
@@ -332,6 +336,8 @@ fn fuzz_an_answer_of_an_authorization_server_is_used_left_out_or_refused_with_re
             "access_token=canary&token_type=bearer",
             "None",
             "<html>",
+            "token 400\n<html>canary-that-was-sent",
+            "canary-that-was-sent",
         ])
         .run(move |input| judged(&runtime, input));
 }

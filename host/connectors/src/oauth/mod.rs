@@ -23,6 +23,7 @@ mod exchange;
 mod grant;
 mod metadata;
 mod places;
+mod plain;
 mod post;
 mod quote;
 mod redirect;

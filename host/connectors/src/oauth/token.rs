@@ -378,13 +378,22 @@ mod tests {
         );
         let told = world.refresh(&client).await.err().expect("a failure").to_string();
         assert!(!told.contains("the-old-token") && !told.contains("the-client-secret"), "{told}");
-        for body in ["the-client-secret", "{\"token\": \"the-client-secret\"}"] {
+        for (body, words) in [
+            ("{\"token\": \"the-client-secret\"}", ""),
+            ("the-client-secret", ", which says '[REDACTED]'"),
+            (
+                "<html><p>no the-client-secret for<br>the-code-1",
+                ", which says 'no [REDACTED] for [REDACTED]'",
+            ),
+        ] {
             world.answers(418, body);
             let told = error(world.finish(&client, "the-code-1", None).await).to_string();
             assert_eq!(
                 told,
-                "127.0.0.1 answered a request for a token with status 418 and something that is not a token: check its \
-                 token endpoint"
+                format!(
+                    "127.0.0.1 answered a request for a token with status 418 and something that is not a token{words}: check \
+                     its token endpoint"
+                )
             );
         }
     }
