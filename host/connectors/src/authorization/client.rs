@@ -54,7 +54,7 @@ impl Authorization {
     }
 
     /// The client that was registered beforehand by somebody, or earlier by us.
-    fn stored_client(
+    pub(super) fn stored_client(
         &self,
         connector: &Connector,
         server: &Server,

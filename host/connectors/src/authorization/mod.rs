@@ -9,6 +9,7 @@ mod flows;
 mod refresh;
 mod revoke;
 mod server;
+mod walk;
 pub(crate) mod words;
 
 use std::sync::Arc;

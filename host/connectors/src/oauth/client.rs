@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Server,
+    quote::quoted,
     server::Source,
     ways::{Method, Said, Way, for_secret},
 };
@@ -121,6 +122,11 @@ impl Client {
     /// The same with what the server took before, which is tried first.
     pub(crate) fn knowing(self, known: Option<Way>) -> Self {
         Self { known, ..self }
+    }
+
+    /// Its id, as it may be shown.
+    pub(crate) fn shown(&self) -> String {
+        quoted(&self.id, &self.secrets().collect::<Vec<_>>())
     }
 
     /// The way that the server took after it had refused another one.
