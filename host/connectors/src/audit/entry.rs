@@ -99,6 +99,8 @@ pub(crate) enum Kind {
     ControlChanged,
     MocksChanged,
     PinApproved,
+    /// airlock was registered anew as a client that its authorization server had forgotten.
+    ClientReplaced,
     KeyRotated,
     /// The log's own: a line that was not whole was cut off when the log was opened.
     LogRepaired,
@@ -111,7 +113,7 @@ pub(crate) enum Kind {
 }
 
 /// The words for all kinds, for those who look for entries.
-pub const AUDIT_KINDS: [&str; 16] = [
+pub const AUDIT_KINDS: [&str; 17] = [
     "call",
     "credential_stored",
     "credential_deleted",
@@ -123,6 +125,7 @@ pub const AUDIT_KINDS: [&str; 16] = [
     "control_changed",
     "mocks_changed",
     "pin_approved",
+    "client_replaced",
     "key_rotated",
     "log_repaired",
     "log_resumed",

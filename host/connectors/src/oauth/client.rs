@@ -32,6 +32,8 @@ pub(crate) struct Client {
     known: Option<Way>,
     /// What it took now, after it had refused another way.
     settled: OnceLock<Way>,
+    /// The server has said now that there is no such client.
+    forgotten: OnceLock<()>,
     /// When the server stops taking the secret.
     pub(crate) secret_expires_at: Option<DateTime<Utc>>,
 }
@@ -72,7 +74,15 @@ impl Client {
     }
 
     pub(super) fn new(id: String, proof: Proof, said: Said) -> Self {
-        Self { id, proof, said, known: None, settled: OnceLock::new(), secret_expires_at: None }
+        Self {
+            id,
+            proof,
+            said,
+            known: None,
+            settled: OnceLock::new(),
+            forgotten: OnceLock::new(),
+            secret_expires_at: None,
+        }
     }
 
     /// A client that the operator registered by hand, for people to sign in through.
@@ -137,6 +147,16 @@ impl Client {
     pub(super) fn settle(&self, way: Way) {
         // Whatever was first stays: it was taken too.
         let _ = self.settled.set(way);
+    }
+
+    /// Whether the server has said now, in so many words, that it does not know such a client.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.get().is_some()
+    }
+
+    pub(super) fn forget(&self) {
+        // Said once or twice.
+        let _ = self.forgotten.set(());
     }
 
     /// How it may prove itself to a server that advertises these methods, in the order in which they are tried; at least

@@ -64,6 +64,7 @@ pub(crate) use self::{
     return_url::{Outcome, return_url, with_outcome},
     revoke::{Hint, revoke},
     server::{Server, Source},
-    token::{RefreshFailure, client_credentials, finish, refresh},
+    token::{RefreshFailure, client_credentials, finish, has_forgotten, refresh},
+    tried::Tried,
     ways::Way,
 };
