@@ -8,8 +8,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use self::shown::{
-    approved, failed_otherwise, missing, next_step, pin, report_steps, report_waiting, row, to_approve,
-    waiting, warn,
+    answered, approved, failed_otherwise, missing, next_step, pin, report_steps, report_waiting, row,
+    to_approve, waiting, warn,
 };
 use crate::{
     auth::{Auth, OfOauth},
@@ -540,14 +540,7 @@ pub(crate) async fn main(daemon: &Daemon, command: Command, output: Output) -> a
                     }),
                 )
                 .await?;
-            output.value(&answer, || {
-                for block in answer["content"].as_array().into_iter().flatten() {
-                    match block["text"].as_str() {
-                        Some(text) => say!("{}", plain(text)),
-                        None => say!("{}", pretty(block)),
-                    }
-                }
-            });
+            output.value(&answer, || answered(&answer).iter().for_each(|part| say!("{part}")));
             if answer["metadata"]["mcp_meta"]["isError"] == true {
                 return Ok(Ended::Failed);
             }

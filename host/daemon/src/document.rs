@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::HashMap, fmt::Write as _, io::Read as _};
 
 use airlock_engine::Json;
-use airlock_sandbox::is_active;
+use airlock_engine::printable::is_active;
 use serde_json::{Value, value::RawValue};
 
 /// JSON as it is given to a command: itself, `@FILE` with it in a file, or `@-` with it on standard input. A mark of the

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use airlock_engine::printable::printable;
 use anyhow::{Context as _, bail};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
@@ -51,7 +52,7 @@ impl<W: Write> Write for Printable<W> {
         let text = String::from_utf8_lossy(event);
         let (line, end) = text.strip_suffix('\n').map_or((&*text, ""), |line| (line, "\n"));
         // At once, so that lines of several threads do not mix.
-        self.0.write_all(format!("{}{end}", airlock_sandbox::printable(line)).as_bytes())?;
+        self.0.write_all(format!("{}{end}", printable(line)).as_bytes())?;
         Ok(event.len())
     }
 

@@ -5,7 +5,7 @@ use std::{
     io::{IsTerminal, Write as _},
 };
 
-use airlock_sandbox::is_active;
+use airlock_engine::printable::is_active;
 use serde_json::Value;
 
 use crate::{

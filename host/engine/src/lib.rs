@@ -20,6 +20,7 @@ pub mod ids;
 pub mod json;
 pub mod machine;
 pub mod outage;
+pub mod printable;
 pub mod problem;
 pub mod records;
 pub mod replay;

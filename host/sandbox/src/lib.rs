@@ -43,7 +43,6 @@ mod limits;
 mod output;
 mod plugin;
 mod policy;
-mod printable;
 mod runtime;
 mod sandbox;
 mod storage;
@@ -55,7 +54,6 @@ pub use compiler::compile_component;
 pub use config::{Compiling, Limits, PoolSize, Program, SandboxConfig};
 pub use error::SandboxError;
 pub use limits::machine::memory;
-pub use printable::{is_active, printable};
 pub use sandbox::{Sandbox, SandboxStats};
 
 // What targets of fuzzing hold is counted.

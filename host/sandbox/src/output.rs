@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use airlock_engine::printable::printable;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tracing::Level;
@@ -15,7 +16,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
-use crate::{config::Limits, limits::rate::Rate, printable::printable};
+use crate::{config::Limits, limits::rate::Rate};
 
 /// Bytes of standard error that are kept to explain a trap.
 const TAIL_BYTES: usize = 4 << 10;

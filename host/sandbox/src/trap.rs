@@ -1,11 +1,9 @@
 //! A trap in words: what the guest said last, which limit it hit. Never a path of the host.
 
+use airlock_engine::printable::printable;
 use wasmtime_wasi::I32Exit;
 
-use crate::{
-    limits::{meter::OutOfTime, space::Refused},
-    printable::printable,
-};
+use crate::limits::{meter::OutOfTime, space::Refused};
 
 /// The host will not do this for the guest; the sentence says what to do instead.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -34,7 +34,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 
-pub use self::memory::Counting;
+pub use self::memory::{Counting, measured};
 use self::{
     left::Left,
     run::{Failure, Run, quieten},

@@ -16,8 +16,8 @@ thread_local! {
     static MOST: Cell<i64> = const { Cell::new(0) };
 }
 
-/// What `work` gives, and the most bytes that it held at a time.
-pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
+/// What `work` gives, and the most bytes that this thread held at a time for it, in a program that is [counted](crate::counted).
+pub fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
     HELD.set(0);
     MOST.set(0);
     IS_COUNTED.set(true);

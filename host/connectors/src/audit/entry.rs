@@ -1,6 +1,6 @@
 //! What an audit entry says. No field holds a secret; arguments of calls are there only if the operator asked for them.
 
-use airlock_engine::{Failure, Principal};
+use airlock_engine::{Failure, Principal, printable::is_active};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -99,6 +99,8 @@ pub(crate) enum Kind {
     ControlChanged,
     MocksChanged,
     PinApproved,
+    /// airlock was registered anew as a client that its authorization server had forgotten.
+    ClientReplaced,
     KeyRotated,
     /// The log's own: a line that was not whole was cut off when the log was opened.
     LogRepaired,
@@ -111,7 +113,7 @@ pub(crate) enum Kind {
 }
 
 /// The words for all kinds, for those who look for entries.
-pub const AUDIT_KINDS: [&str; 16] = [
+pub const AUDIT_KINDS: [&str; 17] = [
     "call",
     "credential_stored",
     "credential_deleted",
@@ -123,6 +125,7 @@ pub const AUDIT_KINDS: [&str; 16] = [
     "control_changed",
     "mocks_changed",
     "pin_approved",
+    "client_replaced",
     "key_rotated",
     "log_repaired",
     "log_resumed",
@@ -257,10 +260,8 @@ fn clean(text: &mut String) {
     }
 }
 
-/// Control characters, line separators, and marks that turn the direction of writing.
 fn deceives(character: char) -> bool {
-    let marks = ['\u{2028}'..='\u{202e}', '\u{2066}'..='\u{2069}', '\u{200e}'..='\u{200f}'];
-    character.is_control() || marks.iter().any(|marks| marks.contains(&character))
+    is_active(character) || character == '\t'
 }
 
 fn cut(arguments: Value) -> Value {

@@ -37,24 +37,37 @@ impl Authorization {
         if let Some(client) = self.stored_client(connector, server, &key)? {
             return Ok(client);
         }
+        let client = self.register(connector, server, &key, false).await?;
+        tracing::info!(connector = connector.name, "airlock was registered as a client");
+        Ok(client)
+    }
+
+    /// Registers airlock as a client, and keeps that. The caller holds the lock of the key.
+    pub(super) async fn register(
+        &self,
+        connector: &Connector,
+        server: &Server,
+        key: &str,
+        is_replacement: bool,
+    ) -> Result<Client, ConnectorsError> {
         let client = oauth::register(server, &self.egress, &self.config.redirect_uri).await?;
-        let place = client::place(connector, &key, Some(self.registered(server)));
-        let sealed = self.vault.put(&key, &place, &client.to_bytes()?);
+        let place = client::place(connector, key, Some(self.registered(server)));
+        let sealed = self.vault.put(key, &place, &client.to_bytes()?);
         self.registry.change(&*self.records, &connector.id, |changed| {
             // What was known of the client before says nothing of this one.
             for method in &mut changed.methods {
                 if let Method::Oauth2(oauth) = method {
                     oauth.proven = None;
+                    oauth.replacement = is_replacement.then(|| client.id.clone());
                 }
             }
             Ok(vec![sealed])
         })?;
-        tracing::info!(connector = connector.name, "airlock was registered as a client");
         Ok(client)
     }
 
     /// The client that was registered beforehand by somebody, or earlier by us.
-    fn stored_client(
+    pub(super) fn stored_client(
         &self,
         connector: &Connector,
         server: &Server,

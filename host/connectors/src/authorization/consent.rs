@@ -25,6 +25,10 @@ use crate::{
 /// The name of a credential for which nobody chose one.
 const NAME: &str = "default";
 
+/// What somebody is told who came to a server with a client that it has forgotten.
+const REGISTERED_ANEW: &str =
+    "The authorization server had forgotten airlock, which has registered there anew: authorise again";
+
 /// What somebody wants to be authorised for.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted<'a> {
@@ -151,7 +155,12 @@ impl Authorization {
         let server = self.server(connector).await?;
         // With what was learned about the server just now.
         let connector = &*self.registry.still(who, &connector.id, Some(&connector.name), "meanwhile")?;
-        let client = self.client(connector, &server).await?;
+        let mut client = self.client(connector, &server).await?;
+        if self.was_lost(who, connector, &server, &client).await
+            && self.replaces(connector, &server, &client).await?
+        {
+            client = self.client(connector, &server).await?;
+        }
         let scopes = scopes(connector, &server, before.as_ref());
         let begun = oauth::begin(&server, &client, &self.config.redirect_uri, &scopes)?;
         let ask = Ask {
@@ -271,12 +280,32 @@ impl Authorization {
                 error: error.clone(),
                 error_description: returned.error_description.clone(),
             };
+            if error.names_no_client() {
+                // Anybody can send a browser here with such a word: the server is asked.
+                let asked = self.verify_client(ask, &pending).await.map_err(failed)?;
+                if asked {
+                    return Err(Problem::Failed(format!("{}. {REGISTERED_ANEW}", error.quoted(&[]))));
+                }
+            }
             return Err(Problem::Denied(error.quoted(&[])));
         }
         let Some(code) = &returned.code else {
             return Err(Problem::Failed("the authorization server sent no code".into()));
         };
         self.exchange(ask, &pending, code, returned.iss.as_deref()).await.map_err(failed)
+    }
+
+    /// Whether the server says itself that it does not know the client that somebody came to it with, and knows another now.
+    async fn verify_client(&self, ask: &Ask, pending: &oauth::Pending) -> Result<bool, ConnectorsError> {
+        let who = &ask.principal;
+        let when = "while the account was being connected";
+        let connector = self.registry.still(who, &ask.connector_id, None, when)?;
+        let server = self.server(&connector).await?;
+        let client = self.client(&connector, &server).await?;
+        if client.id != pending.facts.client_id {
+            return Ok(true);
+        }
+        Ok(self.is_denied(&server, &client).await && self.replaces(&connector, &server, &client).await?)
     }
 
     async fn exchange(
@@ -293,7 +322,14 @@ impl Authorization {
         let client = self.client(&connector, &server).await?;
         let tokens = oauth::finish(&server, &client, pending, code, iss, &self.egress).await;
         self.learn(&connector, &server, &client);
-        let tokens = tokens?;
+        let tokens = match tokens {
+            Ok(tokens) => tokens,
+            Err(error) if self.replaces(&connector, &server, &client).await? => {
+                return Err(ConnectorsError::Unauthorized(format!("{error}. {REGISTERED_ANEW}")));
+            }
+            Err(error) => return Err(error),
+        };
+        self.takes(&connector, &client);
         let grant = Granted {
             issuer: server.issuer().to_owned(),
             expires_at: expires_at(tokens.expires_in),

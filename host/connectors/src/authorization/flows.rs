@@ -191,6 +191,16 @@ impl Flows {
         Ok(flow.ask.clone())
     }
 
+    /// Whether a browser of somebody went to a server with this client, and has not come back.
+    pub(crate) fn is_left(&self, who: &Principal, connector: &str, client: &str) -> bool {
+        self.0.lock().values().any(|flow| {
+            matches!(flow.stage, Stage::Opened(_))
+                && flow.ask.principal == *who
+                && flow.ask.connector_id == connector
+                && flow.facts.client_id == client
+        })
+    }
+
     /// Opens the link in a browser. The first browser gets the cookie that [`Flows::claim`] wants to see again; the same
     /// browser may open the link more than once.
     pub(crate) fn start(

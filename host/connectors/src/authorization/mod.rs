@@ -7,8 +7,10 @@ mod client;
 pub(crate) mod consent;
 mod flows;
 mod refresh;
+mod renewal;
 mod revoke;
 mod server;
+mod walk;
 pub(crate) mod words;
 
 use std::sync::Arc;
@@ -180,7 +182,9 @@ impl Authorization {
         let Some((key, credential)) = resolved else { return Ok(()) };
         // What nobody granted cannot be granted again: it is tried until somebody stores another one.
         let state = match (state, &credential.grant) {
-            (State::Revoked | State::NeedsScopes(_) | State::RefreshFailed, None) => State::Refused,
+            (State::Revoked | State::Orphaned | State::NeedsScopes(_) | State::RefreshFailed, None) => {
+                State::Refused
+            }
             (state, _) => state,
         };
         let word = state.word();

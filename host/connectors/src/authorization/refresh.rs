@@ -101,6 +101,15 @@ impl Authorization {
                 let scopes = credential.grant.as_ref().map_or(&[][..], |grant| &grant.scopes);
                 let got = oauth::refresh(&server, &client, token, scopes, exchange).await;
                 self.learn(connector, &server, &client);
+                match &got {
+                    Ok(_) => self.takes(connector, &client),
+                    Err(_) if self.replaces(connector, &server, &client).await? => {
+                        // This one is marked as all that were given to that client.
+                        self.mark(connector, &resolved, State::Orphaned)?;
+                        return Err(again(connector, &Credential { state: State::Orphaned, ..credential }));
+                    }
+                    Err(_) => {}
+                }
                 got
             }
             (None, _) => Err(RefreshFailure::Rejected("there is no refresh token for this server".into())),

@@ -11,7 +11,7 @@ use super::{Authorization, words::no_oauth};
 use crate::{
     ConnectorsError,
     channel::Resolved,
-    oauth::{self, Found, PATIENCE, Search, Server, Source},
+    oauth::{self, Found, PATIENCE, Search, Server, Source, Tried},
     protocol::{
         steps::{Stage, Step},
         trouble::Trouble,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How a server receives somebody without a credential.
-enum Reception {
+pub(super) enum Reception {
     /// It says what tokens it wants.
     Challenged(oauth::Challenge),
     /// It wants a credential, and does not say which.
@@ -67,7 +67,7 @@ impl Authorization {
     }
 
     /// Looks for where one authorises.
-    async fn search(
+    pub(super) async fn search(
         &self,
         connector: &Connector,
         oauth: &OAuth,
@@ -80,7 +80,7 @@ impl Authorization {
     }
 
     /// Keeps what was found with the connector.
-    fn keep(
+    pub(super) fn keep(
         &self,
         connector: &Connector,
         found: &Server,
@@ -154,7 +154,7 @@ impl Authorization {
     }
 
     /// What an MCP server says to somebody without a credential who wants to see its tools.
-    async fn reception(&self, connector: &Connector) -> Reception {
+    pub(super) async fn reception(&self, connector: &Connector) -> Reception {
         if connector.protocol != Protocol::Mcp {
             return Reception::Unasked(ConnectorsError::Unsupported(
                 "a REST API has no list to ask for".into(),
@@ -238,7 +238,7 @@ impl Authorization {
             patience: FINDING_OUT / 2,
         };
         let found = search.run(&self.egress, self.egress.allowed()).await;
-        let tried = told(&found);
+        let tried = places(&found.tried);
         let challenged = challenge.map(|challenge| challenge.scopes).unwrap_or_default();
         let (methods, step) = match found.server {
             // Endpoints that nobody published are no sign of an authorization server.
@@ -274,8 +274,8 @@ fn late(connector: &Connector) -> ConnectorsError {
 
 /// The places that were asked: `{"place", "outcome", "duration_ms"}`. What is for the operator's eyes alone stays in the
 /// log.
-fn told(found: &Found) -> Value {
-    let tried = found.tried.iter().map(|tried| {
+pub(super) fn places(tried: &[Tried]) -> Value {
+    let tried = tried.iter().map(|tried| {
         if let Some(detail) = tried.outcome.detail() {
             tracing::debug!(place = tried.place, outcome = %tried.outcome, detail, "a place was asked for metadata");
         }

@@ -86,6 +86,9 @@ pub(crate) fn again(connector: &Connector, credential: &Credential) -> Connector
         State::NeedsScopes(scopes) if scopes.is_empty() => "needs more than was granted".into(),
         State::NeedsScopes(scopes) => format!("needs more than was granted ({})", scopes.join(" ")),
         State::Revoked | State::Refused => "was refused by its server".into(),
+        State::Orphaned => {
+            "was given to a client that its authorization server has forgotten (airlock has registered there anew)".into()
+        }
         State::Valid | State::RefreshFailed => "has expired".into(),
     };
     ConnectorsError::Unauthorized(format!(

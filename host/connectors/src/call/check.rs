@@ -28,13 +28,15 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Calls {
-    /// Tries a connector as the caller would use it. With `anew`, nothing is taken from memory.
+    /// Tries a connector as the caller would use it. With `anew`, nothing is taken from memory. `way` is what was found out
+    /// about how one authenticates.
     pub(crate) async fn check(
         &self,
         connector: &Connector,
         who: &Principal,
         name: Option<&str>,
         anew: bool,
+        way: Vec<Step>,
     ) -> Vec<Step> {
         let mut steps = vec![authentication(connector)];
         if !connector.is_active_for(who) {
@@ -44,6 +46,7 @@ impl Calls {
         if connector.protocol == Protocol::Http {
             steps.push(self.document(connector));
         }
+        steps.extend(way);
         let began = Instant::now();
         let usable = tokio::time::timeout(PATIENCE, self.authorization.usable(connector, who, name)).await;
         let resolved = match usable.unwrap_or_else(|_| Err(late())) {

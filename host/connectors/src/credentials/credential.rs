@@ -67,6 +67,8 @@ pub(crate) enum State {
     Revoked,
     /// A call needs these scopes as well: somebody has to authorise again.
     NeedsScopes(Vec<String>),
+    /// The client that it was given to is not known to its server any more: somebody has to authorise again.
+    Orphaned,
     /// The server refused it when it was last used. It is tried again, since nobody else could renew it.
     Refused,
 }
@@ -77,7 +79,7 @@ impl State {
         match self {
             Self::Valid => "valid",
             Self::RefreshFailed => "refresh_failed",
-            Self::Revoked => "needs_reauthorization",
+            Self::Revoked | Self::Orphaned => "needs_reauthorization",
             Self::NeedsScopes(_) => "needs_scopes",
             Self::Refused => "refused",
         }
@@ -102,7 +104,7 @@ impl Credential {
     /// Somebody has to authorise again before it can be used.
     pub(crate) fn needs_somebody(&self, now: DateTime<Utc>) -> bool {
         match &self.state {
-            State::Revoked | State::NeedsScopes(_) => true,
+            State::Revoked | State::Orphaned | State::NeedsScopes(_) => true,
             State::Valid | State::RefreshFailed | State::Refused => {
                 let renewable = self.grant.as_ref().is_none_or(|grant| grant.renewable);
                 !renewable && self.is_expired(now)

@@ -10,6 +10,14 @@ pub(crate) fn word(text: &str) -> String {
     format!("'{}'", shown.replace('\'', r"'\''"))
 }
 
+/// The beginning of a text that others wrote: what is quoted of it has a bound.
+pub(crate) fn short(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// So many things: `1 tool`, `2 tools`.
 pub(crate) fn count(number: usize, one: &str) -> String {
     match number {
@@ -36,6 +44,14 @@ mod tests {
         ] {
             assert_eq!(word(text), written);
         }
+    }
+
+    #[test]
+    fn what_is_longer_than_its_bound_is_cut_and_says_so() {
+        assert_eq!(
+            (short("äöü", 3), short("äöü", 2), short("", 0)),
+            ("äöü".into(), "äö…".into(), String::new())
+        );
     }
 
     #[test]

@@ -65,6 +65,18 @@ impl Connectors {
         answer
     }
 
+    /// What can be found out now about how one authenticates: whether the server says it by now, or else what the places
+    /// say from which it was known.
+    async fn way(&self, connector: Arc<Connector>) -> (Arc<Connector>, Vec<Step>) {
+        let is_known = connector.methods_given || connector.method(MethodKind::Oauth2).is_some();
+        if is_known || connector.protocol != Protocol::Mcp {
+            let steps = self.0.authorization.walk(&connector).await;
+            return (connector, steps);
+        }
+        let found = self.0.authorization.find_out_methods(&connector).await;
+        (found.connector, found.steps)
+    }
+
     /// Tries a connector step by step as the caller would use it: `{"connector", "ok", "steps": [{"step", "state",
     /// "duration_ms", "message", …}]}`. With `anew`, nothing is taken from memory.
     #[boxed]
@@ -76,7 +88,12 @@ impl Connectors {
         anew: bool,
     ) -> Result<Value, ConnectorsError> {
         let connector = self.0.registry.find(who, connector)?;
-        let steps = self.0.calls.check(&connector, who, credentials_name, anew).await;
+        // Right after a registration, its discovery has said the same.
+        let (connector, way) = match anew && connector.is_active_for(who) {
+            true => self.way(connector).await,
+            false => (connector, Vec::new()),
+        };
+        let steps = self.0.calls.check(&connector, who, credentials_name, anew, way).await;
         Ok(json!({
             "connector": connector.name, "ok": !steps.iter().any(Step::is_failure),
             "steps": steps.iter().map(Step::wire).collect::<Vec<_>>(),

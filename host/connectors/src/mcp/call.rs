@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::{
     answer,
     client::{Ask, Client, elicit},
-    failure::Failure,
+    failure::{Failure, Lost},
     open::{Failed, Open},
     patience::Patience,
     told::Told,
@@ -135,11 +135,14 @@ impl Open {
                     return Err(told.failed(&failure, "an answer to its question").into());
                 }
                 () = tokio::time::sleep(patience.rest()) => {
-                    let trouble = match self.wire.is_taken(&id) {
-                        true => told.silent(patience.limit),
-                        false => told.late(patience.limit),
-                    };
-                    return Err(trouble.into());
+                    return Err(match self.wire.is_taken(&id) {
+                        // It may have been taken for a session that is not there any more.
+                        true => {
+                            let lost = Some(Lost { unreached: false });
+                            Failed { trouble: told.silent(patience.limit), lost }
+                        }
+                        false => told.late(patience.limit).into(),
+                    });
                 }
             }
         }

@@ -185,6 +185,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_that_takes_calls_for_a_session_that_it_has_forgotten_gets_another() {
+        let sessions = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&sessions);
+        let server = Server::start(move |seen| match (seen.method.as_str(), seen.rpc.as_str()) {
+            // It opens the stream for whoever wants it.
+            ("GET", _) => Reply { hangs: true, ..Reply::new(200, "text/event-stream", ": hello\n\n") },
+            (_, "initialize") => {
+                *count.lock() += 1;
+                plain(seen).with("mcp-session-id", &count.lock().to_string())
+            }
+            (_, "tools/call") if seen.session() == Some("1") => Reply::empty(202),
+            _ => plain(seen),
+        })
+        .await;
+        let session = server.session().await.expect("opens");
+        let told = words(call_within(&session, Duration::from_millis(300)).await);
+        assert!(told.contains("took longer than 300ms"), "{told}");
+        assert_eq!(words(call(&session).await), "ok");
+        assert_eq!((*sessions.lock(), server.count("tools/call")), (2, 2), "nothing is asked twice");
+    }
+
+    #[tokio::test]
     async fn a_stream_that_is_closed_for_good_ends_the_calls_that_wait_for_it() {
         let opened = Arc::new(Mutex::new(0));
         let open = Open::default();

@@ -18,6 +18,8 @@ pub(super) enum Failure {
     Redirected { status: u16, to: Option<String> },
     /// The server answered, and what it answered cannot be used.
     Unreadable(String),
+    /// An answer with nothing in it, or with the word that the request was taken (HTTP status 202) and no more, in words.
+    Mute(String),
     /// The stream ended before the answer came, with what was said in it instead (not scrubbed).
     Closed(Option<String>),
     /// The server took the request (HTTP status 202), and the stream on which its answer could come is closed.
@@ -77,9 +79,12 @@ impl Failure {
             // It may be anything; a new session costs little and may help the next call.
             Self::Status { status: 400 | 409 | 422, .. } => unreached(false),
             Self::Answered(error) => error.lost(worked),
-            Self::Closed(_) | Self::Taken | Self::Ended | Self::Unanswered(Unanswered::Broken) => {
-                unreached(false)
-            }
+            // Who takes a request without a word may have carried it out.
+            Self::Mute(_)
+            | Self::Closed(_)
+            | Self::Taken
+            | Self::Ended
+            | Self::Unanswered(Unanswered::Broken) => unreached(false),
             // Words that are no message may be of what stands before the server.
             Self::Said(words) | Self::Unreadable(words) if names_session(words) => unreached(false),
             _ => None,
@@ -94,6 +99,7 @@ impl Failure {
             Self::Answered(Answered { status, .. }) => format!("an error, HTTP status {status}"),
             Self::Redirected { status, .. } => format!("a redirect, HTTP status {status}"),
             Self::Unreadable(_) => "unreadable".into(),
+            Self::Mute(_) => "empty".into(),
             Self::Closed(_) => "closed".into(),
             Self::Taken => "taken and not answered".into(),
             Self::Said(_) => "an error in words".into(),
@@ -204,6 +210,7 @@ mod tests {
                 told,
             ),
             (status(400, "Session of the user was closed twice"), told),
+            (Failure::Mute("HTTP status 202 and an empty answer".into()), told),
             (Failure::Closed(None), told),
             (Failure::Said("Session not found".into()), told),
             (Failure::Unreadable("text/plain, which says: Invalid session".into()), told),

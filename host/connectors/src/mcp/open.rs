@@ -139,7 +139,11 @@ impl Open {
             Err(failure) => {
                 let worked = self.worked.load(Ordering::Relaxed);
                 let lost = failure.lost(outcome.in_session, worked);
-                Err(Failed { trouble: told.failed(&failure, question), lost })
+                let trouble = match &failure {
+                    Failure::Mute(what) if lost.is_some() => told.mute(what, question),
+                    failure => told.failed(failure, question),
+                };
+                Err(Failed { trouble, lost })
             }
         }
     }

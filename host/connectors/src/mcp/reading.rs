@@ -167,7 +167,13 @@ pub(super) fn whole(
             Failure::Status { status: status.as_u16(), retry_after: None, words: said }
         }
         _ if stranger => Failure::Unreadable("an answer to another request".into()),
-        _ => Failure::Unreadable(kind(body, status, headers, is_json, said_instead)),
+        _ => {
+            let what = kind(body, status, headers, is_json, said_instead);
+            match body.trim_ascii().is_empty() || status == StatusCode::ACCEPTED {
+                true => Failure::Mute(what),
+                false => Failure::Unreadable(what),
+            }
+        }
     };
     (others, Err(with_retry(failure, headers)))
 }
@@ -321,7 +327,9 @@ mod tests {
             whole(body.as_bytes(), &ID, status, &typed(kind)).1.expect_err("is none")
         };
         let unreadable = |text: &str| Failure::Unreadable(text.into());
-        assert_eq!(read("", "application/json", 200), unreadable("an empty answer"));
+        let mute = |text: &str| Failure::Mute(text.into());
+        assert_eq!(read("", "application/json", 200), mute("an empty answer"));
+        assert_eq!(read(" \r\n", "text/plain", 204), mute("HTTP status 204 and an empty answer"));
         assert_eq!(read("<html>Log in</html>", "text/html", 200), unreadable("a page of HTML"));
         assert_eq!(read("{}", "text/plain", 200), unreadable("JSON that is no message of JSON-RPC"));
         assert_eq!(
@@ -333,7 +341,9 @@ mod tests {
             unreadable("JSON that is no message of JSON-RPC, which says: no such endpoint")
         );
         assert_eq!(read("{\"id\": 3, \"res", "application/json", 200), unreadable("JSON that ends too soon"));
-        assert_eq!(read("", "application/json", 202), unreadable("HTTP status 202 and an empty answer"));
+        assert_eq!(read("", "application/json", 202), mute("HTTP status 202 and an empty answer"));
+        let accepted = "text/plain that is no JSON, which says: Accepted";
+        assert_eq!(read("Accepted", "text/plain", 202), mute(accepted));
         let words = |body, kind| match read(body, kind, 400) {
             Failure::Status { status: 400, words, .. } => words,
             other => panic!("{other:?}"),

@@ -77,6 +77,12 @@ fn refusals() -> Vec<(&'static str, Refuse, bool)> {
             false,
         ),
         ("closed stream", Box::new(|_| events(": bye\n\n")), false),
+        ("202 empty", Box::new(|_| Reply::empty(202)), false),
+        ("202 text", Box::new(|_| Reply::new(202, "text/plain", "Accepted")), false),
+        ("204", Box::new(|_| Reply::empty(204)), false),
+        ("200 empty", Box::new(|_| Reply::empty(200)), false),
+        ("200 blank", Box::new(|_| Reply::new(200, "application/json", "\n")), false),
+        ("200 no events", Box::new(|_| events("")), false),
     ]
 }
 
@@ -113,6 +119,36 @@ async fn a_session_that_the_server_has_forgotten_is_replaced() {
         // The list is asked for in a session as well, and may be asked for twice.
         forgotten.store(2, Ordering::SeqCst);
         assert_eq!(session.tools(true).await.expect("lists").list.len(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_answer_says_that_nobody_knows_what_it_means_and_a_call_is_not_made_again() {
+    for (has_session, status, what) in [
+        (true, 202, "HTTP status 202 and an empty answer"),
+        (true, 200, "an empty answer"),
+        (false, 202, "HTTP status 202 and an empty answer"),
+        (false, 200, "an empty answer"),
+    ] {
+        let server = Server::start(move |seen| match seen.rpc.as_str() {
+            "initialize" if has_session => plain(seen).with("mcp-session-id", "one"),
+            "tools/call" => Reply::empty(status),
+            _ => plain(seen),
+        })
+        .await;
+        let session = server.session().await.expect("opens");
+        let trouble = call(&session).await.expect_err("is none");
+        assert!(matches!(trouble.error, ConnectorsError::Answered(_)), "{:?}", trouble.error);
+        let told = trouble.error.to_string();
+        let why = match has_session {
+            true => "it may have forgotten the session, or have taken the request",
+            false => "see whether the address is that of an MCP server",
+        };
+        assert!(told.contains(&format!("answered 'tools/call' with {what}: {why}")), "{told}");
+        assert!(told.ends_with("The call may have had its effect"), "{told}");
+        // What has no effect the second time may be tried again; there, a session has a chance.
+        assert_eq!(trouble.again, if has_session { Again::IfIdempotent } else { Again::Never });
+        assert_eq!(server.count("tools/call"), 1, "{what}");
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use airlock_engine::printable::is_active;
+
 use super::failure::{Answered, Failure};
 use crate::{
     ConnectorsError,
     egress::{Live, scrub::REDACTED},
+    error::wording::short,
     protocol::trouble::{self, Again, Bounds, Sent, Trouble, refused, status_with},
 };
 
@@ -33,6 +36,17 @@ impl Told<'_> {
             effect("tools/call")
         ));
         Trouble { error: ConnectorsError::Timeout(message), again: Again::IfIdempotent }
+    }
+
+    /// A request in a session was answered with nothing: what that means nobody knows, and it is said.
+    pub(super) fn mute(&self, what: &str, question: &str) -> Trouble {
+        let text = format!(
+            "answered '{question}' with {}: it may have forgotten the session, or have taken the request and said nothing of \
+             it; the next one opens another session{}",
+            self.body(what),
+            effect(question)
+        );
+        Trouble { error: ConnectorsError::Answered(self.server(&text)), again: Again::IfIdempotent }
     }
 
     /// What became of a question.
@@ -68,7 +82,7 @@ impl Told<'_> {
                 );
                 ConnectorsError::Answered(self.server(&text)).into()
             }
-            Failure::Unreadable(what) => {
+            Failure::Unreadable(what) | Failure::Mute(what) => {
                 let text = format!(
                     "answered '{question}' with {}: see whether the address is that of an MCP server{}",
                     self.body(what),
@@ -146,12 +160,10 @@ impl Told<'_> {
     fn words(&self, words: &str) -> String {
         let rendered = self.live.rendered();
         let scrubbed = rendered.scrubber.text(words);
-        let line: String = scrubbed.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+        let line: String =
+            scrubbed.chars().map(|char| if is_active(char) || char == '\t' { ' ' } else { char }).collect();
         let line = without_queries(&rendered.scrubber.text(line.trim()));
-        match line.char_indices().nth(MAX_WORDS) {
-            Some((end, _)) => format!("{}…", &line[..end]),
-            None => line,
-        }
+        short(&line, MAX_WORDS)
     }
 }
 

@@ -227,7 +227,7 @@ impl Wire {
             false => match body::read(&mut body, id, status, &answered).await? {
                 Body::Whole(others, result) => {
                     let is_taken = status == StatusCode::ACCEPTED && others.is_empty();
-                    let says_nothing = matches!(result, Err(Failure::Unreadable(_)));
+                    let says_nothing = matches!(result, Err(Failure::Unreadable(_) | Failure::Mute(_)));
                     if is_taken
                         && says_nothing
                         && let Some(answer) = self.elsewhere(id).await

@@ -17,6 +17,7 @@ use super::{
     error_answer::ErrorAnswer,
     exchange::{busy, is_busy},
     grant::Tokens,
+    plain,
     quote::quoted,
 };
 use crate::ConnectorsError;
@@ -90,12 +91,22 @@ pub(super) fn read(
     let mut document = match Document::read(answer.body()) {
         Ok(document) => document,
         Err(NoDocument::OtherText) if is_form(answer.body()) => Document::of_form(answer.body()),
-        Err(_) if is_busy(status) => return Err(failed(busy(host, status))),
         Err(why @ (NoDocument::Empty | NoDocument::Page)) if status.is_success() => {
             return Err(nonsense(&why.to_string()));
         }
-        Err(why @ NoDocument::Broken(_)) => return Err(nonsense(&why.to_string())),
-        Err(_) => return Err(nonsense("something that is not a token")),
+        Err(why @ NoDocument::Broken(_)) if !is_busy(status) => return Err(nonsense(&why.to_string())),
+        Err(_) => {
+            // What stands in a success may be a token.
+            let words = (!status.is_success()).then(|| plain::said(answer.body(), secrets)).flatten();
+            return Err(match (is_busy(status), words) {
+                (true, None) => failed(busy(host, status)),
+                (true, Some(words)) => failed(format!("{}; it says: {words}", busy(host, status))),
+                (false, None) => nonsense("something that is not a token"),
+                (false, Some(words)) => {
+                    nonsense(&format!("something that is not a token, which says '{words}'"))
+                }
+            });
+        }
     };
     let came = document.secrets();
     let secrets: Vec<&str> = secrets.iter().copied().chain(came.iter().map(String::as_str)).collect();
@@ -399,7 +410,12 @@ mod tests {
             (503, "<html>", "with status 503: try again later"),
             (503, "{}", "with status 503: try again later"),
             (500, "{\"error\": \"x\"}", "refused to give a token: x: try again later"),
-            (404, "<html>", "status 404 and something that is not a token"),
+            (404, "<html>", "status 404 and something that is not a token: check"),
+            (400, "No such\r\nclient", "not a token, which says 'No such client': check its token endpoint"),
+            (401, "<html><h1>Log in &amp; wait</h1>", "not a token, which says 'Log in & wait': check"),
+            (502, "<html><h1>Bad gateway</h1>", "status 502: try again later; it says: Bad gateway"),
+            (200, "No such client", "status 200 and something that is not a token: check"),
+            (400, "this is no access_token", "status 400 and something that is not a token: check"),
             (400, "{\"access_token\": \"x\"}", "status 400 and something that is not a token"),
             (200, "{\"access_token\": \"line\\nbreak\"}", "access_token: it holds control characters"),
             (200, "{\"access_token\": \"a b\"}", "access_token: it holds blanks"),

@@ -69,6 +69,10 @@ pub(super) async fn ask(
         if verdict == Verdict::Known && tried.len() > 1 {
             client.settle(way);
         }
+        let is_forgotten = || ErrorAnswer::read(answer.body()).is_some_and(|error| error.names_no_client());
+        if !is_busy(answer.status()) && is_forgotten() {
+            client.forget();
+        }
         return Ok(Answered { answer, tried, is_unknown: verdict == Verdict::Unknown, assertion });
     }
 }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Server,
+    quote::quoted,
     server::Source,
     ways::{Method, Said, Way, for_secret},
 };
@@ -31,6 +32,8 @@ pub(crate) struct Client {
     known: Option<Way>,
     /// What it took now, after it had refused another way.
     settled: OnceLock<Way>,
+    /// The server has said now that there is no such client.
+    forgotten: OnceLock<()>,
     /// When the server stops taking the secret.
     pub(crate) secret_expires_at: Option<DateTime<Utc>>,
 }
@@ -71,7 +74,15 @@ impl Client {
     }
 
     pub(super) fn new(id: String, proof: Proof, said: Said) -> Self {
-        Self { id, proof, said, known: None, settled: OnceLock::new(), secret_expires_at: None }
+        Self {
+            id,
+            proof,
+            said,
+            known: None,
+            settled: OnceLock::new(),
+            forgotten: OnceLock::new(),
+            secret_expires_at: None,
+        }
     }
 
     /// A client that the operator registered by hand, for people to sign in through.
@@ -123,6 +134,11 @@ impl Client {
         Self { known, ..self }
     }
 
+    /// Its id, as it may be shown.
+    pub(crate) fn shown(&self) -> String {
+        quoted(&self.id, &self.secrets().collect::<Vec<_>>())
+    }
+
     /// The way that the server took after it had refused another one.
     pub(crate) fn settled(&self) -> Option<Way> {
         self.settled.get().copied()
@@ -131,6 +147,16 @@ impl Client {
     pub(super) fn settle(&self, way: Way) {
         // Whatever was first stays: it was taken too.
         let _ = self.settled.set(way);
+    }
+
+    /// Whether the server has said now, in so many words, that it does not know such a client.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.forgotten.get().is_some()
+    }
+
+    pub(super) fn forget(&self) {
+        // Said once or twice.
+        let _ = self.forgotten.set(());
     }
 
     /// How it may prove itself to a server that advertises these methods, in the order in which they are tried; at least

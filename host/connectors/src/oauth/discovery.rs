@@ -57,16 +57,24 @@ pub(crate) struct Found {
     pub(crate) server: Result<Server, ConnectorsError>,
     /// The places in the order in which they were asked.
     pub(crate) tried: Vec<Tried>,
-    /// The issuers that the server for tools names, whether or not they could be asked.
-    named: Vec<String>,
+    /// So many of them were asked for what the server for tools says about itself, the others about its authorization server.
+    pub(crate) of_resource: usize,
+    /// The issuers that the server for tools names, whether or not they could be asked; nothing where it says nothing.
+    named: Option<Vec<String>>,
 }
 
 impl Found {
+    /// How many authorization servers the server for tools names, if it says anything about itself.
+    pub(crate) fn names(&self) -> Option<usize> {
+        self.named.as_ref().map(Vec::len)
+    }
+
     /// The authorization server, if the server for tools names some and none of them is this issuer.
     pub(crate) fn instead_of(self, issuer: &str) -> Result<Option<Server>, ConnectorsError> {
-        let is_named = self.named.iter().any(|named| is_same_issuer(named, issuer));
+        let named = self.named.unwrap_or_default();
+        let is_named = named.iter().any(|named| is_same_issuer(named, issuer));
         let found = self.server?;
-        Ok(Some(found).filter(|found| !self.named.is_empty() && !is_named && !found.is_of(issuer)))
+        Ok(Some(found).filter(|found| !named.is_empty() && !is_named && !found.is_of(issuer)))
     }
 }
 
@@ -75,7 +83,9 @@ impl Search<'_> {
     pub(crate) async fn run(&self, exchange: &dyn Exchange, allowed: Allowed) -> Found {
         let base = match self.base(allowed) {
             Ok(base) => base,
-            Err(error) => return Found { server: Err(error), tried: Vec::new(), named: Vec::new() },
+            Err(error) => {
+                return Found { server: Err(error), tried: Vec::new(), of_resource: 0, named: None };
+            }
         };
         let mut walk = Walk {
             exchange,
@@ -86,7 +96,8 @@ impl Search<'_> {
             patience: self.patience,
             failures: HashMap::new(),
             tried: Vec::new(),
-            named: Vec::new(),
+            of_resource: 0,
+            named: None,
             is_described: false,
             is_spoilt: false,
             is_certain: true,
@@ -95,7 +106,7 @@ impl Search<'_> {
         if let Err(error) = &server {
             tracing::debug!(%error, "no authorization server was found");
         }
-        Found { server, tried: walk.tried, named: walk.named }
+        Found { server, tried: walk.tried, of_resource: walk.of_resource, named: walk.named }
     }
 
     fn base(&self, allowed: Allowed) -> Result<Url, ConnectorsError> {
@@ -122,8 +133,10 @@ struct Walk<'a> {
     /// Requests without any answer, by origin.
     failures: HashMap<String, u8>,
     tried: Vec<Tried>,
-    /// What the server for tools names.
-    named: Vec<String>,
+    /// Those of them that were asked for what the server for tools says about itself.
+    of_resource: usize,
+    /// What that names, if there is such a thing.
+    named: Option<Vec<String>>,
     /// The server for tools has a document about itself, of whatever worth.
     is_described: bool,
     /// Its own word about where that is was no good.
@@ -144,11 +157,12 @@ enum Word {
 impl Walk<'_> {
     async fn run(&mut self, challenge: Option<&Challenge>) -> Result<Server, ConnectorsError> {
         let resource = self.resource(challenge).await;
+        self.of_resource = self.tried.len();
         let resource = resource.as_ref();
         // Without a document, what the server said of one may still be wrong: nothing would be bound to anything then.
         let is_spoilt = resource.is_none() && self.is_spoilt;
         let named = resource.map(|resource| &resource.servers[..]).unwrap_or_default();
-        self.named = named.to_vec();
+        self.named = resource.map(|resource| resource.servers.clone());
         for issuer in named {
             if let Some(found) = self.named_server(issuer, resource).await {
                 return Ok(found);

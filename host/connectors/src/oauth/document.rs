@@ -19,7 +19,7 @@ use super::{quote::quoted, text};
 const LONGEST: usize = 4096;
 
 /// Members that hold a secret, here or deeper, in whatever answer (RFC 6749 §5.1, RFC 7591 §3.2.1, RFC 7592 §3).
-const SECRETS: [&str; 6] = [
+pub(super) const SECRETS: [&str; 6] = [
     "access_token",
     "refresh_token",
     "id_token",
@@ -30,6 +30,9 @@ const SECRETS: [&str; 6] = [
 
 /// Items of a list.
 const MOST: usize = 1000;
+
+/// Parts that are told in one line.
+const TOLD: usize = 20;
 
 /// Odd items of one list that are named one by one.
 const NAMED: usize = 3;
@@ -415,8 +418,10 @@ impl<'de> Deserialize<'de> for Document {
 
 /// All of it in one line, for a log.
 pub(crate) fn told(left_out: &[LeftOut]) -> String {
-    let told: Vec<String> = left_out.iter().map(|left_out| quoted(&left_out.to_string(), &[])).collect();
-    told.join("; ")
+    let told = left_out.iter().take(TOLD).map(|left_out| quoted(&left_out.to_string(), &[]));
+    let more = left_out.len().saturating_sub(TOLD);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    told.chain(more).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

@@ -61,6 +61,28 @@ impl ErrorAnswer {
         is_refusal.then(|| Self { error: "it says ok: false".into(), error_description: described(document) })
     }
 
+    /// Whether it says, in so many words, that the server does not know such a client.
+    pub(crate) fn names_no_client(&self) -> bool {
+        const PHRASES: [&str; 7] = [
+            "unknown client",
+            "invalid client",
+            "client not found",
+            "client was not found",
+            "no such client",
+            "client does not exist",
+            "client is not registered",
+        ];
+        let description = self.error_description.as_deref().unwrap_or_default().to_ascii_lowercase();
+        match self.error.to_ascii_lowercase().as_str() {
+            // The second is GitHub's.
+            "invalid_client" | "incorrect_client_credentials" | "unknown_client" | "client_not_found" => true,
+            "unauthorized_client" | "invalid_request" | "invalid_client_id" => {
+                PHRASES.iter().any(|phrase| description.contains(phrase))
+            }
+            _ => false,
+        }
+    }
+
     /// `code (description)`, cleaned of `secrets`.
     pub(crate) fn quoted(&self, secrets: &[&str]) -> String {
         let code = quoted(&self.error, secrets);
@@ -83,6 +105,30 @@ fn said(document: &mut Document, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_words_about_a_client_that_is_not_there_say_that() {
+        let names = |error: &str, description: &str| {
+            let description = Some(description.to_owned()).filter(|text| !text.is_empty());
+            ErrorAnswer { error: error.into(), error_description: description }.names_no_client()
+        };
+        for (error, description) in [
+            ("invalid_client", ""),
+            ("Invalid_Client", "Client authentication failed"),
+            ("unauthorized_client", "Invalid client or Invalid client credentials"),
+            ("invalid_request", "Client not found: 7"),
+        ] {
+            assert!(names(error, description), "{error} {description}");
+        }
+        for (error, description) in [
+            ("unauthorized_client", "The client may not use this grant type"),
+            ("invalid_request", "client_id is missing"),
+            ("invalid_grant", "it was given to an unknown client"),
+            ("access_denied", ""),
+        ] {
+            assert!(!names(error, description), "{error} {description}");
+        }
+    }
 
     #[test]
     fn an_error_is_found_in_every_form_that_servers_have_for_it() {

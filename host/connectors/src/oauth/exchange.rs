@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use url::{Host, Url};
 
-use super::redirect::Sent;
+use super::redirect::{LONGEST_HOST, Sent};
 use crate::{
     ConnectorsError,
     egress::address::Allowed,
     egress::{Answer, Egress, Unanswered},
+    error::wording::short,
 };
 
 /// Bytes of an answer: the documents and tokens of OAuth are small.
@@ -78,7 +79,7 @@ pub(crate) async fn send(
     exchange: &dyn Exchange,
     request: Request<Vec<u8>>,
 ) -> Result<Response<Vec<u8>>, ConnectorsError> {
-    let host = request.uri().host().unwrap_or_default().to_owned();
+    let host = named(request.uri().host());
     let answer = send_directly(exchange, request).await?;
     match is_busy(answer.status()) {
         true => Err(ConnectorsError::Upstream(busy(&host, answer.status()))),
@@ -100,7 +101,7 @@ pub(super) async fn send_directly(
     exchange: &dyn Exchange,
     request: Request<Vec<u8>>,
 ) -> Result<Response<Vec<u8>>, ConnectorsError> {
-    let host = request.uri().host().unwrap_or_default().to_owned();
+    let host = named(request.uri().host());
     let sent = Sent::of(&request);
     let answer = exchange.send(request).await?;
     let status = answer.status();
@@ -153,7 +154,12 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 
 /// The host for messages.
 pub(crate) fn host(url: &Url) -> String {
-    url.host_str().unwrap_or_default().to_owned()
+    named(url.host_str())
+}
+
+/// A host's name, which others choose and which may have any length.
+fn named(host: Option<&str>) -> String {
+    short(host.unwrap_or_default(), LONGEST_HOST)
 }
 
 #[cfg(test)]

@@ -46,11 +46,25 @@ fn response(status: u16, body: &[u8]) -> Response<Vec<u8>> {
     Response::builder().status(status).body(body.to_vec()).expect("an answer")
 }
 
+/// What is told, without the hosts that an answer names: they may be told.
+fn without_hosts(told: &str, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let parts = text.split('"').chain(text.split(['"', ' ', ',']));
+    let hosts = parts.filter_map(|part| Some(Url::parse(part).ok()?.host_str()?.to_owned()));
+    // Of a long one, its beginning.
+    let hosts =
+        hosts.map(|host| host.chars().take(100).collect::<String>()).filter(|host| host.contains(CANARY));
+    hosts.fold(told.to_owned(), |told, host| told.replace(&host, "HOST"))
+}
+
 /// A reason that a person reads: it names the host, and quotes nothing but what is said of an error, without secrets.
 fn refused(reason: String, host: &str, body: &[u8]) -> Judged {
     promised!(reason.contains(host), "it names nobody: {reason}");
-    let is_quoting = ["refused to ", "authentication method"].iter().any(|words| reason.contains(words));
-    promised!((is_quoting || !reason.contains(CANARY)) && reason.len() < 1_200, "told: {reason}");
+    let is_quoting = ["refused to ", "authentication method", "which says '", "it says: "]
+        .iter()
+        .any(|words| reason.contains(words));
+    let named = without_hosts(&reason, body);
+    promised!((is_quoting || !named.contains(CANARY)) && reason.len() < 1_700, "told: {reason}");
     promised!(!reason.chars().any(char::is_control), "told: {reason:?}");
     let secrets = Document::read(body).map_or_else(|_| Vec::new(), |document| document.secrets());
     // Shorter ones are not looked for.
@@ -62,8 +76,8 @@ fn refused(reason: String, host: &str, body: &[u8]) -> Judged {
     Ok(Verdict::Refused(reason.split(": ").next().unwrap_or_default().to_owned()))
 }
 
-fn used(left_out: &[LeftOut]) -> Judged {
-    let all = told(left_out);
+fn used(left_out: &[LeftOut], body: &[u8]) -> Judged {
+    let all = without_hosts(&told(left_out), body);
     promised!(!all.contains(CANARY) && all.len() < 4_000, "told: {all}");
     Ok(match left_out.first() {
         None => Verdict::Used,
@@ -74,7 +88,11 @@ fn used(left_out: &[LeftOut]) -> Judged {
 fn token(status: u16, body: &[u8]) -> Judged {
     let sent = ["canary-that-was-sent"];
     match answer::read(HOST, &response(status, body), &["asked".to_owned()], &sent) {
-        Err(why) => refused(why.to_string(), HOST, body),
+        Err(why) => {
+            let told = why.to_string();
+            promised!(!told.contains(sent[0]), "what was sent is told: {told}");
+            refused(told, HOST, body)
+        }
         Ok(tokens) => {
             promised!((200..300).contains(&status), "a token of a failure");
             let access = tokens.secrets().next().unwrap_or_default();
@@ -112,7 +130,7 @@ fn metadata(body: &[u8]) -> Judged {
             let again = Server::provided(&wire, Allowed::default());
             let is_same = again.is_ok_and(|again| stored(&again.wire()) == stored(&wire));
             promised!(is_same, "it is another one when it is read again: {wire}");
-            used(server.left_out())
+            used(server.left_out(), body)
         }
     }
 }
@@ -124,7 +142,7 @@ fn protected(body: &[u8]) -> Judged {
         Err(why) => return refused(format!("{HOST} gave {why}"), HOST, body),
     };
     match Resource::read(document, &server) {
-        Ok(resource) => used(&resource.left_out),
+        Ok(resource) => used(&resource.left_out, body),
         Err(why) => refused(format!("{HOST} gave {why:?}, which is not ours"), HOST, body),
     }
 }
@@ -185,11 +203,11 @@ fn search(runtime: &Runtime, status: u16, body: &[u8]) -> Judged {
     let asked = *same.asked.lock();
     promised!(asked <= 100, "{asked} requests");
     for tried in &found.tried {
-        let outcome = tried.outcome.to_string();
+        let outcome = without_hosts(&tried.outcome.to_string(), body);
         promised!(!outcome.contains(CANARY) && outcome.len() < 1_000, "told: {outcome}");
     }
     match found.server {
-        Ok(server) => used(server.left_out()),
+        Ok(server) => used(server.left_out(), body),
         Err(why) => refused(why.to_string(), "tools.example", body),
     }
 }
@@ -318,6 +336,8 @@ fn fuzz_an_answer_of_an_authorization_server_is_used_left_out_or_refused_with_re
             "access_token=canary&token_type=bearer",
             "None",
             "<html>",
+            "token 400\n<html>canary-that-was-sent",
+            "canary-that-was-sent",
         ])
         .run(move |input| judged(&runtime, input));
 }

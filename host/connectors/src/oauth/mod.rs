@@ -23,6 +23,7 @@ mod exchange;
 mod grant;
 mod metadata;
 mod places;
+mod plain;
 mod post;
 mod quote;
 mod redirect;
@@ -63,6 +64,7 @@ pub(crate) use self::{
     return_url::{Outcome, return_url, with_outcome},
     revoke::{Hint, revoke},
     server::{Server, Source},
-    token::{RefreshFailure, client_credentials, finish, refresh},
+    token::{RefreshFailure, client_credentials, finish, has_forgotten, refresh},
+    tried::Tried,
     ways::Way,
 };

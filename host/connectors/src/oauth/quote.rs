@@ -1,6 +1,8 @@
 //! A foreign text, made fit to be shown (THREATS row 2).
 
-use crate::egress::scrub::Scrubber;
+use airlock_engine::printable::is_active;
+
+use crate::{egress::scrub::Scrubber, error::wording::short};
 
 /// Characters of a quotation.
 const LONGEST: usize = 200;
@@ -16,13 +18,11 @@ pub(crate) fn quoted(text: &str, secrets: &[&str]) -> String {
     }
     // First the control characters, which could stand inside a secret; last the cut, which could leave half of one.
     let text: String = text.chars().filter(|char| !is_control(*char)).collect();
-    scrubber.text(&text).chars().take(LONGEST).collect()
+    short(&scrubber.text(&text), LONGEST)
 }
 
-/// Control characters, and those that change the direction of text or cannot be seen.
 fn is_control(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    is_active(char) || char == '\t'
 }
 
 #[cfg(test)]
@@ -34,7 +34,7 @@ mod tests {
         let secret = "refresh-token-1234";
         let text = format!("bad\r\nthing \u{202e}{secret} {}", "x".repeat(500));
         let quotation = quoted(&text, &[secret]);
-        assert_eq!(quotation.chars().count(), LONGEST);
+        assert!(quotation.chars().count() == LONGEST + 1 && quotation.ends_with('…'), "{quotation}");
         assert!(quotation.starts_with("badthing [REDACTED] xxx"), "{quotation}");
         let hidden = quoted("refresh-\u{0}token\u{200b}-1234", &[secret]);
         assert_eq!(hidden, "[REDACTED]");

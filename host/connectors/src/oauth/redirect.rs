@@ -5,8 +5,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{Request, Response, header};
 use url::Url;
 
+use crate::error::wording::short;
+
 /// Shorter words of a host's name are no secrets.
 const SHORTEST: usize = 8;
+
+/// Characters of a host's name in a message.
+pub(super) const LONGEST_HOST: usize = 100;
 
 /// A request, as far as it must not come back in a host's name.
 pub(super) struct Sent {
@@ -76,7 +81,7 @@ impl Sent {
         }
         let port = to.port().map(|port| format!(":{port}")).unwrap_or_default();
         let plain = if to.scheme() == "http" { " without https" } else { "" };
-        format!("to {host}{port}{plain}")
+        format!("to {}{port}{plain}", short(host, LONGEST_HOST))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 use http::{Request, header};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::json;
 use url::Url;
 
@@ -28,11 +28,7 @@ pub(crate) async fn register(
     redirect_uri: &Url,
 ) -> Result<Client, ConnectorsError> {
     let Some(endpoint) = &server.metadata.registration_endpoint else {
-        return Err(ConnectorsError::Conflict(format!(
-            "{} takes no registrations of clients: register airlock there by hand with the redirect address {redirect_uri}, \
-             and give the connector auth_data with the client_id",
-            server.host()
-        )));
+        return Err(ConnectorsError::Conflict(server.takes_no_clients(redirect_uri)));
     };
     let host = host(endpoint);
     let wanted = server.auth_methods().and_then(Method::wanted);
@@ -108,9 +104,10 @@ pub(crate) async fn register(
         (Some(Some(Method::Basic | Method::Post)), None) => {
             return Err(unusable("a client that needs a secret, and no secret"));
         }
-        (Some(None | Some(Method::PrivateKeyJwt)), secret) => {
-            let secret = secret.as_ref().map(|secret| secret.expose_secret());
-            let method = quoted(named.unwrap_or_default(), secret.as_slice());
+        (Some(None | Some(Method::PrivateKeyJwt)), _) => {
+            let came = document.secrets();
+            let came: Vec<&str> = came.iter().map(String::as_str).collect();
+            let method = quoted(named.unwrap_or_default(), &came);
             return Err(unusable(&format!("the unknown authentication method '{method}'")));
         }
     };

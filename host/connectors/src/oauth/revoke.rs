@@ -6,6 +6,7 @@ use super::{
     Client, Server, asking,
     error_answer::ErrorAnswer,
     exchange::{Exchange, busy, host, is_busy},
+    plain,
 };
 use crate::ConnectorsError;
 
@@ -44,8 +45,11 @@ pub(crate) async fn revoke(
     let assertion = asked.assertion.as_deref().map(String::as_str);
     let secrets: Vec<&str> = client.secrets().chain([token.expose_secret()]).chain(assertion).collect();
     let status = answer.status().as_u16();
+    let words = || plain::said(answer.body(), &secrets).map(|words| format!("status {status} and '{words}'"));
     let why = ErrorAnswer::read(answer.body())
-        .map_or_else(|| format!("status {status}"), |error| error.quoted(&secrets));
+        .map(|error| error.quoted(&secrets))
+        .or_else(words)
+        .unwrap_or_else(|| format!("status {status}"));
     Err(ConnectorsError::Upstream(format!(
         "{host} did not revoke a token: {why}{}. It may be good until it expires: revoke it there",
         asked.about_client()
@@ -100,12 +104,20 @@ mod tests {
             json!({ "error": "invalid_client", "error_description": "the-token of secret/of client" });
         fixture.on("POST /revoke", 401, refusal.to_string());
         let (server, token) = (fixture.server(json!({})), SecretString::from("the-token"));
-        let revoked = revoke(&server, &client("client_secret_post"), &token, Hint::Refresh, &*wire()).await;
+        let client = client("client_secret_post");
+        let revoked = revoke(&server, &client, &token, Hint::Refresh, &*wire()).await;
         assert_eq!(
             revoked.expect_err("a refusal").to_string(),
             "127.0.0.1 did not revoke a token: invalid_client ([REDACTED] of [REDACTED]). Tried: client_secret_post. Check the \
              client's id and secret, and which of these methods it may use there. It may be good until it expires: revoke it \
              there"
+        );
+        fixture.on("POST /revoke", 400, "<html><h1>No</h1> the-token is not ours");
+        let revoked = revoke(&server, &client, &token, Hint::Refresh, &*wire()).await;
+        let told = revoked.expect_err("a refusal").to_string();
+        assert!(
+            told.contains("did not revoke a token: status 400 and 'No [REDACTED] is not ours'"),
+            "{told}"
         );
     }
 }

@@ -215,6 +215,20 @@ impl Server {
         self.metadata.client_id_metadata_document_supported == Some(true)
     }
 
+    /// Whoever asks may become a client (RFC 7591).
+    pub(crate) fn registers(&self) -> bool {
+        self.metadata.registration_endpoint.is_some()
+    }
+
+    /// What there is to do where nobody may register by asking.
+    pub(crate) fn takes_no_clients(&self, redirect_uri: &Url) -> String {
+        format!(
+            "{} takes no registrations of clients: register airlock there by hand with the redirect address {redirect_uri}, \
+             and give the connector auth_data with the client_id",
+            self.host()
+        )
+    }
+
     /// It says who it is when it sends the browser back (RFC 9207).
     pub(super) fn names_itself(&self) -> bool {
         self.metadata.authorization_response_iss_parameter_supported == Some(true)

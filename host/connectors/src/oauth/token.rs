@@ -1,6 +1,8 @@
 //! Requests to the token endpoint: a code, a refresh token or a program's own proof against an access token.
 
+use oauth2::PkceCodeChallenge;
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use super::{
     Client, Pending, Server,
@@ -76,6 +78,27 @@ pub(crate) async fn client_credentials(
     Ok(ask(server, client, &fields, scopes, &[], exchange).await?)
 }
 
+/// Whether the server says that it does not know a client: it is asked with a code that nobody gave. A server looks at the
+/// client before it looks at the code (RFC 6749 §4.1.3).
+pub(crate) async fn has_forgotten(
+    server: &Server,
+    client: &Client,
+    redirect_uri: &Url,
+    exchange: &dyn Exchange,
+) -> bool {
+    let (_, code) = PkceCodeChallenge::new_random_sha256();
+    let (_, verifier) = PkceCodeChallenge::new_random_sha256();
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("code", code.secret().as_str()),
+        ("code_verifier", verifier.secret().as_str()),
+        ("redirect_uri", redirect_uri.as_str()),
+    ];
+    // Whatever else it says, nothing is known.
+    let _ = ask(server, client, &fields, &[], &[], exchange).await;
+    client.is_forgotten()
+}
+
 /// Asks the token endpoint. `involved` are the secrets among the fields.
 async fn ask(
     server: &Server,
@@ -131,7 +154,6 @@ mod tests {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use jsonwebtoken::{Algorithm, DecodingKey, Validation};
     use serde_json::{Value, json};
-    use url::Url;
 
     use super::*;
     use crate::oauth::{
@@ -378,13 +400,22 @@ mod tests {
         );
         let told = world.refresh(&client).await.err().expect("a failure").to_string();
         assert!(!told.contains("the-old-token") && !told.contains("the-client-secret"), "{told}");
-        for body in ["the-client-secret", "{\"token\": \"the-client-secret\"}"] {
+        for (body, words) in [
+            ("{\"token\": \"the-client-secret\"}", ""),
+            ("the-client-secret", ", which says '[REDACTED]'"),
+            (
+                "<html><p>no the-client-secret for<br>the-code-1",
+                ", which says 'no [REDACTED] for [REDACTED]'",
+            ),
+        ] {
             world.answers(418, body);
             let told = error(world.finish(&client, "the-code-1", None).await).to_string();
             assert_eq!(
                 told,
-                "127.0.0.1 answered a request for a token with status 418 and something that is not a token: check its \
-                 token endpoint"
+                format!(
+                    "127.0.0.1 answered a request for a token with status 418 and something that is not a token{words}: check \
+                     its token endpoint"
+                )
             );
         }
     }

@@ -10,10 +10,14 @@ use super::{
     document::{LeftOut, told},
     exchange::host,
 };
-use crate::ConnectorsError;
+use crate::{ConnectorsError, error::wording::short};
 
 /// Places that an error names.
 const TOLD: usize = 12;
+
+/// Characters of what one of them said, and bytes of all of that.
+const LONGEST: usize = 150;
+const MOST: usize = 1_000;
 
 /// Why a place was not asked any more.
 pub(super) const LATE: &str = "the time was over";
@@ -92,6 +96,20 @@ impl Outcome {
     }
 }
 
+/// The places that were asked, as far as an error names them.
+fn listed(tried: &[Tried]) -> String {
+    let mut listed = String::new();
+    for (number, tried) in tried.iter().enumerate() {
+        let one = format!("{} ({})", tried.place, short(&tried.outcome.to_string(), LONGEST));
+        if number == TOLD || listed.len() + one.len() > MOST {
+            break;
+        }
+        listed.push_str(if number == 0 { "" } else { ", " });
+        listed.push_str(&one);
+    }
+    listed
+}
+
 /// Why there is no server, by what tells most, and what was tried.
 pub(super) fn failure(base: &Url, has_issuer: bool, names_none: bool, tried: &[Tried]) -> ConnectorsError {
     let host = host(base);
@@ -129,8 +147,7 @@ pub(super) fn failure(base: &Url, has_issuer: bool, names_none: bool, tried: &[T
         _ if names_none => not_found("what it publishes cannot be used"),
         _ => not_found("none of the authorization servers that it names publishes metadata that may be read"),
     };
-    let listed = tried.iter().take(TOLD).map(|tried| format!("{} ({})", tried.place, tried.outcome));
-    let message = format!("{message}. Asked: {}", listed.collect::<Vec<_>>().join(", "));
+    let message = format!("{message}. Asked: {}", listed(tried));
     match is_late && !is_other {
         true => ConnectorsError::Timeout(message),
         false => ConnectorsError::Upstream(message),

@@ -36,7 +36,17 @@ impl Step {
         state: Stage,
         message: impl Into<String>,
     ) -> Self {
-        Self { name, state, took: began.elapsed(), message: message.into(), more: Map::new() }
+        Self::lasting(began.elapsed(), name, state, message)
+    }
+
+    /// A step that took so long.
+    pub(crate) fn lasting(
+        took: Duration,
+        name: &'static str,
+        state: Stage,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { name, state, took, message: message.into(), more: Map::new() }
     }
 
     /// A step that failed.

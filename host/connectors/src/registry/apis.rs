@@ -420,5 +420,6 @@ fn oauth(flow: &OAuthFlow, allowed: Allowed) -> Option<Method> {
         issuer: None,
         resource: None,
         proven: None,
+        replacement: None,
     })))
 }

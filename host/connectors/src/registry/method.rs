@@ -134,6 +134,10 @@ pub(crate) struct OAuth {
     /// How a server took the client after it had refused another way: the next request begins with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) proven: Option<Proven>,
+    /// The id of a client that was registered in place of one that the server had forgotten, until the server has taken it:
+    /// one that is forgotten before that is not replaced again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replacement: Option<String>,
 }
 
 /// How a server takes the client.
@@ -267,6 +271,7 @@ impl Method {
                     issuer: None,
                     resource: None,
                     proven: None,
+                    replacement: None,
                 };
                 Switches::read(&value["oauth_issuer"], &value["oauth_resource"], at)?.apply(&mut oauth);
                 Ok(Self::Oauth2(Box::new(oauth)))
@@ -339,6 +344,7 @@ pub(crate) fn found_out(server: Server, challenged: Vec<String>) -> Vec<Method> 
         issuer: None,
         resource: None,
         proven: None,
+        replacement: None,
     };
     vec![Method::Oauth2(Box::new(oauth)), Method::Bearer { headers: Vec::new() }]
 }

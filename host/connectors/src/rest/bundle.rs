@@ -14,10 +14,10 @@ use url::Url;
 
 use super::{
     document::{self, MAX_BYTES},
+    held::Held,
     reference::{FILES, MISSING, REMARKS, address, fragment, step},
-    schema::short,
 };
-use crate::ConnectorsError;
+use crate::{ConnectorsError, error::wording::short};
 
 /// Files of one document.
 const MAX_FILES: usize = 500;
@@ -51,6 +51,8 @@ pub struct Bundle {
     queue: VecDeque<(String, usize)>,
     known: BTreeSet<String>,
     bytes: usize,
+    /// What they take in memory.
+    held: Held,
     /// What was guessed when they were read.
     remarks: Vec<Value>,
 }
@@ -62,6 +64,7 @@ impl Bundle {
     /// If it cannot be read.
     pub fn new(document: Vec<u8>, origin: Origin) -> Result<Self, ConnectorsError> {
         let (root, remarks) = document::read(&document)?;
+        let held = remarks.held;
         let first = match &origin {
             Origin::Folder(path) => path.clone(),
             Origin::Address(url) => without_fragment(url),
@@ -71,6 +74,7 @@ impl Bundle {
             known: BTreeSet::from([first.clone()]),
             first: first.clone(),
             bytes: document.len(),
+            held,
             original: document,
             root: Value::Null,
             files: BTreeMap::new(),
@@ -106,10 +110,11 @@ impl Bundle {
             return Err(format!("with it the files would have more than {} MB", MAX_BYTES >> 20));
         }
         self.bytes += bytes.len();
-        let (value, remarks) = document::read(&bytes).map_err(|error| match error {
+        let (value, remarks) = document::read_beside(&bytes, self.held).map_err(|error| match error {
             ConnectorsError::Invalid { message, .. } => message,
             other => other.to_string(),
         })?;
+        self.held = remarks.held;
         match depth(&value) > MAX_DEPTH {
             true => Err("it is nested too deep".into()),
             false => {

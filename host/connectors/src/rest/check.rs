@@ -18,13 +18,8 @@ use jsonschema::{
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::{
-    Format, Given, Operation, Style, body,
-    document::step,
-    request::text,
-    schema::{short, typed},
-};
-use crate::ConnectorsError;
+use super::{Format, Given, Operation, Style, body, document::step, request::text, schema::typed};
+use crate::{ConnectorsError, error::wording::short};
 
 /// Bytes of schemas whose compiled form is kept.
 const MAX_KEPT: usize = 8 << 20;

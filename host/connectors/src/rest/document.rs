@@ -6,11 +6,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 pub(super) use super::reference::{pointer, resolve, step};
-use super::yaml;
+use super::{held::Held, yaml};
 use crate::ConnectorsError;
 
 /// Bytes of a document.
@@ -40,6 +40,8 @@ pub(super) fn flag(value: Option<&Value>) -> Option<bool> {
 pub(super) struct Remarks {
     texts: Vec<String>,
     more: usize,
+    /// What the document takes, with what was read before it.
+    pub(super) held: Held,
 }
 
 impl Remarks {
@@ -68,11 +70,16 @@ impl Remarks {
 
 /// Reads JSON or YAML.
 pub(super) fn read(bytes: &[u8]) -> Result<(Value, Remarks), ConnectorsError> {
+    read_beside(bytes, Held::default())
+}
+
+/// The same beside others, which take so much already.
+pub(super) fn read_beside(bytes: &[u8], held: Held) -> Result<(Value, Remarks), ConnectorsError> {
     let invalid = |message: String| ConnectorsError::invalid("", message);
     if bytes.len() > MAX_BYTES {
         return Err(invalid(format!("the document is larger than {} MB", MAX_BYTES >> 20)));
     }
-    let mut remarks = Remarks::default();
+    let mut remarks = Remarks { held, ..Remarks::default() };
     let text = decode(bytes, &mut remarks);
     if !text.trim_start().starts_with('{') {
         let root = yaml::read(&text, &mut remarks).map_err(invalid)?;
@@ -85,14 +92,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Value, Remarks), ConnectorsError> {
         Ok(root) => return Ok((root, remarks)),
         Err(error) => error,
     };
+    remarks.held.check().map_err(invalid)?;
     let (line, column) = (error.line(), error.column());
     if error.to_string().starts_with("recursion limit") {
         return Err(invalid(format!(
             "the document is nested more than {MAX_DEPTH} levels deep (line {line})"
         )));
     }
-    let mut remarks = Remarks::default();
-    match yaml::read(&text, &mut remarks) {
+    let mut remarks = Remarks { held, ..Remarks::default() };
+    let read = yaml::read(&text, &mut remarks);
+    remarks.held.check().map_err(invalid)?;
+    match read {
         Ok(root) if root.is_object() => Ok((root, remarks)),
         _ => Err(invalid(format!("the document is not JSON: line {line}, column {column}"))),
     }
@@ -167,17 +177,20 @@ impl<'de> Visitor<'de> for Reader<'_> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number without end"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.0.held.add(Held::text(value.len())).map_err(E::custom)?;
         Ok(value.into())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: serde::de::Error>(self, value: String) -> Result<Value, E> {
+        self.0.held.add(Held::text(value.len())).map_err(E::custom)?;
         Ok(value.into())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(Reader(&mut *self.0))? {
+            self.0.held.add(Held::item(list.len())).map_err(A::Error::custom)?;
             list.push(item);
         }
         Ok(list.into())
@@ -187,6 +200,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut object = Map::new();
         while let Some(name) = fields.next_key::<String>()? {
             let value = fields.next_value_seed(Reader(&mut *self.0))?;
+            self.0.held.add(Held::member(object.len(), name.len())).map_err(A::Error::custom)?;
             if object.contains_key(&name) {
                 self.0.twice(&name, 0);
             }

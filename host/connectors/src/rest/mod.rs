@@ -23,6 +23,7 @@ mod document;
 mod example;
 #[cfg(test)]
 mod fuzz;
+mod held;
 mod keys;
 mod multipart;
 mod openapi;

@@ -26,11 +26,11 @@ use super::{
     example, keys, reference,
     reference::{Broken, follow},
     request,
-    schema::{Direction, Schemas, Uses, short, size, values},
+    schema::{Direction, Schemas, Uses, size, values},
     security::{self, Hidden, SecurityKind, SecurityScheme, Way},
     slug,
 };
-use crate::ConnectorsError;
+use crate::{ConnectorsError, error::wording::short};
 
 /// Operations of one document: a record each. The largest that is known, Microsoft Graph's, has 11,422.
 const MAX_OPERATIONS: usize = 20_000;
@@ -70,6 +70,7 @@ const MAX_WORK: usize = 50_000_000;
 
 /// Characters of texts.
 const MAX_TITLE: usize = 200;
+const MAX_PLACE: usize = 300;
 const MAX_DESCRIPTION: usize = 4_000;
 
 /// Reads a document, for an API whose address is not known.
@@ -105,7 +106,7 @@ pub(crate) fn import_for(document: &[u8], at: Option<&Url>) -> Result<Api, Conne
         let item = match importer.item(item) {
             Ok(item) => item,
             Err(reason) => {
-                skipped.push(Skipped { operation: path.clone(), reason });
+                skipped.push(Skipped { operation: short(path, MAX_PLACE), reason });
                 continue;
             }
         };
@@ -116,12 +117,12 @@ pub(crate) fn import_for(document: &[u8], at: Option<&Url>) -> Result<Api, Conne
             };
             let identity = format!("{} {path}", verb.as_str());
             if let Some(reason) = importer.is_full(found.len()) {
-                skipped.push(Skipped { operation: identity, reason });
+                skipped.push(Skipped { operation: short(&identity, MAX_PLACE), reason });
                 continue;
             }
             match importer.operation(verb, path, member, item) {
                 Ok(operation) => found.push((identity, operation)),
-                Err(reason) => skipped.push(Skipped { operation: identity, reason }),
+                Err(reason) => skipped.push(Skipped { operation: short(&identity, MAX_PLACE), reason }),
             }
         }
     }
@@ -189,7 +190,7 @@ fn verb(name: &str, item: &Map<String, Value>) -> Option<Verb> {
 /// What there is to say about a member of a path item that is no operation of ours.
 fn unserved(name: &str, member: &Value, path: &str) -> Vec<Skipped> {
     let skipped = |name: &str, reason: &str| Skipped {
-        operation: format!("{} {path}", short(&name.to_ascii_uppercase(), 40)),
+        operation: format!("{} {}", short(&name.to_ascii_uppercase(), 40), short(path, MAX_PLACE)),
         reason: reason.into(),
     };
     match name {
@@ -221,7 +222,7 @@ fn name(found: Vec<(String, Operation)>, skipped: &mut Vec<Skipped>) -> Vec<Oper
             operation.slug = if is_alone { slug.clone() } else { slug::distinct(&slug, &identity) };
             if named.contains_key(&operation.slug) {
                 let reason = format!("another operation is called '{}'", operation.slug);
-                skipped.push(Skipped { operation: identity, reason });
+                skipped.push(Skipped { operation: short(&identity, MAX_PLACE), reason });
             } else {
                 named.insert(operation.slug.clone(), operation);
             }
@@ -330,7 +331,7 @@ impl<'a> Importer<'a> {
         source: &'a Value,
         item: &'a Map<String, Value>,
     ) -> Result<Operation, String> {
-        self.here = format!("{} {}", verb.as_str(), short(path, 300));
+        self.here = format!("{} {}", verb.as_str(), short(path, MAX_PLACE));
         let noted = self.notes.len();
         self.left = self.left.saturating_sub(1);
         let read = self.read_operation(verb, path, source, item);

@@ -9,7 +9,8 @@ use std::{
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::{document::MAX_VALUES, schema::short};
+use super::document::MAX_VALUES;
+use crate::error::wording::short;
 
 /// References to references.
 const MAX_HOPS: usize = 16;

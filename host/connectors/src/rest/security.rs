@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::{
     Note,
     reference::{follow, own_fields},
-    schema::short,
 };
+use crate::error::wording::short;
 
 /// A security scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,10 @@ use std::collections::HashMap;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::{Map, Number, Value};
 
-use super::document::{MAX_BYTES, MAX_DEPTH, MAX_VALUES, Remarks};
+use super::{
+    document::{MAX_BYTES, MAX_DEPTH, MAX_VALUES, Remarks},
+    held::Held,
+};
 
 /// A key that is no text may hold so many values and bytes of texts.
 const MAX_KEY: usize = 1_000;
@@ -54,6 +57,8 @@ struct Cost {
     values: usize,
     bytes: usize,
     depth: usize,
+    /// What it takes in memory.
+    held: Held,
 }
 
 /// A list or a mapping that is not yet closed.
@@ -93,7 +98,7 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_key = self.wants_key();
-                let cost = Cost { values: 1, bytes: text.len(), depth: 0 };
+                let cost = Cost { values: 1, bytes: text.len(), depth: 0, held: Held::text(text.len()) };
                 self.charge(cost)?;
                 let value = match is_key {
                     true => Value::String(text.into_owned()),
@@ -140,7 +145,7 @@ impl Builder<'_> {
             return Err(format!("the document is nested more than {MAX_DEPTH} levels deep"));
         }
         self.charge(Cost { values: 1, ..Cost::default() })?;
-        self.open.push(Open { anchor, cost: Cost { values: 1, bytes: 0, depth: 1 }, node });
+        self.open.push(Open { anchor, cost: Cost { values: 1, depth: 1, ..Cost::default() }, node });
         Ok(())
     }
 
@@ -150,6 +155,7 @@ impl Builder<'_> {
         if self.values > MAX_VALUES || self.bytes > 2 * MAX_BYTES {
             return Err(format!("the document holds more than {MAX_VALUES} values or too many aliases"));
         }
+        self.remarks.held.add(cost.held)?;
         if self.open.len() + cost.depth > MAX_DEPTH {
             return Err(format!("the document is nested more than {MAX_DEPTH} levels deep"));
         }
@@ -177,6 +183,14 @@ impl Builder<'_> {
             self.root.get_or_insert((value, cost));
             return Ok(());
         };
+        let more = match &open.node {
+            Node::List(items) => Held::item(items.len()),
+            // Its name was counted as a text.
+            Node::Mapping { fields, key: Some(_), .. } => Held::member(fields.len(), 0),
+            Node::Mapping { .. } => Held::default(),
+        };
+        self.remarks.held.add(more)?;
+        open.cost.held = open.cost.held.and(cost.held).and(more);
         open.cost.values += cost.values;
         open.cost.bytes += cost.bytes;
         open.cost.depth = open.cost.depth.max(cost.depth + 1);

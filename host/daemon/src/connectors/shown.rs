@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::output::{Output, Tone, plain, say, text};
+use crate::{
+    document::pretty,
+    output::{Output, Tone, plain, say, text},
+};
 
 /// What a person does next with a connector that is not ready, in the daemon's words.
 pub(super) fn next_step(connector: &Value) -> String {
@@ -100,6 +103,18 @@ pub(super) fn report_steps(output: Output, steps: &Value) {
     }
 }
 
+/// What a tool answered: its blocks, or what it says for programs alone where it has none.
+pub(super) fn answered(answer: &Value) -> Vec<String> {
+    let blocks = answer["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let structured = &answer["metadata"]["mcp_meta"]["structuredContent"];
+    match blocks {
+        [] if !structured.is_null() => vec![pretty(structured)],
+        blocks => {
+            blocks.iter().map(|block| block["text"].as_str().map_or_else(|| pretty(block), plain)).collect()
+        }
+    }
+}
+
 pub(super) fn pin(pin: &Value) -> Vec<String> {
     let changed = &pin["changed"];
     let (state, since, digest) = match pin["state"].as_str() {
@@ -186,6 +201,23 @@ mod tests {
             ready(json!({ "is_authenticated": false, "reachable": { "ok": false } })),
             "no credential"
         );
+    }
+
+    #[test]
+    fn an_answer_without_blocks_is_shown_by_its_structured_content() {
+        let shown = |content: Value, meta: Value| {
+            answered(&json!({ "content": content, "metadata": { "mcp_meta": meta } })).join("|")
+        };
+        let structured = json!({ "structuredContent": { "total": 2 }, "isError": false });
+        assert_eq!(shown(json!([]), structured.clone()), "{\n  \"total\": 2\n}");
+        assert_eq!(shown(Value::Null, json!({ "structuredContent": [1] })), "[\n  1\n]");
+        // What stands there in words says the same.
+        let said = json!([{ "type": "text", "text": "2 in all" }, { "type": "image", "data": "eA==" }]);
+        let both = shown(said, structured);
+        assert!(both.starts_with("2 in all|{") && !both.contains("total"), "{both}");
+        assert_eq!(shown(json!([]), json!({ "isError": false })), "");
+        let turned = json!({ "structuredContent": { "a": "x\u{202e}y\u{1b}[2J" } });
+        assert!(!shown(json!([]), turned).contains(['\u{202e}', '\u{1b}']));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use airlock_engine::printable::printable;
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,10 +19,7 @@ use super::{
     NotCompiled,
     process::{INVALID, Order},
 };
-use crate::{
-    config::{Compiling, Program},
-    printable::printable,
-};
+use crate::config::{Compiling, Program};
 
 /// Bytes of its standard error that are read.
 const SENTENCE_BYTES: u64 = 8 << 10;

@@ -55,12 +55,28 @@ impl Escapes {
         }
     }
 
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// The kinds, a bit each, of which a secret holds one as it stands there, or with what may stand behind it.
+    pub(super) fn looked_like(secret: &str) -> u8 {
+        let text = [secret.as_bytes(), b"41;"].concat();
+        let holds = |kind: &Self| {
+            let signs = std::iter::successors(kind.next(&text, 0), |at| kind.next(&text, at + 1));
+            signs.into_iter().any(|at| at < secret.len() && kind.read(&text[at..]).is_some())
+        };
+        Self::ALL.iter().filter(|kind| holds(kind)).fold(0, |kinds, kind| kinds | kind.bit())
+    }
+
     /// Pieces of the text with these escapes undone. `after` is what was undone before, and which escapes these were.
     ///
     /// Escapes that stand beside each other are undone in one order only: those that come earlier are undone after others if
-    /// they are made of these.
+    /// they are made of these. But if a secret looks like the others, it is lost when those are undone last: both orders are
+    /// gone through.
     pub(super) fn undo(self, text: &[u8], after: Option<(&View, Option<Self>)>, ways: &Ways) -> View {
-        let made = after.filter(|(_, last)| last.is_some_and(|last| self <= last)).map(|(view, _)| view);
+        let is_over = |last: Self| self == last || self < last && ways.looks_like & last.bit() == 0;
+        let made = after.filter(|(_, last)| last.is_some_and(is_over)).map(|(view, _)| view);
         let (mut view, mut from, mut done) = (View::default(), 0, 0);
         while let Some(hit) = self.next_wanted(text, from, made, ways) {
             let start = hit.saturating_sub(ways.context).max(done);
@@ -248,6 +264,23 @@ const NAMED: [(&str, char); 111] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_looks_like_the_escapes_that_stand_in_it_or_that_it_begins() {
+        for (secret, expected) in [
+            ("tok-4f9a81c2e7d34b60", vec![]),
+            ("a=0Fb\\c%zz&d", vec![Escapes::Quoted]),
+            ("c2VjcmV0LXBhZGRlZA==", vec![Escapes::Quoted]),
+            ("p<a&amp=d/x%41", vec![Escapes::Entities, Escapes::Percent]),
+            ("C:\\new%4", vec![Escapes::Backslash, Escapes::Percent]),
+        ] {
+            let kinds: Vec<_> = Escapes::ALL
+                .into_iter()
+                .filter(|kind| Escapes::looked_like(secret) & kind.bit() != 0)
+                .collect();
+            assert_eq!(kinds, expected, "{secret}");
+        }
+    }
 
     #[test]
     fn escapes_are_read_as_what_they_stand_for_and_others_are_left() {

@@ -41,7 +41,8 @@ impl Matcher {
         forms: Vec<Arc<Form>>,
         secrets: impl Iterator<Item = &'a str> + Clone,
     ) -> Option<Self> {
-        Some(Self { finder: Finder::new(forms)?, ways: Ways::new(secrets) })
+        let looks_like = secrets.clone().fold(0, |kinds, secret| kinds | Escapes::looked_like(secret));
+        Some(Self { finder: Finder::new(forms)?, ways: Ways::new(secrets, looks_like) })
     }
 
     /// Where secrets stand, in order. Those that overlap are one.

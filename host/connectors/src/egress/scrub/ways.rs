@@ -19,6 +19,8 @@ pub(super) struct Ways {
     pub(super) is_wide: bool,
     /// Those that may stand in a number.
     pub(super) numerals: Vec<Numeral>,
+    /// The kinds of escapes, a bit each, that some of them look like.
+    pub(super) looks_like: u8,
 }
 
 /// What the encodings that are undone write.
@@ -32,7 +34,7 @@ fn pair(before: u8, after: u8) -> (usize, u64) {
 }
 
 impl Ways {
-    pub(super) fn new<'a>(secrets: impl Iterator<Item = &'a str> + Clone) -> Self {
+    pub(super) fn new<'a>(secrets: impl Iterator<Item = &'a str> + Clone, looks_like: u8) -> Self {
         let is_wide = secrets.clone().any(|secret| !secret.is_ascii());
         let mut possible = Box::new([is_wide; 256]);
         let mut pairs = vec![0_u64; 1 << 10].into_boxed_slice();
@@ -49,7 +51,7 @@ impl Ways {
         let longest = secrets.clone().map(str::len).max().unwrap_or_default();
         let shortest = secrets.clone().map(str::len).min().unwrap_or_default().max(SHORTEST);
         let numerals = secrets.filter_map(Numeral::of_secret).collect();
-        Self { possible, pairs, shortest, context: GROWTH * longest + 64, is_wide, numerals }
+        Self { possible, pairs, shortest, context: GROWTH * longest + 64, is_wide, numerals, looks_like }
     }
 
     pub(super) fn possible(&self) -> &[bool; 256] {

@@ -13,12 +13,13 @@ use super::{
     super::{
         Body, Choice, Format, Given, Part, Unnamed,
         body::{self, Media},
-        schema::{Direction, Fields, Uses, short},
+        schema::{Direction, Fields, Uses},
     },
     ANY, Importer, files, flag,
     kinds::{Kinds, Look},
     what,
 };
+use crate::error::wording::short;
 
 const ANYTHING: &Value = &Value::Bool(true);
 

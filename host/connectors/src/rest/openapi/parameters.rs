@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 use super::{
     super::{
         Parameter, Place, Style, body, keys, request,
-        schema::{Direction, Uses, short, size},
+        schema::{Direction, Uses, size},
         security::{KeyIn, SecurityKind, SecurityScheme},
     },
     Importer, MAX_DESCRIPTION, MAX_PARAMETERS, MAX_TITLE, flag, what,
 };
+use crate::error::wording::short;
 
 /// Headers that a document may name and that are set right by themselves.
 const BY_THEMSELVES: [&str; 9] = [

@@ -3,11 +3,8 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{
-    super::{Moved, schema::short},
-    Importer, check_version, document, reference, what,
-};
-use crate::ConnectorsError;
+use super::{super::Moved, Importer, check_version, document, reference, what};
+use crate::{ConnectorsError, error::wording::short};
 
 /// Base addresses. Variables have their defaults and no other values: nobody who calls chooses a host (THREATS row 4).
 pub(super) fn servers(of: &Value) -> Vec<String> {

@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use serde_json::{Map, Value, json};
 
-use super::{Key, Schemas, Uses, dialect::name, each_inside, short, size};
+use super::{Key, Schemas, Uses, dialect::name, each_inside, size};
+use crate::error::wording::short;
 
 /// Characters of a description where there is little room.
 const BRIEF: usize = 100;

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Number, Value, json};
 
-use super::{Direction, Schemas, Uses, Way, fits, short};
-use crate::rest::{
-    document::{flag, pointer},
-    slug::digest,
+use super::{Direction, Schemas, Uses, Way, fits};
+use crate::{
+    error::wording::short,
+    rest::{
+        document::{flag, pointer},
+        slug::digest,
+    },
 };
 
 /// Characters of a description inside a schema.

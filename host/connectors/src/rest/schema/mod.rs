@@ -36,7 +36,7 @@ pub(super) use self::{
     dialect::{compile, matches, typed},
     fields::Fields,
     parts::withheld,
-    size::{fits, short, size},
+    size::{fits, size},
 };
 
 /// Which way a value goes: what is `readOnly` is not sent, what is `writeOnly` does not come back.

@@ -1,13 +1,5 @@
 //! How long things are as text.
 
-/// The beginning of a text.
-pub(in crate::rest) fn short(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// Bytes of JSON text.
 pub(in crate::rest) fn size(value: &impl serde::Serialize) -> usize {
     count(value, usize::MAX)

@@ -107,11 +107,14 @@ pub(super) fn planted(secret: &str, encodings: &[Encoding]) -> Option<String> {
     Some(String::from_utf8(bytes).unwrap_or_else(|error| STANDARD.encode(error.into_bytes())))
 }
 
-/// What is left of a secret's encoded form: no more than the ends of an encoding, such as `==`.
+/// What is left of a secret's encoded form: no more than the ends of an encoding, such as `==`. What stands around it may hold
+/// the secret as well, and then less of that is left.
 pub(super) fn is_gone(scrubber: &Scrubber, before: &str, form: &str, after: &str) -> Result<(), String> {
     let text = format!("{before}{form}{after}");
     let cleaned = scrubber.text(&text).into_owned();
-    let left = cleaned.replacen(REDACTED, "", 1).len().saturating_sub(before.len() + after.len());
+    let bytes = |text: &str| text.replace(REDACTED, "").len();
+    let around = [before, after].map(|around| bytes(&scrubber.text(around))).iter().sum();
+    let left = bytes(&cleaned).saturating_sub(around);
     let is_gone = cleaned.contains(REDACTED) && left <= 80 && left <= form.len() / 2;
     // As the value that a JSON text has.
     let document = json!([text]).to_string();
@@ -140,6 +143,32 @@ fn no_secret_survives_one_or_two_encodings() {
                     is_gone(&scrubber, before, &form, after)
                         .unwrap_or_else(|error| panic!("{secret} in {encodings:?}: {error}"));
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_secret_survives_that_looks_like_an_escape_when_others_are_undone_around_it() {
+    for secret in [
+        ":&J`C;\"gPq=0F",
+        "a-secret-that-ends-in==",
+        "C:\\new-secret\\x41",
+        "50%41 of a secret",
+        "a &lt;secret&gt;",
+    ] {
+        let scrubber = of(&[secret]);
+        for (first, second, third) in [
+            (Encoding::JsonAllUnicode, Encoding::Json, Encoding::QuotedPrintable),
+            (Encoding::JsonAllUnicode, Encoding::Html, Encoding::QuotedPrintable),
+            (Encoding::HtmlDecimal, Encoding::Json, Encoding::PercentAll { is_upper: true }),
+            (Encoding::JsonAllUnicode, Encoding::Html, Encoding::Percent),
+        ] {
+            let encodings = [first, second, third];
+            let form = planted(secret, &encodings).expect("it can be encoded");
+            for after in ["", "0F", "41;"] {
+                is_gone(&scrubber, "before ", &form, after)
+                    .unwrap_or_else(|error| panic!("{secret} in {encodings:?}: {error}"));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Text from guests and others as one line of a log, or one sentence, may hold it.
+//! Text from guests and others as one line of a log, one sentence or one entry may hold it. What deceives a reader is listed
+//! here, and nowhere else.
 
 use std::{borrow::Cow, fmt::Write};
 
