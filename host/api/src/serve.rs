@@ -210,7 +210,7 @@ async fn converse(
                     Ok(answer) => answer,
                     Err(never) => match never {},
                 };
-                if !rest.is_read().await {
+                if !rest.read_off().await {
                     connection.leaves_unread();
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -100,7 +100,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Lent<B> {
 
 impl<B: Body<Data = Bytes> + Unpin> Rest<B> {
     /// Reads what nobody read, within bounds. Whether the body came to its end, so that the next request can follow.
-    pub(crate) async fn is_read(self) -> bool {
+    pub(crate) async fn read_off(self) -> bool {
         let Some(place) = self.place else { return true };
         let state = std::mem::replace(&mut *place.lock(), State::Lent);
         match state {
@@ -144,7 +144,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_read_is_thrown_away_up_to_a_size_and_a_time() {
-        for (body, is_read) in [
+        for (body, read_off) in [
             (Any::empty(), true),
             (Any::from(vec![b'x'; MOST as usize]), true),
             (Any::from(vec![b'x'; MOST as usize + 1]), false),
@@ -155,7 +155,7 @@ mod tests {
         ] {
             let (lent, rest) = lend(body, &HeaderMap::new());
             drop(lent);
-            assert_eq!(rest.is_read().await, is_read);
+            assert_eq!(rest.read_off().await, read_off);
         }
     }
 
@@ -165,9 +165,9 @@ mod tests {
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut lent).poll_frame(cx)).await {
             assert!(frame.is_ok());
         }
-        assert!(rest.is_read().await, "it came to its end while it was lent");
+        assert!(rest.read_off().await, "it came to its end while it was lent");
         let (lent, rest) = lend(pieces(1, 1), &HeaderMap::new());
-        assert!(!rest.is_read().await);
+        assert!(!rest.read_off().await);
         drop(lent);
     }
 
@@ -175,10 +175,10 @@ mod tests {
     async fn a_client_that_waits_to_be_told_is_not_told_to_send_what_nobody_wants() {
         let (lent, rest) = lend(pieces(1, 1), &expecting("100-Continue"));
         drop(lent);
-        assert!(!rest.is_read().await);
+        assert!(!rest.read_off().await);
         let (mut lent, rest) = lend(pieces(2, 1), &expecting("100-continue"));
         assert!(poll_fn(|cx| Pin::new(&mut lent).poll_frame(cx)).await.is_some());
         drop(lent);
-        assert!(rest.is_read().await, "it was told, and sends the rest");
+        assert!(rest.read_off().await, "it was told, and sends the rest");
     }
 }
