@@ -20,6 +20,7 @@ use crate::{
     registry::{
         Connector, Protocol, Visibility, client, headers,
         method::{Method, MethodKind},
+        place,
         scope::Scope,
         sharing::{Sharing, word},
     },
@@ -111,7 +112,7 @@ impl Connectors {
     ) -> Result<Value, ConnectorsError> {
         let mut visible = self.0.registry.visible(who);
         visible.retain(|connector| {
-            cursor.is_none_or(|cursor| connector.name.as_str() > cursor)
+            cursor.is_none_or(|cursor| place(&connector.name) > place(cursor))
                 && supports_mcp.is_none_or(|wanted| wanted == (connector.protocol == Protocol::Mcp))
                 && active.is_none_or(|wanted| wanted == connector.is_active_for(who))
         });

@@ -96,12 +96,12 @@ impl Registry {
         Err(ConnectorsError::NotFound(format!("{name} {what} {when}")))
     }
 
-    /// What the principal sees, by name.
+    /// What the principal sees, by name ([`place`]).
     pub(crate) fn visible(&self, who: &Principal) -> Vec<Arc<Connector>> {
         let all = self.all.read();
         let mut visible: Vec<_> =
             all.values().filter(|connector| connector.is_visible_to(who)).cloned().collect();
-        visible.sort_by(|a, b| a.name.cmp(&b.name));
+        visible.sort_by(|a, b| place(&a.name).cmp(&place(&b.name)));
         visible
     }
 
@@ -178,6 +178,11 @@ impl Registry {
         self.all.write().remove(id);
         Ok(())
     }
+}
+
+/// Where a name stands among others, as people look things up: capitals and small letters are alike.
+pub(crate) fn place(name: &str) -> (String, &str) {
+    (name.to_lowercase(), name)
 }
 
 /// The one place where a connector is stored, and so the one where it is looked at as it will be.
