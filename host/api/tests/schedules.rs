@@ -296,7 +296,7 @@ async fn a_schedule_is_made_shown_changed_and_removed_in_the_shapes_of_the_contr
     assert_eq!(shown["workflow_name"], "quick");
     assert_eq!(
         (&shown["paused"], &shown["note"], &shown["deployment_name"]),
-        (&json!(false), &Value::Null, &Value::Null)
+        (&json!(false), &Value::Null, &json!("cast"))
     );
     assert_eq!(shown["remaining_executions"], 4);
     let future = shown["future_executions"].as_array().expect("times");

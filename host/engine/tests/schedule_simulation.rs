@@ -666,7 +666,7 @@ fn every_time_is_started_once_or_accounted_for_whatever_goes_wrong() {
 
 #[test]
 fn a_pause_and_a_resume_go_on_from_now_if_the_clock_was_ahead_and_repeat_nothing_of_the_last_minute() {
-    let definition = serde_json::json!({ "intervals": [{ "every": 10 }] });
+    let definition = json!({ "input": null, "intervals": [{ "every": "PT10S" }] });
     let definition = Definition::read(&serde_json::from_str(&definition.to_string()).expect("an object"))
         .expect("is a definition");
     let spec = Spec::new(&definition).expect("is valid");

@@ -38,7 +38,7 @@ const KINDS: [Kind; 8] = [
     Kind { line: "POST /v1/workflows/executions/none/cancel", with_key: true, status: 404, reads: false },
     Kind { line: "DELETE /v1/workflows", with_key: true, status: 405, reads: false },
     Kind { line: "GET /v1/whoami", with_key: true, status: 200, reads: false },
-    Kind { line: "POST /v1/workflows/deployments", with_key: true, status: 501, reads: false },
+    Kind { line: "POST /v1/connectors-gateway/some/mcp", with_key: true, status: 501, reads: false },
     Kind { line: "POST /v1/workflows/echo/execute", with_key: true, status: 422, reads: true },
 ];
 
