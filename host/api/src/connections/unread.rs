@@ -9,10 +9,12 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Bytes;
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, header},
+};
 use futures::future::poll_fn;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{HeaderMap, header};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
