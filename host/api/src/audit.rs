@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use airlock_connectors::AuditFilter;
+use airlock_connectors::{AUDIT_KINDS, AuditFilter};
 use axum::{
     Json,
     extract::State,
@@ -18,9 +18,24 @@ use crate::{
     body::JsonBody,
     caller::Caller,
     error::{ApiError, ApiResult},
-    parameters::{PageSize, Query, parameters},
+    parameters::{FromText, PageSize, Query, parameters},
     streams,
 };
+
+/// A kind of entry.
+#[derive(Clone)]
+pub(crate) struct Kind(&'static str);
+
+impl FromText for Kind {
+    fn schema() -> Value {
+        json!({ "type": "string", "enum": AUDIT_KINDS })
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let known = AUDIT_KINDS.into_iter().find(|kind| *kind == text);
+        known.map(Self).ok_or_else(|| format!("it is none of {}", AUDIT_KINDS.join(", ")))
+    }
+}
 
 parameters! {
     /// Of `GET /v1/airlock/audit`.
@@ -36,7 +51,7 @@ parameters! {
         /// Those of this user.
         user: Option<String>,
         /// Those of this kind.
-        kind: Option<String>,
+        kind: Option<Kind>,
     }
 }
 
@@ -52,7 +67,7 @@ parameters! {
         /// Those of this user.
         user: Option<String>,
         /// Those of this kind.
-        kind: Option<String>,
+        kind: Option<Kind>,
     }
 }
 
@@ -74,7 +89,8 @@ pub(crate) async fn list(
 ) -> ApiResult<Json<Value>> {
     caller.must_be_owner()?;
     let ListQuery { after, limit, connector, execution, user, kind } = query;
-    let (limit, filter) = (*limit, AuditFilter { connector, execution, user, kind });
+    let (limit, filter) =
+        (*limit, AuditFilter { connector, execution, user, kind: kind.map(|Kind(kind)| kind.to_owned()) });
     let read = tokio::task::spawn_blocking(move || state.connectors.audit_entries(after, limit, filter));
     Ok(Json(read.await.map_err(|_| gone())??))
 }
@@ -87,7 +103,7 @@ pub(crate) async fn follow(
 ) -> ApiResult<Response> {
     caller.must_be_owner()?;
     let FollowQuery { after, connector, execution, user, kind } = query;
-    let filter = AuditFilter { connector, execution, user, kind };
+    let filter = AuditFilter { connector, execution, user, kind: kind.map(|Kind(kind)| kind.to_owned()) };
     let events = state.connectors.audit_follow(after.unwrap_or(0), filter)?.map(|entry| match entry {
         Ok(entry) => Event::default().json_data(entry).map_err(axum::Error::new),
         Err(error) => Err(axum::Error::new(error)),

@@ -6,7 +6,9 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     ApiState,
@@ -21,6 +23,10 @@ use crate::{
     streams::{self, Over},
     wire, workflows,
 };
+
+/// What stands for something else in an address is written out.
+const IN_A_PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
 
 fn id_of(place: &[&str], id: Option<&String>) -> ApiResult<Option<String>> {
     match id {
@@ -72,14 +78,7 @@ pub(crate) async fn update(
         UpdateState::Completed(Err(failure)) | UpdateState::Rejected(failure) => {
             Err(MessageError::Failed(failure).into())
         }
-        // Not 5xx: clients retry those, and that would send another one.
-        UpdateState::Sent | UpdateState::Accepted => Err(ApiError::Status(
-            StatusCode::REQUEST_TIMEOUT,
-            format!(
-                "the update '{update_id}' is not done yet, and goes on: ask for it at \
-                 /v1/airlock/executions/{id}/updates/{update_id}"
-            ),
-        )),
+        UpdateState::Sent | UpdateState::Accepted => Err(not_done(&id, &update_id, "is not done yet")),
     }
 }
 
@@ -117,17 +116,28 @@ async fn send_update(
     let update_id = id_of(&["body", "update_id"], body.update_id.as_ref())?;
     let limit = seconds("timeout_seconds", body.timeout_seconds)?;
     let stage = body.wait_for.map_or(WaitFor::Completed, WaitFor::from);
-    let sent = state.engine.update(&row, update_id, body.message(caller)?, stage, limit);
+    // Whoever is told that it goes on has to know what to ask for.
+    let update_id = update_id.unwrap_or_else(|| Uuid::new_v4().to_string());
+    let named = update_id.clone();
+    let sent = state.engine.update(&row, Some(update_id), body.message(caller)?, stage, limit);
     tokio::select! {
         sent = sent => Ok(sent?),
         why = streams::over(state, caller) => Err(match why {
-            Over::Closing => ApiError::Status(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the daemon is shutting down: the update goes on after its restart".into(),
-            ),
+            Over::Closing => not_done(id, &named, "is not done, and the daemon stops"),
             Over::Key(why) => ApiError::Status(StatusCode::UNAUTHORIZED, why.to_string()),
         }),
     }
+}
+
+/// Not 5xx: clients retry those, and that would send another one.
+fn not_done(id: &str, update_id: &str, why: &str) -> ApiError {
+    let path = |text: &str| utf8_percent_encode(text, IN_A_PATH).to_string();
+    let detail = format!(
+        "the update '{update_id}' {why}; it goes on: ask for it at /v1/airlock/executions/{}/updates/{}",
+        path(id),
+        path(update_id)
+    );
+    ApiError::Status(StatusCode::REQUEST_TIMEOUT, detail)
 }
 
 fn described(update_id: &str, state: &UpdateState) -> Part {

@@ -121,11 +121,11 @@ async fn tell_workflow(
     input: &Text,
     caller: &Caller,
 ) -> ApiResult<Json<Value>> {
-    let message = Message {
-        name: SUBMIT_INPUT.into(),
-        input: json!({ "task_id": task_id, "input": input.value() }).into(),
-        sender: sender(caller).into(),
-    };
+    // The answer as it was written: a number may be more than a value holds.
+    let text = format!("{{\"task_id\":{},\"input\":{}}}", json!(task_id), input.as_str());
+    let input =
+        Text::parse(text).map_err(|error| ApiError::invalid(&["body", "input"], error.to_string()))?;
+    let message = Message { name: SUBMIT_INPUT.into(), input, sender: sender(caller).into() };
     let (_, outcome) = state.engine.update(row, None, message, WaitFor::Completed, Some(LOOK)).await?;
     match outcome {
         UpdateState::Completed(Ok(_)) => Ok(delivered("the answer is delivered")),

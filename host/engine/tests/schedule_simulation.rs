@@ -240,6 +240,22 @@ impl Executions for Engine {
         Ok(())
     }
 
+    async fn may_start(&self, start: &ScheduleStart) -> Result<(), StartFailed> {
+        let mut inner = self.0.inner.lock();
+        let refusals = inner.refusals;
+        if inner.dead {
+            return Err(StartFailed::ForNow("trouble".into()));
+        }
+        if inner.executions.get(start.execution_id.as_str()).is_some_and(|execution| execution.strangers) {
+            inner.turned_away += 1;
+            return Err(StartFailed::ForGood("the id is somebody else's".into()));
+        }
+        match inner.random.random_bool(refusals) {
+            true => Err(StartFailed::ForGood("the workflow is gone".into())),
+            false => Ok(()),
+        }
+    }
+
     async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed> {
         let mut inner = self.0.inner.lock();
         let id = start.execution_id.as_str();

@@ -6,7 +6,8 @@
 //! those crates read. Formats that are not named here are [`jsonschema`]'s own, and a word that neither knows says nothing.
 //!
 //! Formats of numbers are bounds: a number that no `u64` holds is told before anything begins, and not by the type behind the
-//! form. Bounds that a schema has itself stay.
+//! form. Bounds that a schema has itself stay. For JSON Schema `5.0` is an integer; the types behind forms read none that is
+//! written with a fraction or an exponent, so that is told as well.
 
 use std::net::IpAddr;
 
@@ -16,7 +17,7 @@ use jiff::{
     civil::{Date, DateTime as Civil, Time},
     fmt::temporal::Pieces,
 };
-use jsonschema::ValidationOptions;
+use jsonschema::{Keyword, ValidationError, ValidationOptions};
 use serde_json::{Number, Value};
 use url::Url;
 use uuid::Uuid;
@@ -40,7 +41,9 @@ const CHECKS: [(&str, Check); 10] = [
 
 /// Asserts formats, in the meaning that they have here.
 pub(crate) fn asserted(options: ValidationOptions) -> ValidationOptions {
-    let options = options.should_validate_formats(true);
+    let options = options
+        .should_validate_formats(true)
+        .with_keyword(WHOLE, |_, _, _| Ok(Box::new(Whole) as Box<dyn for<'i> Keyword<'i>>));
     CHECKS.into_iter().fold(options, |options, (name, check)| options.with_format(name, check))
 }
 
@@ -63,16 +66,57 @@ fn bounds(format: &str) -> Option<(Number, Number)> {
     })
 }
 
-/// A schema in which formats of numbers are bounds. `places` are where its schemas stand. None if it has no such formats.
+/// Stands in schemas of integers: the number is written as one.
+const WHOLE: &str = "airlock: a whole number";
+
+struct Whole;
+
+impl<'i> Keyword<'i> for Whole {
+    fn validate(&self, value: &'i Value) -> Result<(), ValidationError<'i>> {
+        match <Self as Keyword<'i>>::is_valid(self, value) {
+            true => Ok(()),
+            false => Err(ValidationError::custom(format!(
+                "{value} is written with a fraction or an exponent: write a whole number without them"
+            ))),
+        }
+    }
+
+    fn is_valid(&self, value: &'i Value) -> bool {
+        // What is beyond 64 bits is held as a floating-point number, however it was written.
+        let beyond = |number: f64| number < i64::MIN as f64 || number >= u64::MAX as f64;
+        match value {
+            Value::Number(number) if number.is_f64() => number.as_f64().is_some_and(beyond),
+            _ => true,
+        }
+    }
+}
+
+fn is_integer(schema: &Value) -> bool {
+    let is = |kind: &Value, name: &str| {
+        kind == name || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == name))
+    };
+    schema.get("type").is_some_and(|kind| is(kind, "integer") && !is(kind, "number"))
+}
+
+/// A schema of an input in which formats of numbers are bounds and integers are written as such. `places` are where its
+/// schemas stand. None if there is nothing of that.
 pub(crate) fn bounded<'p>(schema: &Value, places: impl Iterator<Item = &'p str>) -> Option<Value> {
     let mut bounded: Option<Value> = None;
     for place in places {
-        let format = schema.pointer(place).and_then(|at| at.get("format")).and_then(Value::as_str);
-        let Some((least, largest)) = format.and_then(bounds) else { continue };
+        let Some(at) = schema.pointer(place) else { continue };
+        let bounds = at.get("format").and_then(Value::as_str).and_then(bounds);
+        let is_integer = is_integer(at);
+        if bounds.is_none() && !is_integer {
+            continue;
+        }
         let whole = bounded.get_or_insert_with(|| schema.clone());
-        if let Some(Value::Object(fields)) = whole.pointer_mut(place) {
+        let Some(Value::Object(fields)) = whole.pointer_mut(place) else { continue };
+        if let Some((least, largest)) = bounds {
             fields.entry("minimum").or_insert(Value::Number(least));
             fields.entry("maximum").or_insert(Value::Number(largest));
+        }
+        if is_integer {
+            fields.insert(WHOLE.into(), Value::Bool(true));
         }
     }
     bounded

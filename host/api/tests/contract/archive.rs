@@ -79,3 +79,52 @@ async fn schedules_of_an_archived_workflow_skip_their_times_and_say_why() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_start_that_is_refused_does_not_end_what_it_was_to_replace() {
+    let house = House::new().await;
+    house.start("Wait", "runs", json!({})).await;
+    let replace = |input: Value| json!({ "execution_id": "runs", "input": input, "id_conflict_policy": "terminate_existing" });
+    put(&house, "/v1/workflows/Wait/archive").await;
+    let answer = house.post("/v1/workflows/Wait/execute", replace(json!({}))).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.body);
+    assert_eq!(house.got("/v1/workflows/executions/runs").await["status"], "RUNNING");
+    put(&house, "/v1/workflows/Wait/unarchive").await;
+    let before = house.got("/v1/workflows/executions/runs").await["run_id"].clone();
+    let answer = house.post("/v1/workflows/Wait/execute", replace(json!({}))).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    assert_ne!(house.got("/v1/workflows/executions/runs").await["run_id"], before, "it took its place");
+}
+
+#[tokio::test]
+async fn a_schedule_whose_next_execution_cannot_start_does_not_end_the_one_that_runs() {
+    for overlap in [4, 5] {
+        let house = House::new().await;
+        let schedule = json!({ "workflow_identifier": "Wait", "schedule": {
+            "schedule_id": "often", "input": {}, "intervals": [{ "every": "PT1S" }], "policy": { "overlap": overlap } } });
+        let made = house.post("/v1/workflows/schedules", schedule).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+        let path = "/v1/workflows/schedules/often";
+        eventually(LIMIT, "one runs", async || {
+            let shown = house.got(path).await;
+            (shown["running_executions"] != json!([])).then_some(())
+        })
+        .await;
+        put(&house, "/v1/workflows/Wait/archive").await;
+        // One that was being replaced when the workflow was archived may be on its way.
+        let skipped = |shown: &Value| shown["scheduled"]["skipped"].as_u64().unwrap_or(0);
+        let first = eventually(LIMIT, "a time is skipped", async || {
+            let shown = house.got(path).await;
+            (skipped(&shown) > 0).then_some(shown)
+        })
+        .await;
+        let later = eventually(LIMIT, "more times are skipped", async || {
+            let shown = house.got(path).await;
+            (skipped(&shown) > skipped(&first) + 1).then_some(shown)
+        })
+        .await;
+        assert_eq!(later["running_executions"], first["running_executions"], "overlap {overlap}");
+        let id = later["running_executions"][0].as_str().expect("one runs");
+        assert_eq!(house.got(&format!("/v1/workflows/executions/{id}")).await["status"], "RUNNING");
+    }
+}

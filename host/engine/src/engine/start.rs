@@ -20,8 +20,8 @@ use super::{
     turn::{self, Newborn},
 };
 use crate::{
-    Digest, ExecutionId, Json, OrganizationId, Principal, RetryPolicy, RunId, UserId, WorkflowDefinition,
-    WorkspaceId,
+    Digest, ExecutionId, Json, OrganizationId, PluginDefinition, Principal, RetryPolicy, RunId, UserId,
+    WorkflowDefinition, WorkspaceId,
     guests::GuestError,
     history::{Message, Parent, Started},
     json,
@@ -410,6 +410,14 @@ pub(super) fn search_keys_of(
     workflow.search_keys.iter().map(|path| (path.clone(), value(path))).collect()
 }
 
+/// What is known of an execution that may begin.
+struct Judged {
+    digest: Digest,
+    definition: Arc<PluginDefinition>,
+    /// As its schema was asked about it.
+    input: Json,
+}
+
 impl Engine {
     /// Starts an execution. It is durable when this returns; the workflow has had its first turn by then, unless it has
     /// to wait.
@@ -429,6 +437,8 @@ impl Engine {
                     if conflict == IdConflict::UseExisting {
                         return Ok(view);
                     }
+                    // Whoever cannot take its place does not end it.
+                    self.judged(&request.birth()).await?;
                     // It may have ended by itself meanwhile; anything else shows in the start.
                     let _ = self.terminate(whom, "another execution takes its place".into()).await;
                 }
@@ -511,8 +521,8 @@ impl Engine {
         self.guests.serving(workflow)
     }
 
-    /// Starts an execution, whoever asks.
-    pub(super) async fn begin(&self, mut birth: Birth) -> Result<ExecutionView, StartError> {
+    /// Whether an execution may begin, apart from its id: with which code, and with which input.
+    async fn judged(&self, birth: &Birth) -> Result<Judged, StartError> {
         if self.closing.load(Ordering::SeqCst) {
             return Err(StartError::ShuttingDown);
         }
@@ -523,14 +533,14 @@ impl Engine {
         }
         // What was begun before goes on to its end: its children are parts of it.
         if birth.parent.is_none() && self.archive.holds(&birth.workflow) {
-            return Err(StartError::Archived(birth.workflow));
+            return Err(StartError::Archived(birth.workflow.clone()));
         }
         let unknown = || StartError::UnknownWorkflow(birth.workflow.clone());
         let digest = self.serving(&birth.workflow).await.ok_or_else(unknown)?;
         let definition = self.guests.definition(&digest).await?;
         let workflow = definition.workflow(&birth.workflow).ok_or_else(unknown)?;
         if workflow.on_behalf_of && !birth.caller_may_act {
-            return Err(StartError::NotOnBehalf(birth.workflow));
+            return Err(StartError::NotOnBehalf(birth.workflow.clone()));
         }
         let input = birth.checked_input();
         let checked = self.validators.check(digest, birth.workflow.clone(), &workflow.input_schema, &input);
@@ -538,6 +548,20 @@ impl Engine {
             Invalid::Problems(problems) => StartError::InvalidInput(problems),
             Invalid::Schema(error) => error.into(),
         })?;
+        Ok(Judged { digest, definition, input })
+    }
+
+    /// Why a request to start would be refused now, apart from its id. It begins nothing.
+    #[boxed]
+    pub async fn may_start(&self, request: &StartRequest) -> Result<(), StartError> {
+        self.judged(&request.birth()).await.map(drop)
+    }
+
+    /// Starts an execution, whoever asks.
+    pub(super) async fn begin(&self, mut birth: Birth) -> Result<ExecutionView, StartError> {
+        let Judged { digest, definition, input } = self.judged(&birth).await?;
+        let unknown = || StartError::UnknownWorkflow(birth.workflow.clone());
+        let workflow = definition.workflow(&birth.workflow).ok_or_else(unknown)?;
         let mut wishes = std::mem::take(&mut birth.wishes);
         if birth.only_known_wishes {
             wishes.retain(|wish| match &wish.connector_name {

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 
 use super::{Executions, Outcome as Ended, OwnExecution, Problem, Refusal, ScheduleStart, StartFailed};
 use crate::{
-    Engine, Extensions, Json,
+    Engine, ExecutionId, Extensions, Json,
     engine::{Address, StartError, StartRequest},
     guests::GuestError,
     store::{Status, StoreError},
@@ -63,6 +63,22 @@ impl Executions for Arc<Engine> {
         }
     }
 
+    async fn may_start(&self, start: &ScheduleStart) -> Result<(), StartFailed> {
+        // What the workflow says of itself may have changed since the schedule was made.
+        let checked = self.check(&start.workflow, &start.input, &start.extensions).await;
+        if let Err(refusal @ (Refusal::OnBehalfOf(_) | Refusal::Extensions(_))) = checked {
+            return Err(StartFailed::ForGood(refusal.to_string()));
+        }
+        Engine::may_start(self, &request(start.clone())).await.map_err(failed)?;
+        match self.get(&start.execution_id) {
+            Ok(Some(found)) if !own(start).address().reaches(&found.row) => {
+                Err(StartFailed::ForGood(not_ours(&start.execution_id)))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(StartFailed::ForNow(error.to_string())),
+        }
+    }
+
     async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed> {
         // A schedule makes up for what was missed: a start that crashes the process would come at every start.
         let _running = match self.starting(&start.execution_id) {
@@ -74,40 +90,18 @@ impl Executions for Arc<Engine> {
         if let Err(refusal @ (Refusal::OnBehalfOf(_) | Refusal::Extensions(_))) = checked {
             return Err(StartFailed::ForGood(refusal.to_string()));
         }
-        let Extensions { mocks, wishes } = start.extensions;
-        let own = OwnExecution {
-            execution_id: start.execution_id.clone(),
-            schedule_id: start.schedule_id.clone(),
-            owner: start.principal.clone(),
-        };
-        let request = StartRequest {
-            execution_id: Some(start.execution_id),
-            schedule: Some(start.schedule_id.to_string()),
-            mocks,
-            wishes,
-            ..StartRequest::new(start.workflow, start.input, start.principal)
-        };
-        match Engine::start(self, request).await {
+        let own = own(&start);
+        match Engine::start(self, request(start)).await {
             Ok(_) => Ok(()),
             Err(StartError::AlreadyExists(id)) => match self.get(&id) {
                 // From before a crash.
                 Ok(Some(found)) if own.address().reaches(&found.row) => Ok(()),
-                Ok(Some(_)) => Err(StartFailed::ForGood(format!(
-                    "the id '{id}' belongs to an execution that this schedule did not start: this time is left out"
-                ))),
+                Ok(Some(_)) => Err(StartFailed::ForGood(not_ours(&id))),
                 // Somebody is about to begin under the id, and it is not known yet who.
                 Ok(None) => Err(StartFailed::ForNow(format!("the id '{id}' is being taken"))),
                 Err(error) => Err(StartFailed::ForNow(error.to_string())),
             },
-            Err(error @ StartError::Archived(_)) => Err(StartFailed::Skipped(error.to_string())),
-            Err(
-                error @ (StartError::ShuttingDown
-                | StartError::Store(
-                    StoreError::Full | StoreError::ReadOnly(_) | StoreError::Failed(_),
-                )
-                | StartError::Guest(GuestError::Host(_))),
-            ) => Err(StartFailed::ForNow(error.to_string())),
-            Err(error) => Err(StartFailed::ForGood(error.to_string())),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -148,5 +142,41 @@ impl Executions for Arc<Engine> {
                 tokio::time::sleep(PAUSE).await;
             }
         })
+    }
+}
+
+/// The execution that a start makes.
+fn own(start: &ScheduleStart) -> OwnExecution {
+    OwnExecution {
+        execution_id: start.execution_id.clone(),
+        schedule_id: start.schedule_id.clone(),
+        owner: start.principal.clone(),
+    }
+}
+
+fn not_ours(id: &ExecutionId) -> String {
+    format!("the id '{id}' belongs to an execution that this schedule did not start: this time is left out")
+}
+
+/// What is asked of the engine.
+fn request(start: ScheduleStart) -> StartRequest {
+    let Extensions { mocks, wishes } = start.extensions;
+    StartRequest {
+        execution_id: Some(start.execution_id),
+        schedule: Some(start.schedule_id),
+        mocks,
+        wishes,
+        ..StartRequest::new(start.workflow, start.input, start.principal)
+    }
+}
+
+/// What becomes of a time whose execution was refused.
+fn failed(error: StartError) -> StartFailed {
+    match error {
+        StartError::Archived(_) => StartFailed::Skipped(error.to_string()),
+        StartError::ShuttingDown
+        | StartError::Store(StoreError::Full | StoreError::ReadOnly(_) | StoreError::Failed(_))
+        | StartError::Guest(GuestError::Host(_)) => StartFailed::ForNow(error.to_string()),
+        error => StartFailed::ForGood(error.to_string()),
     }
 }

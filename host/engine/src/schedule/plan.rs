@@ -157,8 +157,8 @@ pub struct State {
 pub enum Next {
     /// Start this and call [`Plan::started`] or [`Plan::failed`].
     Start(Run),
-    /// Stop what runs and call [`Plan::stopping`].
-    Stop(Stop),
+    /// Stop what runs, so that this can start, and call [`Plan::stopping`]; or [`Plan::failed`], if it could not start then.
+    Stop(Stop, Run),
     /// Something was decided that needs no doing; ask again.
     Decided,
     /// Nothing until this time, or until something happens.
@@ -279,7 +279,7 @@ impl Plan {
                 _ => None,
             };
             if let Some(stop) = stop.filter(|_| !self.stopping) {
-                return Next::Stop(stop);
+                return Next::Stop(stop, first.clone());
             }
         }
         if let Some(run) = self.state.triggers.front().cloned() {

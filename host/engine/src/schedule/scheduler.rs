@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
-    BackfillView, Definition, Members, Next, Outcome, Overlap, Plan, Policy, Problem, Spec, State, Stop,
+    BackfillView, Definition, Members, Next, Outcome, Overlap, Plan, Policy, Problem, Run, Spec, State, Stop,
     UnixSeconds,
     plan::{MOST_AT_ONCE, seconds},
 };
@@ -57,6 +57,9 @@ pub trait Executions: Send + Sync + 'static {
 
     /// Starts an execution. `Ok` also when this schedule has started it before; an id that anybody else took is a failure.
     async fn start(&self, start: ScheduleStart) -> Result<(), StartFailed>;
+
+    /// Whether this could start if nothing of the schedule ran.
+    async fn may_start(&self, start: &ScheduleStart) -> Result<(), StartFailed>;
 
     /// Whether the schedule has started this one. An error means that it cannot be known now.
     fn has_started(&self, which: &OwnExecution) -> Result<bool, String>;
@@ -467,8 +470,18 @@ impl Scheduler {
                     self.save(key, entry).map_err(|error| error.to_string())?;
                     return Ok(wake);
                 }
-                Next::Stop(how) => {
+                Next::Stop(how, run) => {
                     self.save(key, entry).map_err(|error| error.to_string())?;
+                    // What cannot take its place does not end it.
+                    let start = entry.start(&run)?;
+                    let possible = match &start {
+                        Ok(start) => self.executions.may_start(start).await,
+                        Err(problem) => Err(StartFailed::ForGood(problem.clone())),
+                    };
+                    if let Err(why) = possible {
+                        entry.does_not_start(&run, why, now)?;
+                        continue;
+                    }
                     for id in entry.plan.state().running.clone() {
                         let reason = format!("the schedule {} starts another", entry.id);
                         match how {
@@ -482,41 +495,24 @@ impl Scheduler {
                     // What was decided before is safe when the execution starts, so that the start is the only thing
                     // that a crash can hide.
                     self.save(key, entry).map_err(|error| error.to_string())?;
-                    let execution_id: ExecutionId = match entry.plan.execution_id(&run).parse() {
-                        Ok(id) => id,
-                        Err(error) => return Err(error.to_string()),
-                    };
-                    let started = match entry.definition.extensions() {
-                        // It was read when the schedule was made. What is not understood is not left away.
-                        Err(problem) => Err(StartFailed::ForGood(problem.message)),
-                        Ok(extensions) => {
-                            let start = ScheduleStart {
-                                workflow: entry.workflow.clone(),
-                                execution_id: execution_id.clone(),
-                                input: entry.definition.input.clone(),
-                                extensions,
-                                principal: entry.owner.clone(),
-                                schedule_id: entry.id.clone(),
-                            };
-                            self.executions.start(start).await
+                    let started = match entry.start(&run)? {
+                        Ok(start) => {
+                            let id = start.execution_id.clone();
+                            self.executions.start(start).await.map(|()| id)
                         }
+                        Err(problem) => Err(StartFailed::ForGood(problem)),
                     };
                     match started {
-                        Ok(()) => {
-                            self.watch(key, entry.own(&execution_id));
-                            entry.plan.started(&run, execution_id, now);
+                        Ok(id) => {
+                            self.watch(key, entry.own(&id));
+                            entry.plan.started(&run, id, now);
+                            entry.dirty = true;
                         }
-                        Err(StartFailed::ForNow(reason)) => {
-                            entry.unsure = true;
-                            return Err(reason);
+                        Err(why) => {
+                            entry.unsure |= matches!(why, StartFailed::ForNow(_));
+                            entry.does_not_start(&run, why, now)?;
                         }
-                        Err(StartFailed::ForGood(reason)) => {
-                            tracing::warn!(schedule = entry.id, reason, "a scheduled execution cannot start");
-                            entry.plan.failed(&run, reason, now);
-                        }
-                        Err(StartFailed::Skipped(reason)) => entry.plan.skip(&run, reason),
                     }
-                    entry.dirty = true;
                     self.save(key, entry).map_err(|error| error.to_string())?;
                     starts += 1;
                     if starts == STARTS {
@@ -819,6 +815,36 @@ impl Entry {
     /// One of its executions.
     fn own(&self, id: &ExecutionId) -> OwnExecution {
         OwnExecution { execution_id: id.clone(), schedule_id: self.id.clone(), owner: self.owner.clone() }
+    }
+
+    /// What is to start for a time. It was read when the schedule was made: what is not understood now is not left away, but
+    /// the reason why nothing starts.
+    fn start(&self, run: &Run) -> Result<Result<ScheduleStart, String>, String> {
+        let execution_id: ExecutionId =
+            self.plan.execution_id(run).parse().map_err(|error: crate::ids::InvalidId| error.to_string())?;
+        let start = |extensions| ScheduleStart {
+            workflow: self.workflow.clone(),
+            execution_id,
+            input: self.definition.input.clone(),
+            extensions,
+            principal: self.owner.clone(),
+            schedule_id: self.id.clone(),
+        };
+        Ok(self.definition.extensions().map(start).map_err(|problem| problem.message))
+    }
+
+    /// Nothing comes of a time; an error if it may be tried again.
+    fn does_not_start(&mut self, run: &Run, why: StartFailed, now: UnixMs) -> Result<(), String> {
+        match why {
+            StartFailed::ForNow(reason) => return Err(reason),
+            StartFailed::ForGood(reason) => {
+                tracing::warn!(schedule = self.id, reason, "a scheduled execution cannot start");
+                self.plan.failed(run, reason, now);
+            }
+            StartFailed::Skipped(reason) => self.plan.skip(run, reason),
+        }
+        self.dirty = true;
+        Ok(())
     }
 
     fn stored(&self) -> Result<Vec<u8>, RecordsError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime};
 use chrono_tz::Tz;
 use croner::{
     Cron,
@@ -51,6 +51,9 @@ pub(super) struct Every {
 
 /// So many entries a list may have: a look for the next time asks each of them.
 const LONGEST_LIST: usize = 100;
+
+/// The last second of the year 9999: later times have no form that others read.
+const LAST: UnixSeconds = 253_402_300_799;
 
 /// The years that times may lie in; the cron library knows no later ones.
 pub(super) const YEARS: std::ops::RangeInclusive<i64> = 1970..=4999;
@@ -112,9 +115,12 @@ impl Spec {
         let mut time = |field: &str, text: &Option<String>| {
             text.as_deref().and_then(|text| {
                 DateTime::parse_from_rfc3339(text)
-                    .map_err(|_| {
+                    .ok()
+                    // What is shown of it must be a year that others read, wherever they are.
+                    .filter(|time| (1..=9998).contains(&time.year()))
+                    .ok_or_else(|| {
                         let message = format!(
-                            "'{text}' is not a time with a zone such as 2026-11-21T08:00:00Z (RFC 3339)"
+                            "'{text}' is not a time with a zone such as 2026-11-21T08:00:00Z (RFC 3339), from the year 1 to 9998"
                         );
                         problems.push(Problem::new(format!("/{field}"), message));
                     })
@@ -159,7 +165,7 @@ impl Spec {
             skip,
             zone,
             first: start.unwrap_or(0).max(0),
-            last: end.unwrap_or(UnixSeconds::MAX),
+            last: end.unwrap_or(LAST).min(LAST),
             jitter,
             policy,
             max_executions,
@@ -369,6 +375,11 @@ mod tests {
                 "0 to 59",
             ),
             (json!({ "cron_expressions": ["@daily"], "start_at": "tomorrow" }), "/start_at", "RFC 3339"),
+            (
+                json!({ "cron_expressions": ["@daily"], "end_at": "0000-01-01T00:00:00Z" }),
+                "/end_at",
+                "1 to 9998",
+            ),
             (
                 json!({ "cron_expressions": ["@daily"], "start_at": "2026-01-02T00:00:00Z", "end_at": "2026-01-01T00:00:00Z" }),
                 "/end_at",

@@ -281,3 +281,36 @@ fn a_long_text_with_a_format_costs_no_more_than_promised() {
         }
     }
 }
+
+#[test]
+fn an_integer_is_written_as_one_and_a_number_as_anybody_likes() {
+    let schema = json!({ "properties": {
+        "whole": { "type": "integer" },
+        "perhaps": { "type": ["integer", "null"] },
+        "any": { "type": "number" },
+        "either": { "type": ["integer", "number"] },
+        "list": { "items": { "type": "integer" } },
+    } });
+    let checked = Schemas::of_process().compile_blocking(&schema, Dialect::Input).expect("a schema");
+    let read = |name: &str, number: &str| {
+        let value = serde_json::from_str(&format!("{{\"{name}\":{number}}}")).expect("JSON");
+        checked.check_blocking(&value)
+    };
+    for number in ["5", "0", "-3", "18446744073709551615", "340282366920938463463374607431768211455"] {
+        for name in ["whole", "perhaps", "any", "either"] {
+            assert_eq!(read(name, number), Outcome::Fits, "{name} {number}");
+        }
+    }
+    for number in ["5.0", "5e0", "1e1", "-0.0", "2.50e1"] {
+        for name in ["whole", "perhaps"] {
+            let Outcome::Differs(found) = read(name, number) else { panic!("{name} {number}") };
+            assert_eq!(found[0].instance, format!("/{name}"));
+            assert!(found[0].message.contains("write a whole number"), "{}", found[0].message);
+        }
+        for name in ["any", "either"] {
+            assert_eq!(read(name, number), Outcome::Fits, "{name} {number}");
+        }
+    }
+    let Outcome::Differs(found) = read("list", "[1, 2.0]") else { panic!("a list") };
+    assert_eq!(found[0].instance, "/list/1");
+}
