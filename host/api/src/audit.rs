@@ -33,7 +33,7 @@ impl FromText for Kind {
 
     fn from_text(text: &str) -> Result<Self, String> {
         let known = AUDIT_KINDS.into_iter().find(|kind| *kind == text);
-        known.map(Self).ok_or_else(|| format!("it is none of {}", AUDIT_KINDS.join(", ")))
+        known.map(Self).ok_or_else(|| format!("it is not a kind of audit entry: {}", AUDIT_KINDS.join(", ")))
     }
 }
 
