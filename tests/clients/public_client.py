@@ -312,7 +312,7 @@ def messages(client):
 def deployments(client):
     api = client.workflows.deployments
     found = {one.name: one for one in api.list_deployments().deployments}
-    check({"hello", "github-issues", "durable"} <= set(found), f"each plugin is a deployment: {set(found)!r}")
+    check({"hello", "github_issues", "durable"} <= set(found), f"each plugin is a deployment: {set(found)!r}")
     check(all(one.is_active and one.active_worker_count == 1 for one in found.values()), f"{found!r}")
     shown = api.get_deployment(name="hello")
     check(shown.id == found["hello"].id and [worker.is_active for worker in shown.workers] == [True], f"{shown!r}")
@@ -353,6 +353,7 @@ def main():
         workflows(client)
         messages(client)
         schedules(client)
+        deployments(client)
         connectors(client)
         asyncio.run(on_behalf(client))
     with Mistral(api_key="al_wrong", server_url=daemon) as stranger:
