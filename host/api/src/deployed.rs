@@ -28,13 +28,19 @@ impl Deployments {
     }
 
     /// Checks the wish that a workflow runs in a deployment. `field` is where it stands in the body.
-    pub(crate) fn check(&self, field: &str, wanted: Option<&str>, workflow: &str) -> ApiResult<()> {
+    pub(crate) fn check(
+        guests: &dyn Guests,
+        field: &str,
+        wanted: Option<&str>,
+        workflow: &str,
+    ) -> ApiResult<()> {
         let Some(wanted) = wanted else { return Ok(()) };
+        let deployments = Self::now(guests);
         let refused = |why: String| Err(ApiError::invalid(&["body", field], why));
-        match self.0.iter().find(|deployed| deployed.name == wanted) {
+        match deployments.0.iter().find(|deployed| deployed.name == wanted) {
             Some(deployed) if has(deployed, workflow) => Ok(()),
             Some(_) => {
-                let by = self.serving(workflow).map_or_else(
+                let by = deployments.serving(workflow).map_or_else(
                     || "none serves it now".to_owned(),
                     |serving| format!("'{}' serves it", serving.name),
                 );

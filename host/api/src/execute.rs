@@ -1,8 +1,11 @@
 //! Starting executions.
 
+use std::sync::Arc;
+
 use airlock_engine::{
     Extensions, Json as Text, RetryPolicy,
     engine::{ExecutionView, IdConflict, IdReuse, Reach, StartError, StartRequest},
+    guests::Guests,
     schedule::Problem,
     store::Status,
     tools::Mocks,
@@ -103,9 +106,9 @@ impl ExecuteBody {
         workflow: String,
         caller: &Caller,
     ) -> ApiResult<StartRequest> {
-        let deployments = Deployments::now(state.engine.guests().as_ref());
-        deployments.check("deployment_name", self.deployment_name.as_deref(), &workflow)?;
-        deployments.check("task_queue", self.task_queue.as_deref(), &workflow)?;
+        let guests = state.engine.guests().as_ref();
+        Deployments::check(guests, "deployment_name", self.deployment_name.as_deref(), &workflow)?;
+        Deployments::check(guests, "task_queue", self.task_queue.as_deref(), &workflow)?;
         let execution_id = match self.execution_id {
             None => None,
             Some(text) => Some(text.parse().map_err(|error: airlock_engine::ids::InvalidId| {
@@ -165,9 +168,9 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
         StartError::InvalidInput(problems) => of_input(place, problems),
         other => other.into(),
     })?;
-    let deployments = Deployments::now(state.engine.guests().as_ref());
+    let guests = Arc::clone(state.engine.guests());
     if !wait {
-        return Ok(wire::execution(&view, &deployments).into_response());
+        return Ok(wire::execution(&view, guests.as_ref()).into_response());
     }
     let mut why_not = "it did not end in the time that was given";
     if view.row.status == Status::Running {
@@ -186,19 +189,19 @@ async fn start(state: &ApiState, workflow: String, caller: Caller, body: Execute
     }
     let large = view.result.as_ref().is_some_and(|result| result.as_str().len() > FREE);
     if !large {
-        return Ok(waited(&view, &deployments, why_not));
+        return Ok(waited(&view, guests.as_ref(), why_not));
     }
-    let written = tokio::task::spawn_blocking(move || waited(&view, &deployments, why_not)).await;
+    let written = tokio::task::spawn_blocking(move || waited(&view, guests.as_ref(), why_not)).await;
     written.map_err(|_| unserved::panicked())
 }
 
 /// The answer to a caller that waited: three keys for a result, 408 when time ran out or the daemon stops, and 424 when the
 /// workflow did not complete, both with the whole execution. (Not 200, which clients take for the result. Not 5xx: clients
 /// retry those, and that would start it again.)
-fn waited(view: &ExecutionView, deployments: &Deployments, why_not: &str) -> Response {
+fn waited(view: &ExecutionView, guests: &dyn Guests, why_not: &str) -> Response {
     let id = &view.row.id;
     let without_result = |status: StatusCode, detail: String| {
-        let execution = wire::execution(view, deployments);
+        let execution = wire::execution(view, guests);
         let body = Part::object([("detail", json!(detail).into()), ("execution", execution)]);
         (status, body).into_response()
     };

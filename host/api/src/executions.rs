@@ -24,7 +24,6 @@ use crate::{
     ApiState,
     body::JsonBody,
     caller::Caller,
-    deployed::Deployments,
     error::{ApiError, ApiResult},
     pages::{self, Pages, Parts, Unread},
     parameters::{Flag, Query, parameters},
@@ -74,7 +73,7 @@ pub(crate) async fn with_result(
     let mut charge = caller.visit.charge();
     let read = pages::aside(&mut charge, bytes, move || {
         let key = row.key;
-        let shown = wire::execution(&engine.view(row)?, &Deployments::now(engine.guests().as_ref()));
+        let shown = wire::execution(&engine.view(row)?, engine.guests().as_ref());
         if !with_keys {
             return Ok::<_, ApiError>(shown.into_response());
         }

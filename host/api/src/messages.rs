@@ -14,7 +14,6 @@ use crate::{
     ApiState,
     body::JsonBody,
     caller::Caller,
-    deployed::Deployments,
     error::{ApiError, ApiResult, SIGNAL_INPUT},
     execute::ExecuteBody,
     executions,
@@ -177,5 +176,5 @@ pub(crate) async fn signal_with_start(
     body.id_reuse_policy = Some(reuse);
     let request = body.request(&state, workflow, &caller).await?;
     let view = state.engine.signal_with_start(request, signal_id, message).await?;
-    Ok(wire::execution(&view, &Deployments::now(state.engine.guests().as_ref())))
+    Ok(wire::execution(&view, state.engine.guests().as_ref()))
 }

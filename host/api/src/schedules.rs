@@ -170,9 +170,9 @@ pub(crate) async fn create(
                 return Err(ApiError::invalid(&["body", "workflow_identifier"], message));
             }
         };
-    let deployments = Deployments::now(state.engine.guests().as_ref());
-    deployments.check("deployment_name", body.deployment_name.as_deref(), &workflow)?;
-    deployments.check("workflow_task_queue", body.workflow_task_queue.as_deref(), &workflow)?;
+    let guests = state.engine.guests().as_ref();
+    Deployments::check(guests, "deployment_name", body.deployment_name.as_deref(), &workflow)?;
+    Deployments::check(guests, "workflow_task_queue", body.workflow_task_queue.as_deref(), &workflow)?;
     let inner_id = schedule.remove("schedule_id").map(|id| id.to::<Option<String>>()).transpose();
     let inner_id = inner_id
         .map_err(|_| ApiError::invalid(&["body", "schedule", "schedule_id"], "it must be a text"))?

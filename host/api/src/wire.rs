@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use airlock_engine::{Digest, engine::ExecutionView, store::ExecutionRow};
+use airlock_engine::{Digest, engine::ExecutionView, guests::Guests, store::ExecutionRow};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -58,12 +58,12 @@ pub(crate) fn row(row: &ExecutionRow, deployments: &Deployments) -> Value {
 
 /// `WorkflowExecutionResponse`, with `failure`, `blocked`, `paused` and `digest` beside what the client
 /// knows.
-pub(crate) fn execution(view: &ExecutionView, deployments: &Deployments) -> Part {
+pub(crate) fn execution(view: &ExecutionView, guests: &dyn Guests) -> Part {
     let failure = view.failure.as_ref().map_or(Part::Value(Value::Null), |failure| {
         let words = json!({ "kind": failure.kind, "message": failure.message });
         Part::with(words, [("details", failure.details.as_ref().into())])
     });
-    let mut value = row(&view.row, deployments);
+    let mut value = row(&view.row, &Deployments::now(guests));
     value["blocked"] = json!(view.blocked);
     value["paused"] = json!(view.paused);
     value["digest"] = json!(view.row.digest.to_string());

@@ -64,11 +64,7 @@ impl Executions for Arc<Engine> {
     }
 
     async fn may_start(&self, start: &ScheduleStart) -> Result<(), StartFailed> {
-        // What the workflow says of itself may have changed since the schedule was made.
-        let checked = self.check(&start.workflow, &start.input, &start.extensions).await;
-        if let Err(refusal @ (Refusal::OnBehalfOf(_) | Refusal::Extensions(_))) = checked {
-            return Err(StartFailed::ForGood(refusal.to_string()));
-        }
+        still_allowed(self, start).await?;
         Engine::may_start(self, &request(start.clone())).await.map_err(failed)?;
         match self.get(&start.execution_id) {
             Ok(Some(found)) if !own(start).address().reaches(&found.row) => {
@@ -85,11 +81,7 @@ impl Executions for Arc<Engine> {
             Ok(running) => running,
             Err(held) => return Err(StartFailed::ForGood(format!("the start is {held}"))),
         };
-        // What the workflow says of itself may have changed since the schedule was made.
-        let checked = self.check(&start.workflow, &start.input, &start.extensions).await;
-        if let Err(refusal @ (Refusal::OnBehalfOf(_) | Refusal::Extensions(_))) = checked {
-            return Err(StartFailed::ForGood(refusal.to_string()));
-        }
+        still_allowed(self, &start).await?;
         let own = own(&start);
         match Engine::start(self, request(start)).await {
             Ok(_) => Ok(()),
@@ -142,6 +134,16 @@ impl Executions for Arc<Engine> {
                 tokio::time::sleep(PAUSE).await;
             }
         })
+    }
+}
+
+/// What the workflow says of itself may have changed since the schedule was made.
+async fn still_allowed(engine: &Arc<Engine>, start: &ScheduleStart) -> Result<(), StartFailed> {
+    match engine.check(&start.workflow, &start.input, &start.extensions).await {
+        Err(refusal @ (Refusal::OnBehalfOf(_) | Refusal::Extensions(_))) => {
+            Err(StartFailed::ForGood(refusal.to_string()))
+        }
+        _ => Ok(()),
     }
 }
 
